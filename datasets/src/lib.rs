@@ -1,1 +1,8 @@
-//! Placeholder.
+//! Text in, packed token rows out; no tensors.
+//!
+//! The data's way: a source reads files into [`Conversation`]s, the model's own chat template
+//! renders them, the tokenizer makes token ids with a loss mask, and packing puts several examples into one row.
+
+mod conversation;
+
+pub use conversation::{Conversation, Message, Origin, Role};

@@ -1,0 +1,58 @@
+//! The one form that every source is brought into: a list of messages with the place it came from.
+//!
+//! Sources produce [`Conversation`]s, templates render them, and errors quote their [`Origin`].
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// Who speaks a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Instructions that stand above the dialogue.
+    System,
+    /// The person, or the program, that asks.
+    User,
+    /// The model. Only these messages are supervised.
+    Assistant,
+    /// The result of a tool call.
+    Tool,
+}
+
+/// One message of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said, as plain text.
+    pub content: String,
+}
+
+/// Where a conversation was read: `chat.jsonl:1042`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// The file, as the recipe names it.
+    pub path: Arc<Path>,
+    /// The line, or the row of a Parquet file, counted from 1.
+    pub line: usize,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.path.display(), self.line)
+    }
+}
+
+/// A dialogue, ready for the chat template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conversation {
+    /// The messages in order; at least one, and at least one of the assistant when used for training.
+    pub messages: Vec<Message>,
+    /// Further accepted answers to the last question (SQuAD lists several); empty for most sources.
+    pub references: Vec<String>,
+    /// The place the conversation was read from.
+    pub origin: Origin,
+}
