@@ -33,6 +33,13 @@ pub enum Verb {
     /// Print the JSON Schema of recipes, for editors.
     #[command(after_help = "Example:\n  greffon schema > recipes/schema.json")]
     Schema,
+    /// Fetch a base model from the hub into the cache and print its folder.
+    #[command(after_help = "\
+Example:
+  greffon fetch HuggingFaceTB/SmolLM2-135M-Instruct --revision 12fd25f77366fa6b3b4b768ec3050bf629380bac
+
+The cache is Hugging Face's own (HF_HOME). HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are respected.")]
+    Fetch(FetchArgs),
     /// Look at the data as the model will see it.
     #[command(subcommand)]
     Data(DataVerb),
@@ -97,6 +104,16 @@ pub struct InitArgs {
     /// The training data.
     #[arg(long)]
     pub data: PathBuf,
+}
+
+/// `greffon fetch`.
+#[derive(Debug, Args)]
+pub struct FetchArgs {
+    /// The repository, `owner/name`.
+    pub name: String,
+    /// A commit, tag or branch; pin a commit for runs that can be repeated.
+    #[arg(long, default_value = "main")]
+    pub revision: String,
 }
 
 /// `greffon data preview`.

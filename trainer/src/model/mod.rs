@@ -2,15 +2,17 @@
 
 mod base;
 mod cache;
+pub mod adapter;
 pub mod config;
 mod decoder;
 mod dropout;
+pub mod export;
 pub mod family;
 pub mod generate;
 mod load;
 mod segments;
 
-pub use base::BaseModel;
+pub use base::{BaseModel, is_hub_name};
 pub use cache::KvCache;
 pub use config::DecoderConfig;
 pub use decoder::{Context, Decoder, DecoderLayer, Mlp, SelfAttention};
