@@ -4,5 +4,9 @@
 //! renders them, the tokenizer makes token ids with a loss mask, and packing puts several examples into one row.
 
 mod conversation;
+mod error;
+pub mod template;
 
 pub use conversation::{Conversation, Message, Origin, Role};
+pub use error::DataError;
+pub use template::{ChatTemplate, Rendered, SpecialTokens};
