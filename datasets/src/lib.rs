@@ -5,8 +5,14 @@
 
 mod conversation;
 mod error;
-pub mod template;
+mod template;
+mod tokenize;
+mod tokenizer;
 
 pub use conversation::{Conversation, Message, Origin, Role};
 pub use error::DataError;
 pub use template::{ChatTemplate, Rendered, SpecialTokens};
+pub use tokenize::{
+    Example, Outcome, Overlong, Tokenized, preview, preview_text, tokenize, tokenize_all,
+};
+pub use tokenizer::{ChatTokenizer, GgufVocabulary, TextStream};
