@@ -1,0 +1,18 @@
+//! Base models: the decoder, its configuration, its weights and its generation.
+
+mod base;
+mod cache;
+pub mod config;
+mod decoder;
+mod dropout;
+pub mod family;
+pub mod generate;
+mod load;
+mod segments;
+
+pub use base::BaseModel;
+pub use cache::KvCache;
+pub use config::DecoderConfig;
+pub use decoder::{Context, Decoder, DecoderLayer, Mlp, SelfAttention};
+pub use dropout::Dropout;
+pub use segments::Segments;
