@@ -68,19 +68,11 @@ pub fn tokenize(
     overlong: Overlong,
 ) -> Result<Outcome, DataError> {
     let origin = &conversation.origin;
-    let rendered = tokenizer
-        .template()?
-        .render_supervised(&conversation.messages)
-        .map_err(|error| error.at(origin))?;
-    let encoding = tokenizer
-        .encode_with_offsets(&rendered.text)
-        .map_err(|error| error.at(origin))?;
+    let rendered = tokenizer.template()?.render_supervised(&conversation.messages).map_err(|error| error.at(origin))?;
+    let encoding = tokenizer.encode_with_offsets(&rendered.text).map_err(|error| error.at(origin))?;
     let ids = encoding.get_ids();
-    let spans: Vec<Range<usize>> = rendered
-        .supervised
-        .iter()
-        .map(|range| token_range(encoding.get_offsets(), range))
-        .collect();
+    let spans: Vec<Range<usize>> =
+        rendered.supervised.iter().map(|range| token_range(encoding.get_offsets(), range)).collect();
     let mut loss_mask = vec![false; ids.len()];
     for span in &spans {
         loss_mask[span.clone()].fill(true);
@@ -93,11 +85,7 @@ pub fn tokenize(
     let truncated = ids.len() > max_length;
     match overlong {
         Overlong::Error if truncated => {
-            return Err(DataError::Overlong {
-                origin: origin.clone(),
-                tokens: ids.len(),
-                max_length,
-            });
+            return Err(DataError::Overlong { origin: origin.clone(), tokens: ids.len(), max_length });
         }
         Overlong::Drop if truncated => return Ok(Outcome::Dropped { tokens: ids.len() }),
         _ => {}
@@ -115,16 +103,8 @@ pub fn tokenize(
             return Err(nothing_supervised(conversation, reason));
         }
     }
-    let example = Example {
-        input_ids,
-        loss_mask,
-        origin: origin.clone(),
-    };
-    Ok(Outcome::Kept {
-        example,
-        truncated,
-        unsupervised_turns: rendered.unsupervised_turns,
-    })
+    let example = Example { input_ids, loss_mask, origin: origin.clone() };
+    Ok(Outcome::Kept { example, truncated, unsupervised_turns: rendered.unsupervised_turns })
 }
 
 /// Renders and encodes all conversations, on all cores, in order.
@@ -138,19 +118,13 @@ pub fn tokenize_all(
     max_length: usize,
     overlong: Overlong,
 ) -> Result<Tokenized, DataError> {
-    let outcomes: Vec<Result<Outcome, DataError>> = conversations
-        .par_iter()
-        .map(|conversation| tokenize(tokenizer, conversation, max_length, overlong))
-        .collect();
+    let outcomes: Vec<Result<Outcome, DataError>> =
+        conversations.par_iter().map(|conversation| tokenize(tokenizer, conversation, max_length, overlong)).collect();
     let mut all = Tokenized::default();
     let mut shortest = usize::MAX;
     for outcome in outcomes {
         match outcome? {
-            Outcome::Kept {
-                example,
-                truncated,
-                unsupervised_turns,
-            } => {
+            Outcome::Kept { example, truncated, unsupervised_turns } => {
                 all.examples.push(example);
                 all.truncated += usize::from(truncated);
                 all.unsupervised_turns += unsupervised_turns;
@@ -178,10 +152,7 @@ pub fn tokenize_all(
 ///
 /// # Errors
 /// [`DataError::Encoding`] when the decoder fails.
-pub fn preview(
-    tokenizer: &ChatTokenizer,
-    example: &Example,
-) -> Result<Vec<(String, bool)>, DataError> {
+pub fn preview(tokenizer: &ChatTokenizer, example: &Example) -> Result<Vec<(String, bool)>, DataError> {
     let mut stream = tokenizer.stream(false);
     let mut tokens = Vec::with_capacity(example.input_ids.len());
     for (id, supervised) in example.input_ids.iter().zip(&example.loss_mask) {
@@ -245,35 +216,24 @@ fn check_terminators(
             _ => first_open = first_open.or(Some((index, last.copied()))),
         }
     }
-    let turns = conversation
-        .messages
-        .iter()
-        .filter(|message| message.role == Role::Assistant)
-        .count();
+    let turns = conversation.messages.iter().filter(|message| message.role == Role::Assistant).count();
     match first_open {
-        Some((index, last)) if ended < spans.len().min(turns) => {
-            Err(DataError::TerminatorNotSupervised {
-                origin: conversation.origin.clone(),
-                span: index + 1,
-                found: last.and_then(|id| tokenizer.token(id)).unwrap_or_default(),
-                expected: tokenizer.special_tokens().terminators.join(", "),
-            })
-        }
+        Some((index, last)) if ended < spans.len().min(turns) => Err(DataError::TerminatorNotSupervised {
+            origin: conversation.origin.clone(),
+            span: index + 1,
+            found: last.and_then(|id| tokenizer.token(id)).unwrap_or_default(),
+            expected: tokenizer.special_tokens().terminators.join(", "),
+        }),
         _ => Ok(()),
     }
 }
 
 fn is_white(tokenizer: &ChatTokenizer, id: u32) -> bool {
-    tokenizer
-        .decode(&[id], false)
-        .is_ok_and(|text| text.trim().is_empty())
+    tokenizer.decode(&[id], false).is_ok_and(|text| text.trim().is_empty())
 }
 
 fn nothing_supervised(conversation: &Conversation, reason: String) -> DataError {
-    DataError::NothingSupervised {
-        origin: conversation.origin.clone(),
-        reason,
-    }
+    DataError::NothingSupervised { origin: conversation.origin.clone(), reason }
 }
 
 fn why_nothing(conversation: &Conversation) -> String {

@@ -8,7 +8,8 @@ use crate::support::{base, fixture, ids, json, mask};
 fn ids_and_masks_of_twenty_conversations_equal_transformers() {
     let tokenizer = base("tiny-llama").tokenizer;
     let source = datasets::SourceConfig::from_path(fixture("tokens/conversations.jsonl"));
-    let conversations = datasets::load_conversations(&[source], None).expect("the fixture is readable");
+    let conversations =
+        datasets::load_conversations(&[source], None, &datasets::Hub::from_env()).expect("the fixture is readable");
     let expected = json("tokens/expected.json");
     let expected = expected.as_array().expect("a list");
     assert_eq!(conversations.len(), expected.len());

@@ -66,17 +66,10 @@ impl<'a> Tag<'a> {
         let inner = tag.strip_prefix("{%")?.strip_suffix("%}")?;
         let start = inner.find(|c: char| !matches!(c, '-' | '+') && !c.is_whitespace())?;
         let (before, inner) = inner.split_at(start);
-        let end = inner
-            .find(|c: char| !c.is_alphanumeric() && c != '_')
-            .unwrap_or(inner.len());
+        let end = inner.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(inner.len());
         let (name, after) = inner.split_at(end);
         let is_bare = matches!(after.trim_start(), "" | "-" | "+");
-        Some(Self {
-            before,
-            name,
-            after,
-            is_bare,
-        })
+        Some(Self { before, name, after, is_bare })
     }
 
     fn with(&self, name: &str) -> String {
@@ -180,8 +173,7 @@ mod tests {
 
     #[test]
     fn marks_give_byte_ranges_of_the_text_without_them() {
-        let (text, ranges) =
-            unmark("é\u{10fff0}ça\u{10fff1}\u{10fff0}!\u{10fff1}-\u{10fff0}\u{10fff1}").unwrap();
+        let (text, ranges) = unmark("é\u{10fff0}ça\u{10fff1}\u{10fff0}!\u{10fff1}-\u{10fff0}\u{10fff1}").unwrap();
         assert_eq!(text, "éça!-");
         assert_eq!(ranges, [2..6]);
         assert!(unmark("\u{10fff0}").is_err());

@@ -75,20 +75,15 @@ impl ChatTokenizer {
             "gpt2" => vocabulary.byte_level(&ids)?,
             "llama" => vocabulary.sentence_piece(&ids)?,
             other => {
-                let message = format!(
-                    "expected gpt2 or llama, got {other:?}; use the model's Hugging Face folder instead"
-                );
+                let message =
+                    format!("expected gpt2 or llama, got {other:?}; use the model's Hugging Face folder instead");
                 return Err(vocabulary.refuse("tokenizer.ggml.model", message));
             }
         };
-        let added = vocabulary
-            .tokens
-            .iter()
-            .zip(&vocabulary.token_types)
-            .filter_map(|(token, kind)| {
-                matches!(*kind, UNKNOWN | CONTROL | USER_DEFINED)
-                    .then(|| AddedToken::from(token, *kind != USER_DEFINED).normalized(false))
-            });
+        let added = vocabulary.tokens.iter().zip(&vocabulary.token_types).filter_map(|(token, kind)| {
+            matches!(*kind, UNKNOWN | CONTROL | USER_DEFINED)
+                .then(|| AddedToken::from(token, *kind != USER_DEFINED).normalized(false))
+        });
         tokenizer
             .add_tokens(added)
             .map_err(|error| vocabulary.refuse("tokenizer.ggml.token_type", error.to_string()))?;
@@ -111,9 +106,7 @@ impl ChatTokenizer {
             config: tokenizer_config(&special, adds_bos),
             special,
             eos_token_ids: vocabulary.eot.into_iter().collect::<BTreeSet<u32>>(),
-            template: vocabulary
-                .chat_template
-                .map(|source| (source, vocabulary.path.clone())),
+            template: vocabulary.chat_template.map(|source| (source, vocabulary.path.clone())),
             path: vocabulary.path,
         })
     }
@@ -121,27 +114,17 @@ impl ChatTokenizer {
 
 impl GgufVocabulary {
     fn refuse(&self, key: &'static str, message: impl Into<String>) -> DataError {
-        DataError::GgufVocabulary {
-            path: self.path.clone(),
-            key,
-            message: message.into(),
-        }
+        DataError::GgufVocabulary { path: self.path.clone(), key, message: message.into() }
     }
 
     /// Checks what both kinds share, and gives the id of each token.
     fn check(&self) -> Result<HashMap<&str, u32>, DataError> {
         let count = self.tokens.len();
         if count == 0 || u32::try_from(count).is_err() {
-            return Err(self.refuse(
-                "tokenizer.ggml.tokens",
-                format!("expected a list of tokens, got {count} entries"),
-            ));
+            return Err(self.refuse("tokenizer.ggml.tokens", format!("expected a list of tokens, got {count} entries")));
         }
         if self.token_types.len() != count {
-            let message = format!(
-                "expected {count} entries, one for each token, got {}",
-                self.token_types.len()
-            );
+            let message = format!("expected {count} entries, one for each token, got {}", self.token_types.len());
             return Err(self.refuse("tokenizer.ggml.token_type", message));
         }
         for (key, id) in [
@@ -152,17 +135,13 @@ impl GgufVocabulary {
             ("tokenizer.ggml.padding_token_id", self.padding),
         ] {
             if let Some(id) = id.filter(|id| *id as usize >= count) {
-                return Err(self.refuse(
-                    key,
-                    format!("expected an id below {count}, the number of tokens, got {id}"),
-                ));
+                return Err(self.refuse(key, format!("expected an id below {count}, the number of tokens, got {id}")));
             }
         }
         let mut ids = HashMap::with_capacity(count);
         for (id, token) in (0_u32..).zip(&self.tokens) {
             if let Some(first) = ids.insert(token.as_str(), id) {
-                let message =
-                    format!("token {token:?} stands twice, with the ids {first} and {id}");
+                let message = format!("token {token:?} stands twice, with the ids {first} and {id}");
                 return Err(self.refuse("tokenizer.ggml.tokens", message));
             }
         }
@@ -172,47 +151,30 @@ impl GgufVocabulary {
     /// A byte-level BPE, and whether it begins a text with bos when the file does not say.
     fn byte_level(&self, ids: &HashMap<&str, u32>) -> Result<(Tokenizer, bool), DataError> {
         const MERGES: &str = "tokenizer.ggml.merges";
-        let rule = pre_tokenizer::by_name(&self.pre)
-            .map_err(|message| self.refuse("tokenizer.ggml.pre", message))?;
+        let rule = pre_tokenizer::by_name(&self.pre).map_err(|message| self.refuse("tokenizer.ggml.pre", message))?;
         if self.merges.is_empty() {
             return Err(self.refuse(MERGES, "expected a list of merges, got none"));
         }
         let mut merges = Vec::with_capacity(self.merges.len());
         for (index, merge) in self.merges.iter().enumerate() {
             // Where a part begins with a space, that one is not the separator.
-            let separator = merge
-                .char_indices()
-                .skip(1)
-                .find(|(_, character)| *character == ' ');
-            let Some((left, right)) = separator.map(|(at, _)| (&merge[..at], &merge[at + 1..]))
-            else {
-                let message = format!(
-                    "entry {index}: expected two tokens with a space between, got {merge:?}"
-                );
+            let separator = merge.char_indices().skip(1).find(|(_, character)| *character == ' ');
+            let Some((left, right)) = separator.map(|(at, _)| (&merge[..at], &merge[at + 1..])) else {
+                let message = format!("entry {index}: expected two tokens with a space between, got {merge:?}");
                 return Err(self.refuse(MERGES, message));
             };
             let whole = format!("{left}{right}");
-            if let Some(missing) = [left, right, &whole]
-                .into_iter()
-                .find(|token| !ids.contains_key(token))
-            {
-                let message = format!(
-                    "entry {index}: {merge:?} needs the token {missing:?}, which the vocabulary lacks"
-                );
+            if let Some(missing) = [left, right, &whole].into_iter().find(|token| !ids.contains_key(token)) {
+                let message =
+                    format!("entry {index}: {merge:?} needs the token {missing:?}, which the vocabulary lacks");
                 return Err(self.refuse(MERGES, message));
             }
             merges.push((left.to_owned(), right.to_owned()));
         }
-        let model = self.model(
-            BPE::builder().ignore_merges(rule.ignore_merges),
-            ids,
-            merges,
-        )?;
+        let model = self.model(BPE::builder().ignore_merges(rule.ignore_merges), ids, merges)?;
         let mut tokenizer = Tokenizer::new(model);
         tokenizer.with_pre_tokenizer(Some(rule.pre_tokenizer));
-        tokenizer.with_decoder(Some(decoders::byte_level::ByteLevel::new(
-            false, false, false,
-        )));
+        tokenizer.with_decoder(Some(decoders::byte_level::ByteLevel::new(false, false, false)));
         Ok((tokenizer, rule.add_bos))
     }
 
@@ -220,18 +182,12 @@ impl GgufVocabulary {
     fn sentence_piece(&self, ids: &HashMap<&str, u32>) -> Result<(Tokenizer, bool), DataError> {
         const SCORES: &str = "tokenizer.ggml.scores";
         if self.scores.len() != self.tokens.len() {
-            let message = format!(
-                "expected {} entries, one for each token, got {}",
-                self.tokens.len(),
-                self.scores.len()
-            );
+            let message =
+                format!("expected {} entries, one for each token, got {}", self.tokens.len(), self.scores.len());
             return Err(self.refuse(SCORES, message));
         }
         if let Some(id) = self.scores.iter().position(|score| score.is_nan()) {
-            return Err(self.refuse(
-                SCORES,
-                format!("expected a number for token {id}, got {}", self.scores[id]),
-            ));
+            return Err(self.refuse(SCORES, format!("expected a number for token {id}, got {}", self.scores[id])));
         }
         let mut builder = BPE::builder().fuse_unk(true).byte_fallback(true);
         if let Some(unknown) = self.unknown {
@@ -239,30 +195,19 @@ impl GgufVocabulary {
         }
         let mut tokenizer = Tokenizer::new(self.model(builder, ids, self.merges_by_score(ids))?);
 
-        let refuse =
-            |error: tokenizers::Error| self.refuse("tokenizer.ggml.model", error.to_string());
+        let refuse = |error: tokenizers::Error| self.refuse("tokenizer.ggml.model", error.to_string());
         let mut normalizer = Vec::new();
         let mut decoder: Vec<DecoderWrapper> = vec![
-            normalizers::Replace::new(SPACE, " ")
-                .map_err(refuse)?
-                .into(),
+            normalizers::Replace::new(SPACE, " ").map_err(refuse)?.into(),
             decoders::byte_fallback::ByteFallback::new().into(),
             decoders::fuse::Fuse::new().into(),
         ];
         if self.add_space_prefix.unwrap_or(true) {
-            normalizer.push(NormalizerWrapper::Prepend(normalizers::Prepend::new(
-                SPACE.to_owned(),
-            )));
+            normalizer.push(NormalizerWrapper::Prepend(normalizers::Prepend::new(SPACE.to_owned())));
             decoder.push(decoders::strip::Strip::new(' ', 1, 0).into());
         }
-        normalizer.push(
-            normalizers::Replace::new(" ", SPACE)
-                .map_err(refuse)?
-                .into(),
-        );
-        tokenizer
-            .with_normalizer(Some(normalizers::Sequence::new(normalizer)))
-            .map_err(refuse)?;
+        normalizer.push(normalizers::Replace::new(" ", SPACE).map_err(refuse)?.into());
+        tokenizer.with_normalizer(Some(normalizers::Sequence::new(normalizer))).map_err(refuse)?;
         tokenizer.with_pre_tokenizer(None::<pre_tokenizers::sequence::Sequence>);
         tokenizer.with_decoder(Some(decoders::sequence::Sequence::new(decoder)));
         Ok((tokenizer, true))
@@ -271,10 +216,7 @@ impl GgufVocabulary {
     /// The merges that the scores imply: every way to cut a token into two others, the best score first.
     fn merges_by_score(&self, ids: &HashMap<&str, u32>) -> Vec<(String, String)> {
         let mut cuts = Vec::new();
-        for ((id, token), (score, kind)) in (0_u32..)
-            .zip(&self.tokens)
-            .zip(self.scores.iter().zip(&self.token_types))
-        {
+        for ((id, token), (score, kind)) in (0_u32..).zip(&self.tokens).zip(self.scores.iter().zip(&self.token_types)) {
             if matches!(*kind, UNKNOWN | CONTROL | BYTE) {
                 continue;
             }
@@ -290,9 +232,7 @@ impl GgufVocabulary {
             b.0.total_cmp(&a.0).then_with(|| key(a).cmp(&key(b)))
         });
         let text = |id: u32| self.tokens[id as usize].clone();
-        cuts.into_iter()
-            .map(|(_, _, _, left, right)| (text(left), text(right)))
-            .collect()
+        cuts.into_iter().map(|(_, _, _, left, right)| (text(left), text(right))).collect()
     }
 
     fn model(
@@ -301,11 +241,8 @@ impl GgufVocabulary {
         ids: &HashMap<&str, u32>,
         merges: Vec<(String, String)>,
     ) -> Result<BPE, DataError> {
-        let vocabulary: tokenizers::models::bpe::Vocab = self
-            .tokens
-            .iter()
-            .map(|token| (token.clone(), ids[token.as_str()]))
-            .collect();
+        let vocabulary: tokenizers::models::bpe::Vocab =
+            self.tokens.iter().map(|token| (token.clone(), ids[token.as_str()])).collect();
         guarded(|| builder.vocab_and_merges(vocabulary, merges).build())
             .map_err(|message| self.refuse("tokenizer.ggml.tokens", message))
     }
@@ -334,9 +271,6 @@ fn tokenizer_config(special: &SpecialTokens, adds_bos: bool) -> Map<String, Valu
         config.extend(token.as_ref().map(|token| (name.to_owned(), json!(token))));
     }
     config.insert("clean_up_tokenization_spaces".to_owned(), json!(false));
-    config.insert(
-        "tokenizer_class".to_owned(),
-        json!("PreTrainedTokenizerFast"),
-    );
+    config.insert("tokenizer_class".to_owned(), json!("PreTrainedTokenizerFast"));
     config
 }

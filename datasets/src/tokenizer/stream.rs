@@ -20,12 +20,7 @@ const BROKEN: char = '\u{fffd}';
 
 impl<'a> TextStream<'a> {
     pub(super) fn new(tokenizer: &'a ChatTokenizer, skip_special: bool) -> Self {
-        Self {
-            tokenizer,
-            skip_special,
-            ids: Vec::new(),
-            given: 0,
-        }
+        Self { tokenizer, skip_special, ids: Vec::new(), given: 0 }
     }
 
     /// Adds an id, and gives the text that is certain now; empty while a character is incomplete.
@@ -53,9 +48,7 @@ impl<'a> TextStream<'a> {
 
     /// The text of the ids not given out yet, decoded beside their left neighbours.
     fn pending(&self) -> Result<String, DataError> {
-        let known = self
-            .tokenizer
-            .decode(&self.ids[..self.given], self.skip_special)?;
+        let known = self.tokenizer.decode(&self.ids[..self.given], self.skip_special)?;
         let all = self.tokenizer.decode(&self.ids, self.skip_special)?;
         Ok(all.get(known.len()..).unwrap_or_default().to_owned())
     }
