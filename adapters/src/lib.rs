@@ -9,11 +9,17 @@
 //! Source: Hu et al. 2021, <https://arxiv.org/abs/2106.09685>, section 4.1.
 
 pub mod atomic;
+pub mod checkpoint;
 mod config;
 mod error;
 mod file;
 pub mod gguf;
+pub mod peft;
+mod safetensors_file;
 
+pub use checkpoint::{SafetensorsFolder, TensorSource};
 pub use config::{LoraConfig, TargetModule, Targets};
 pub use error::AdapterError;
 pub use gguf::{GgmlType, GgufFile};
+pub use safetensors_file::SafetensorsFile;
+pub use peft::{AdapterConfig, LoraPair, read_peft, write_peft};

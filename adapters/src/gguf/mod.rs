@@ -25,7 +25,6 @@ pub use types::GgmlType;
 pub use value::{GgufArray, GgufValue};
 pub use write::GgufWriter;
 
-use crate::config::nearest;
 use crate::{AdapterError, file};
 
 /// A GGUF file of version 2 or 3, little-endian, mapped into memory.
@@ -208,14 +207,10 @@ impl GgufFile {
     pub fn tensor(&self, name: &str) -> Result<&GgufTensor, AdapterError> {
         match self.by_name.get(name) {
             Some(index) => Ok(&self.tensors[*index]),
-            None => Err(AdapterError::TensorMissing {
-                path: self.path.clone(),
-                tensor: name.into(),
-                count: self.tensors.len(),
-                hint: nearest(name, self.by_name.keys().map(String::as_str))
-                    .map(|near| format!("; did you mean `{near}`?"))
-                    .unwrap_or_default(),
-            }),
+            None => {
+                let names = self.tensors.iter().map(|tensor| tensor.name.as_str());
+                Err(AdapterError::tensor_missing(&self.path, name, names))
+            }
         }
     }
 
