@@ -9,9 +9,9 @@ use std::path::{Component, Path, PathBuf};
 pub use safetensors::Dtype;
 use serde::Deserialize;
 
+use crate::AdapterError;
 use crate::file::{self, UniqueEntries};
 use crate::safetensors_file::SafetensorsFile;
-use crate::AdapterError;
 
 /// The weights when they are one file.
 const SINGLE_FILE: &str = "model.safetensors";
@@ -19,6 +19,9 @@ const SINGLE_FILE: &str = "model.safetensors";
 const INDEX_FILE: &str = "model.safetensors.index.json";
 
 /// Where a model's weights come from: tensors by name, as 32-bit floats.
+///
+/// The names are the source's own: those of Hugging Face in a folder, those of llama.cpp in a GGUF file, where q and k
+/// of the llama architecture also have their rows in another order.
 pub trait TensorSource {
     /// The file or folder, for messages.
     fn path(&self) -> &Path;
@@ -138,6 +141,11 @@ impl SafetensorsFolder {
         self.file_of(name)?.dtype(name)
     }
 
+    /// The weight files, in the order of their names.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.shards.iter().map(|shard| shard.path().to_owned()).collect()
+    }
+
     fn file_of(&self, name: &str) -> Result<&SafetensorsFile, AdapterError> {
         match self.shard_of.get(name) {
             Some(shard) => Ok(&self.shards[*shard]),
@@ -185,8 +193,7 @@ fn no_weights(folder: &Path) -> Result<AdapterError, AdapterError> {
         names.push(entry.file_name().to_string_lossy().into_owned());
     }
     names.sort();
-    let with_ending =
-        |endings: &[&str]| names.iter().find(|name| endings.iter().any(|ending| name.ends_with(ending)));
+    let with_ending = |endings: &[&str]| names.iter().find(|name| endings.iter().any(|ending| name.ends_with(ending)));
 
     let expected = format!("expected {SINGLE_FILE}, or {INDEX_FILE} with its shards");
     let problem = if let Some(pickle) = with_ending(&[".bin", ".bin.index.json", ".pt", ".pth", ".ckpt"]) {
@@ -218,9 +225,8 @@ mod tests {
     /// Bytes of a safetensors file with these tensors, each of one value.
     fn weights(tensors: &[(&str, f32)]) -> Vec<u8> {
         let bytes: Vec<_> = tensors.iter().map(|(name, value)| (*name, value.to_le_bytes())).collect();
-        let views = bytes
-            .iter()
-            .map(|(name, bytes)| (*name, TensorView::new(Dtype::F32, vec![1], bytes).expect("four bytes")));
+        let views =
+            bytes.iter().map(|(name, bytes)| (*name, TensorView::new(Dtype::F32, vec![1], bytes).expect("four bytes")));
         safetensors::serialize(views, None).expect("well formed")
     }
 
@@ -260,6 +266,7 @@ mod tests {
         let source = SafetensorsFolder::open(folder.path()).expect("well formed");
         assert_eq!(source.names(), ["a", "b"]);
         assert_eq!(source.read_f32("b").expect("a float"), [2.0]);
+        assert_eq!(source.files(), ["1.safetensors", "2.safetensors"].map(|name| folder.path().join(name)));
         let error = source.read_f32("c").expect_err("absent").to_string();
         assert!(error.ends_with("no tensor `c` among the 2 it holds"), "{error}");
     }

@@ -158,16 +158,9 @@ pub enum AdapterError {
 
 impl AdapterError {
     /// Wraps an input/output error with the path and the verb; made for `map_err`.
-    pub(crate) fn io(
-        action: &'static str,
-        path: impl Into<PathBuf>,
-    ) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io {
-            action,
-            path,
-            source,
-        }
+        move |source| Self::Io { action, path, source }
     }
 
     /// The error for a tensor that is not among `names`, with the nearest of them.

@@ -14,12 +14,15 @@ mod config;
 mod error;
 mod file;
 pub mod gguf;
+mod lora;
 pub mod peft;
 mod safetensors_file;
 
+pub use atomic::{write_atomic, write_folder_atomic};
 pub use checkpoint::{SafetensorsFolder, TensorSource};
 pub use config::{LoraConfig, TargetModule, Targets};
 pub use error::AdapterError;
 pub use gguf::{GgmlType, GgufFile};
-pub use safetensors_file::SafetensorsFile;
+pub use lora::{LoraLinear, LowRank};
 pub use peft::{AdapterConfig, LoraPair, read_peft, write_peft};
+pub use safetensors_file::SafetensorsFile;

@@ -13,9 +13,9 @@ use safetensors::tensor::TensorInfo;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
+use crate::AdapterError;
 use crate::file::{self, UniqueEntries};
 use crate::gguf::{GgmlType, dequantize};
-use crate::AdapterError;
 
 /// The bytes before the header: its length.
 const LENGTH_BYTES: usize = 8;
@@ -213,6 +213,7 @@ mod tests {
     use std::fs;
 
     use proptest::prelude::*;
+    use proptest::test_runner::RngSeed;
     use serde_json::json;
 
     use super::*;
@@ -293,12 +294,18 @@ mod tests {
     #[test]
     fn lying_headers_are_refused() {
         let one = |name: &str, entry: serde_json::Value| bytes(&json!({ name: entry }).to_string(), 16);
-        refused(&one("x", entry("F32", &[5], 0, 16)), "tensor `x`: its shape [5] of type F32 does not fit its 16 bytes");
+        refused(
+            &one("x", entry("F32", &[5], 0, 16)),
+            "tensor `x`: its shape [5] of type F32 does not fit its 16 bytes",
+        );
         refused(&one("x", entry("F32", &[1 << 60, 1 << 60], 0, 16)), "tensor `x`: its shape [1152921504606846976, 115");
         refused(&one("x", entry("F32", &[1 << 60], 0, 1 << 62)), "tensor `x`: its bytes 0..4611686018427387904 do not");
         refused(&one("x", entry("F32", &[4], 16, 0)), "tensor `x`: its bytes 16..0 do not lie in");
         refused(&one("x", entry("F13", &[4], 0, 16)), "tensor `x`: unknown variant `F13`");
-        refused(&one("x", json!({"dtype": "F32", "shape": [-1], "data_offsets": [0, 16]})), "tensor `x`: invalid value");
+        refused(
+            &one("x", json!({"dtype": "F32", "shape": [-1], "data_offsets": [0, 16]})),
+            "tensor `x`: invalid value",
+        );
         refused(&one("x", json!(3)), "tensor `x`: invalid type");
         refused(&one("__metadata__", json!({"format": 3})), "byte 8: invalid JSON in header");
 
@@ -320,8 +327,13 @@ mod tests {
         refused(&bytes(&serde_json::Value::from(entries).to_string(), 16), "do not lie in the 16 bytes of data");
     }
 
+    /// Random, but the same in every run.
+    fn seeded(cases: u32) -> ProptestConfig {
+        ProptestConfig { rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::with_cases(cases) }
+    }
+
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(seeded(512))]
 
         #[test]
         fn a_damaged_file_never_panics(
@@ -334,7 +346,9 @@ mod tests {
                 bytes[at] = to;
             }
             for bytes in [&bytes[..], &bytes[..cut.index(bytes.len())]] {
-                if let Ok(file) = open_bytes(bytes) {
+                // In memory first, since most damaged files go no further than this.
+                if check(Path::new("model.safetensors"), bytes).is_ok() {
+                    let file = open_bytes(bytes).expect("the same bytes");
                     for name in file.names() {
                         let _ = file.f32(name);
                     }

@@ -55,6 +55,7 @@ const HARMLESS: [&str; 12] = [
 
 /// The content of `adapter_config.json`, under PEFT's names; keys that are left out get PEFT's defaults.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "the switches are PEFT's")]
 pub struct AdapterConfig {
     /// Always `LORA`.
     pub peft_type: String,
@@ -195,9 +196,8 @@ impl AdapterConfig {
 
     /// Refuses what cannot be honoured.
     pub(super) fn check(&self, path: &Path) -> Result<(), AdapterError> {
-        let refuse = |key: &str, problem: String| {
-            Err(AdapterError::PeftConfig { path: path.into(), key: key.into(), problem })
-        };
+        let refuse =
+            |key: &str, problem: String| Err(AdapterError::PeftConfig { path: path.into(), key: key.into(), problem });
         if self.peft_type != "LORA" {
             return refuse("peft_type", format!("is {:?}, only LORA is supported", self.peft_type));
         }
@@ -214,13 +214,24 @@ impl AdapterConfig {
             return refuse("lora_dropout", format!("is {}, expected 0 to below 1", self.lora_dropout));
         }
         if self.bias != "none" {
-            return refuse("bias", format!("is {:?}: biases of the base would change with the adapter, which servers \
-                                           refuse; train with bias none", self.bias));
+            return refuse(
+                "bias",
+                format!(
+                    "is {:?}: biases of the base would change with the adapter, which servers \
+                                           refuse; train with bias none",
+                    self.bias
+                ),
+            );
         }
         if self.modules_to_save.as_ref().is_some_and(|modules| !modules.is_empty()) {
             let modules = self.modules_to_save.as_deref().unwrap_or_default().join(", ");
-            return refuse("modules_to_save", format!("names {modules}: whole weights beside the adapter are not \
-                                                      supported, and vLLM refuses them; train without new tokens"));
+            return refuse(
+                "modules_to_save",
+                format!(
+                    "names {modules}: whole weights beside the adapter are not \
+                                                      supported, and vLLM refuses them; train without new tokens"
+                ),
+            );
         }
         if self.use_dora {
             return refuse("use_dora", "is true: DoRA is not supported yet, and vLLM refuses it".into());
@@ -231,10 +242,13 @@ impl AdapterConfig {
         if let InitLoraWeights::Named(name) = &self.init_lora_weights
             && !PLAIN_INITS.contains(&name.as_str())
         {
-            return refuse("init_lora_weights", format!(
-                "is {name:?}: the adapter belongs to a changed base model; save it again with PEFT's \
+            return refuse(
+                "init_lora_weights",
+                format!(
+                    "is {name:?}: the adapter belongs to a changed base model; save it again with PEFT's \
                  path_initial_model_for_weight_conversion, which makes it a plain LoRA"
-            ));
+                ),
+            );
         }
         for (key, reason) in REFUSED {
             if self.other.get(key).is_some_and(is_active) {

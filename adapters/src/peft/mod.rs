@@ -164,11 +164,8 @@ fn parse_key(key: &str) -> Result<ParsedKey<'_>, String> {
 
 /// Reads all matrices and pairs them by module; ranks are only compared within a pair.
 fn read_pairs(file: &SafetensorsFile) -> Result<BTreeMap<String, LoraPair>, AdapterError> {
-    let problem = |key: &str, problem: String| AdapterError::Tensor {
-        path: file.path().into(),
-        tensor: key.into(),
-        problem,
-    };
+    let problem =
+        |key: &str, problem: String| AdapterError::Tensor { path: file.path().into(), tensor: key.into(), problem };
     let mut keys = BTreeMap::new();
     let mut repaired = 0;
     for key in file.names() {
