@@ -11,20 +11,22 @@ use crate::Origin;
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// A file could not be read.
-    #[error("{}: cannot be read: {source}", path.display())]
+    #[error("{}: cannot be read", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// The system's reason.
+        /// What the operating system says.
+        #[source]
         source: std::io::Error,
     },
 
     /// A file could not be written; nothing was written over.
-    #[error("{}: cannot be written: {source}; what stood there before is untouched", path.display())]
+    #[error("{}: cannot be written", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// The system's reason.
+        /// What the operating system says.
+        #[source]
         source: std::io::Error,
     },
 
@@ -164,9 +166,7 @@ pub enum DataError {
     },
 
     /// A clock setting that is no date and time.
-    #[error(
-        "{value:?} is no date and time for the chat template, expected the form 2026-11-22T09:30:00: {message}"
-    )]
+    #[error("{value:?} is no date and time for the chat template, expected the form 2026-11-22T09:30:00: {message}")]
     TemplateClock {
         /// The value got.
         value: String,
@@ -248,7 +248,5 @@ impl DataError {
 
 /// The start of a message about a conversation: `chat.jsonl:1042: `.
 fn place(origin: Option<&Origin>) -> String {
-    origin
-        .map(|origin| format!("{origin}: "))
-        .unwrap_or_default()
+    origin.map(|origin| format!("{origin}: ")).unwrap_or_default()
 }

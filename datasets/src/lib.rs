@@ -12,7 +12,5 @@ mod tokenizer;
 pub use conversation::{Conversation, Message, Origin, Role};
 pub use error::DataError;
 pub use template::{ChatTemplate, Rendered, SpecialTokens};
-pub use tokenize::{
-    Example, Outcome, Overlong, Tokenized, preview, preview_text, tokenize, tokenize_all,
-};
+pub use tokenize::{Example, Outcome, Overlong, Tokenized, tokenize, tokenize_all};
 pub use tokenizer::{ChatTokenizer, GgufVocabulary, TextStream};
