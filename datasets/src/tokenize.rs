@@ -262,3 +262,6 @@ fn why_nothing(conversation: &Conversation) -> String {
     }
     .to_owned()
 }
+
+#[cfg(test)]
+mod tests;

@@ -197,3 +197,6 @@ fn guarded<T>(build: impl FnOnce() -> Result<T, tokenizers::Error>) -> Result<T,
         Err(_) => Err("the vocabulary and the merges contradict each other".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests;
