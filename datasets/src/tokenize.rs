@@ -255,8 +255,9 @@ fn nothing_supervised(conversation: &Conversation, reason: String) -> DataError 
 
 fn why_nothing(conversation: &Conversation) -> String {
     if conversation.messages.iter().any(|message| message.role == Role::Assistant) {
-        "the chat template writes the assistant's turns otherwise than after a prompt, or prints nothing in its \
-         generation blocks; set data.chat_template to a template with {% generation %} blocks around them"
+        "no assistant turn follows the prompt that generation would use for it (the chat template may rewrite \
+         earlier turns, the conversation may begin with the assistant), or the generation blocks print nothing; set \
+         data.chat_template to a template with {% generation %} blocks around the assistant's turns"
     } else {
         "the conversation has no assistant message; add the answer that is to be learned"
     }

@@ -45,7 +45,7 @@ fn each_feature_of_the_environment_renders_as_in_transformers() {
             | (Err(DataError::TemplateFailed { .. }), None, Some("render")) => {}
             (Err(DataError::TemplateRaised { message, .. }), None, Some(fails)) if message == fails => {}
             (got, text, fails) => {
-                wrong.push(format!("{source}\n  got {got:?}\n  expected {text:?} or failure {fails:?}"))
+                wrong.push(format!("{source}\n  got {got:?}\n  expected {text:?} or failure {fails:?}"));
             }
         }
     }

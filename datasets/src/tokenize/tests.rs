@@ -166,7 +166,7 @@ fn a_conversation_that_teaches_nothing_is_refused() {
     );
     let both = turns(&[(Role::User, "Hello?"), (Role::Assistant, "Yes.")]);
     let error = tokenize(&silent, &both, 99, Overlong::Drop).unwrap_err().to_string();
-    assert!(error.contains("prints nothing in its generation blocks; set data.chat_template"), "{error}");
+    assert!(error.contains("the generation blocks print nothing; set data.chat_template"), "{error}");
     // A first token is predicted from nothing.
     let only = with_template("{% generation %}<|im_end|>{% endgeneration %}");
     assert!(matches!(tokenize(&only, &both, 99, Overlong::Drop), Err(DataError::NothingSupervised { .. })));

@@ -65,7 +65,7 @@ impl ChatTokenizer {
     /// # Errors
     /// [`DataError::Write`] when a file cannot be written; a file that stood there is then untouched.
     pub fn save(&self, folder: &Path) -> Result<(), DataError> {
-        let tokenizer = self.tokenizer.to_string(true).map_err(|error| self.refused(&error))?;
+        let tokenizer = guarded(|| self.tokenizer.to_string(true)).map_err(|message| self.refused(message))?;
         write(&folder.join("tokenizer.json"), &tokenizer)?;
         let mut config = serde_json::to_string_pretty(&self.config).unwrap_or_default();
         config.push('\n');

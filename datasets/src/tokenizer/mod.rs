@@ -111,13 +111,13 @@ impl ChatTokenizer {
     /// # Errors
     /// [`DataError::Encoding`] when the tokenizer has no token for a part of the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
-        let encoding = self.tokenizer.encode_fast(text, false).map_err(|error| self.refused(&error))?;
+        let encoding = guarded(|| self.tokenizer.encode_fast(text, false)).map_err(|message| self.refused(message))?;
         Ok(encoding.get_ids().to_vec())
     }
 
     /// The same with the byte range of each token in the text.
     pub(crate) fn encode_with_offsets(&self, text: &str) -> Result<Encoding, DataError> {
-        self.tokenizer.encode(text, false).map_err(|error| self.refused(&error))
+        guarded(|| self.tokenizer.encode(text, false)).map_err(|message| self.refused(message))
     }
 
     /// The text of token ids; broken UTF-8 becomes U+FFFD. See [`stream`](Self::stream) for text that
@@ -126,7 +126,7 @@ impl ChatTokenizer {
     /// # Errors
     /// [`DataError::Encoding`] when the decoder fails.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, DataError> {
-        self.tokenizer.decode(ids, skip_special).map_err(|error| self.refused(&error))
+        guarded(|| self.tokenizer.decode(ids, skip_special)).map_err(|message| self.refused(message))
     }
 
     /// Decodes ids one after the other, as generation makes them, without the special tokens.
@@ -184,17 +184,23 @@ impl ChatTokenizer {
         }
     }
 
-    fn refused(&self, error: &tokenizers::Error) -> DataError {
-        DataError::Encoding { path: self.path.clone(), origin: None, message: error.to_string() }
+    fn refused(&self, message: String) -> DataError {
+        DataError::Encoding { path: self.path.clone(), origin: None, message }
     }
 }
 
-/// Builds a tokenizer out of what a file says, and takes a panic of the `tokenizers` crate for a refusal:
-/// a few inconsistencies between vocabulary and merges make it panic where it should return an error.
-fn guarded<T>(build: impl FnOnce() -> Result<T, tokenizers::Error>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(build)) {
+/// Runs a piece of the `tokenizers` crate and takes a panic of it for a refusal.
+///
+/// It panics where merges and vocabulary contradict each other in a certain way, and where a pattern takes too
+/// many steps on a text; both come from files, so both must end in an error.
+fn guarded<T>(work: impl FnOnce() -> Result<T, tokenizers::Error>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result.map_err(|error| error.to_string()),
-        Err(_) => Err("the vocabulary and the merges contradict each other".to_owned()),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
+            Err(format!("it contradicts itself or is too complex ({text})"))
+        }
     }
 }
 
