@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::{ChatTokenizer, Conversation, DataError, Origin, Overlong, Role};
+use crate::{ChatTokenizer, Conversation, DataError, Origin, Role, TextStream};
 
 /// A tokenized conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,42 +146,44 @@ pub fn tokenize_all(
     }
 }
 
-/// The tokens of an example as text, each with whether it is learned.
-///
-/// A character that takes several tokens stands at its last one; the others are empty.
-///
-/// # Errors
-/// [`DataError::Encoding`] when the decoder fails.
-pub fn preview(tokenizer: &ChatTokenizer, example: &Example) -> Result<Vec<(String, bool)>, DataError> {
-    let mut stream = tokenizer.stream(false);
-    let mut tokens = Vec::with_capacity(example.input_ids.len());
-    for (id, supervised) in example.input_ids.iter().zip(&example.loss_mask) {
-        tokens.push((stream.push(*id)?, *supervised));
-    }
-    if let Some((text, _)) = tokens.last_mut() {
-        text.push_str(&stream.finish()?);
-    }
-    Ok(tokens)
-}
-
-/// An example as plain text, what is learned between `«` and `»`.
-///
-/// # Errors
-/// [`DataError::Encoding`] when the decoder fails.
-pub fn preview_text(tokenizer: &ChatTokenizer, example: &Example) -> Result<String, DataError> {
-    let mut text = String::new();
-    let mut inside = false;
-    for (token, supervised) in preview(tokenizer, example)? {
-        if supervised != inside {
-            text.push(if supervised { '«' } else { '»' });
-            inside = supervised;
+impl ChatTokenizer {
+    /// The tokens of an example as text, each with whether it is learned.
+    ///
+    /// A character that takes several tokens stands at its last one; the others are empty.
+    ///
+    /// # Errors
+    /// [`DataError::Encoding`] when the decoder fails.
+    pub fn pieces(&self, example: &Example) -> Result<Vec<(String, bool)>, DataError> {
+        let mut stream = TextStream::new(self, false);
+        let mut pieces = Vec::with_capacity(example.input_ids.len());
+        for (id, supervised) in example.input_ids.iter().zip(&example.loss_mask) {
+            pieces.push((stream.push(*id)?.unwrap_or_default(), *supervised));
         }
-        text.push_str(&token);
+        if let Some((text, _)) = pieces.last_mut() {
+            text.push_str(&stream.finish()?);
+        }
+        Ok(pieces)
     }
-    if inside {
-        text.push('»');
+
+    /// An example as plain text, what is learned between `«` and `»`.
+    ///
+    /// # Errors
+    /// [`DataError::Encoding`] when the decoder fails.
+    pub fn marked_text(&self, example: &Example) -> Result<String, DataError> {
+        let mut text = String::new();
+        let mut inside = false;
+        for (piece, supervised) in self.pieces(example)? {
+            if supervised != inside {
+                text.push(if supervised { '«' } else { '»' });
+                inside = supervised;
+            }
+            text.push_str(&piece);
+        }
+        if inside {
+            text.push('»');
+        }
+        Ok(text)
     }
-    Ok(text)
 }
 
 /// The tokens whose characters touch a byte range of the text.
@@ -238,10 +240,14 @@ fn nothing_supervised(conversation: &Conversation, reason: String) -> DataError 
 
 fn why_nothing(conversation: &Conversation) -> String {
     if conversation.messages.iter().any(|message| message.role == Role::Assistant) {
-        "the chat template writes the assistant's turns otherwise than after a prompt, or prints nothing in its \
-         generation blocks; set data.chat_template to a template with {% generation %} blocks around them"
+        "no assistant turn follows the prompt that generation would use for it (the chat template may rewrite \
+         earlier turns, the conversation may begin with the assistant), or the generation blocks print nothing; set \
+         data.chat_template to a template with {% generation %} blocks around the assistant's turns"
     } else {
         "the conversation has no assistant message; add the answer that is to be learned"
     }
     .to_owned()
 }
+
+#[cfg(test)]
+mod tests;

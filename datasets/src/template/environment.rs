@@ -56,6 +56,7 @@ fn is_python_space(character: char) -> bool {
 }
 
 /// Jinja's `trim` is Python's `strip`.
+#[expect(clippy::needless_pass_by_value, reason = "minijinja hands arguments over by value")]
 fn trim(value: StringInput<'_>, characters: Option<String>) -> String {
     match characters {
         Some(characters) => value.as_str().trim_matches(|c| characters.contains(c)).to_owned(),
@@ -77,6 +78,7 @@ fn python_method(state: &mut State, value: &Value, method: &str, args: &[Value])
 }
 
 /// Hugging Face's `tojson`: Python's `json.dumps`, without the HTML escapes of Jinja's own filter.
+#[expect(clippy::needless_pass_by_value, reason = "minijinja hands arguments over by value")]
 fn to_json(value: &Value, kwargs: Kwargs) -> Result<String, Error> {
     let failed = |error: serde_json::Error| Error::new(ErrorKind::InvalidOperation, format!("tojson: {error}"));
     let indent: Option<usize> = kwargs.get("indent")?;

@@ -281,3 +281,6 @@ fn describe(error: &minijinja::Error) -> String {
         None => error.kind().to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,13 +16,14 @@ use super::{ChatTokenizer, Parts, guarded};
 use crate::{DataError, SpecialTokens};
 
 impl ChatTokenizer {
-    /// Reads the tokenizer of a Hugging Face model folder.
+    /// Reads the tokenizer of a Hugging Face model folder. `chat_template` is a Jinja file that replaces the
+    /// model's own template.
     ///
     /// # Errors
     /// [`DataError::TokenizerMissing`] without a `tokenizer.json`, [`DataError::Read`] and
     /// [`DataError::TokenizerFile`] when a file is unreadable or says something else than expected,
     /// [`DataError::TemplateSyntax`] when the chat template does not parse.
-    pub fn from_folder(folder: &Path) -> Result<Self, DataError> {
+    pub fn from_folder(folder: &Path, chat_template: Option<&Path>) -> Result<Self, DataError> {
         let path = folder.join("tokenizer.json");
         let bytes = read(&path)?.ok_or_else(|| DataError::TokenizerMissing { folder: folder.to_owned() })?;
         let tokenizer = guarded(|| Tokenizer::from_bytes(&bytes))
@@ -48,13 +49,9 @@ impl ChatTokenizer {
             None => ObjectFile::read(folder.join("config.json"))?.ids("eos_token_id")?.unwrap_or_default(),
         };
 
-        let template_path = folder.join("chat_template.jinja");
-        let template = match read(&template_path)? {
-            Some(bytes) => {
-                let source = String::from_utf8(bytes)
-                    .map_err(|error| refuse(&template_path, format!("expected a template in UTF-8: {error}")))?;
-                Some((source, template_path))
-            }
+        let own = folder.join("chat_template.jinja");
+        let template = match chat_template.or_else(|| own.exists().then_some(own.as_path())) {
+            Some(path) => Some(template_file(path)?),
             None => config.template()?.map(|source| (source, config.path.clone())),
         };
         let mut config = config.object;
@@ -68,7 +65,7 @@ impl ChatTokenizer {
     /// # Errors
     /// [`DataError::Write`] when a file cannot be written; a file that stood there is then untouched.
     pub fn save(&self, folder: &Path) -> Result<(), DataError> {
-        let tokenizer = self.tokenizer.to_string(true).map_err(|error| self.refused(&error))?;
+        let tokenizer = guarded(|| self.tokenizer.to_string(true)).map_err(|message| self.refused(message))?;
         write(&folder.join("tokenizer.json"), &tokenizer)?;
         let mut config = serde_json::to_string_pretty(&self.config).unwrap_or_default();
         config.push('\n');
@@ -169,6 +166,12 @@ fn excerpt(value: &Value) -> String {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
     }
+}
+
+/// A chat template in a file of its own, and its path.
+pub(super) fn template_file(path: &Path) -> Result<(String, PathBuf), DataError> {
+    let source = fs::read_to_string(path).map_err(|source| DataError::Read { path: path.to_owned(), source })?;
+    Ok((source, path.to_owned()))
 }
 
 /// The bytes of a file, `None` when there is none.

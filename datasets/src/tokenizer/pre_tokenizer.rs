@@ -98,8 +98,8 @@ const RULES: &[Rule] = &[
 ];
 
 /// A rule made ready for the tokenizer.
-pub(super) struct PreTokenizer {
-    pub(super) pre_tokenizer: Sequence,
+pub(super) struct WordRule {
+    pub(super) steps: Sequence,
     pub(super) ignore_merges: bool,
     pub(super) add_bos: bool,
 }
@@ -108,7 +108,7 @@ pub(super) struct PreTokenizer {
 ///
 /// # Errors
 /// A sentence with the known names when the name is not one of them.
-pub(super) fn by_name(name: &str) -> Result<PreTokenizer, String> {
+pub(super) fn by_name(name: &str) -> Result<WordRule, String> {
     let Some(rule) = RULES.iter().find(|rule| rule.names.contains(&name)) else {
         let mut known: Vec<&str> = RULES.iter().flat_map(|rule| rule.names).copied().collect();
         known.sort_unstable();
@@ -134,7 +134,7 @@ pub(super) fn by_name(name: &str) -> Result<PreTokenizer, String> {
     if !matches!(rule.steps.last(), Some(Step::Gpt2)) {
         steps.push(byte_level(false));
     }
-    Ok(PreTokenizer { pre_tokenizer: Sequence::new(steps), ignore_merges: rule.ignore_merges, add_bos: rule.add_bos })
+    Ok(WordRule { steps: Sequence::new(steps), ignore_merges: rule.ignore_merges, add_bos: rule.add_bos })
 }
 
 #[cfg(test)]
