@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hf_hub::api::RepoInfo;
-use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
+use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 use sha2::{Digest, Sha256};
 
@@ -202,7 +202,7 @@ impl Hub {
             return Ok(None);
         }
         let what = "the list of files";
-        let info: RepoInfo = match self.api(at)?.info() {
+        let info: RepoInfo = match self.api(at)?.repo(at.repo()).info() {
             Ok(info) => info,
             Err(error) => {
                 let error = self.error(at, what, &error);
@@ -269,30 +269,41 @@ impl Hub {
     /// Downloads a file, taking a broken-off download up where it stopped, and checks its digest.
     fn download(&self, at: &At<'_>, file: &str) -> Result<PathBuf, DataError> {
         let api = self.api(at)?;
+        let repo = api.repo(at.repo());
         let mut attempt = 1;
-        loop {
+        let path = loop {
             let progress = Progress { listener: &self.on_progress, file, done: 0, total: 0 };
-            let result = match api.download_with_progress(file, progress) {
-                Ok(path) => match check_digest(&path) {
-                    Ok(()) => return Ok(path),
-                    Err((got, expected)) => {
-                        let (repo, file) = (at.repo.to_owned(), file.to_owned());
-                        DataError::HubDamaged { repo, file, path, got, expected }
-                    }
-                },
+            match repo.download_with_progress(file, progress) {
+                Ok(path) => break path,
+                Err(error) if attempt < ATTEMPTS && is_leftover(&error) => {
+                    self.forget_part(at, &api, &repo.url(file));
+                }
                 Err(error) if attempt < ATTEMPTS && is_passing(&error) => {
                     tracing::warn!(%error, file, attempt, "the download broke off, it is taken up again");
                     std::thread::sleep(Duration::from_millis(200 << attempt));
-                    attempt += 1;
-                    continue;
                 }
-                Err(error) => self.error(at, file, &error),
-            };
-            return Err(result);
+                Err(error) => return Err(self.error(at, file, &error)),
+            }
+            attempt += 1;
+        };
+        match check_digest(&path) {
+            Ok(()) => Ok(path),
+            Err((got, expected)) => {
+                let (repo, file) = (at.repo.to_owned(), file.to_owned());
+                Err(DataError::HubDamaged { repo, file, path, got, expected })
+            }
         }
     }
 
-    fn api(&self, at: &At<'_>) -> Result<ApiRepo, DataError> {
+    /// Removes what an earlier download left of a file, where it cannot be continued.
+    fn forget_part(&self, at: &At<'_>, api: &Api, url: &str) {
+        if let Ok(metadata) = api.metadata(url) {
+            let blob = Cache::new(self.cache.clone()).repo(at.repo()).blob_path(metadata.etag());
+            std::fs::remove_file(blob.with_extension("part")).ok();
+        }
+    }
+
+    fn api(&self, at: &At<'_>) -> Result<Api, DataError> {
         // Retries are ours: after a failure without a byte the library's own retry starts at 0 and
         // appends to what is there.
         ApiBuilder::from_cache(Cache::new(self.cache.clone()))
@@ -301,7 +312,6 @@ impl Hub {
             .with_retries(0)
             .with_progress(false)
             .build()
-            .map(|api| api.repo(at.repo()))
             .map_err(|error| self.error(at, "the client", &error))
     }
 
@@ -477,6 +487,11 @@ fn status(error: &ApiError) -> Option<u16> {
         },
         _ => None,
     }
+}
+
+/// Whether an earlier download left as much as the file has, or more, so that nothing can be added.
+fn is_leftover(error: &ApiError) -> bool {
+    status(error) == Some(416) || matches!(error, ApiError::InvalidResume)
 }
 
 /// Whether trying again may help: the connection broke, or the hub is overloaded.
