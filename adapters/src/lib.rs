@@ -1,1 +1,19 @@
-//! Placeholder.
+//! The LoRA family as a layer and as a file.
+//!
+//! On the way in, [`checkpoint`] reads a base model from a safetensors folder and [`gguf`] from a GGUF file, both
+//! through [`TensorSource`]. On the way out, [`peft`] writes and reads adapters in the form that PEFT and the servers
+//! take, through [`atomic`], so that a full disk or a kill never costs the previous file.
+//! [`LoraConfig`] is the recipe's `lora:` section. Read `config`, `checkpoint`, `gguf`, `peft` in this order.
+//!
+//! LoRA: `y = W x + (alpha / rank) · B A x`, with `W` frozen.
+//! Source: Hu et al. 2021, <https://arxiv.org/abs/2106.09685>, section 4.1.
+
+pub mod atomic;
+mod config;
+mod error;
+mod file;
+pub mod gguf;
+
+pub use config::{LoraConfig, TargetModule, Targets};
+pub use error::AdapterError;
+pub use gguf::{GgmlType, GgufFile};

@@ -1,1 +1,17 @@
-//! Placeholder.
+//! Recipes, the decoder, training and evaluation.
+//!
+//! Read [`finetune`] first: a run in numbered phases.
+
+pub mod cli;
+pub mod commands;
+pub mod device;
+pub mod error;
+pub mod eval;
+pub mod finetune;
+pub mod kernels;
+pub mod model;
+pub mod recipe;
+pub mod track;
+pub mod train;
+
+pub use error::TrainError;

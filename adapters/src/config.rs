@@ -1,0 +1,427 @@
+//! The recipe's `lora:` section: rank, alpha, dropout and the modules that get an adapter.
+//!
+//! Parsed by the trainer as part of the recipe, then checked with [`LoraConfig::validate`] before anything is loaded.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::AdapterError;
+
+/// How the word for "every linear module of the decoder layers" is written.
+const ALL_LINEAR: &str = "all-linear";
+
+/// Hyper-parameters of a LoRA adapter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LoraConfig {
+    /// Rank of the update, 1 to 512 (the largest that vLLM serves). Default 16.
+    #[schemars(range(min = 1, max = 512))]
+    pub rank: usize,
+    /// Numerator of the scale `alpha / rank`, above 0. Default 32.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub alpha: f64,
+    /// Probability that an input of the adapter is dropped in training, 0 (off) to below 1. Default 0.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
+    pub dropout: f64,
+    /// The linear modules that get an adapter: `all-linear` or a list of names. Default `all-linear`.
+    pub targets: Targets,
+}
+
+impl Default for LoraConfig {
+    fn default() -> Self {
+        Self {
+            rank: 16,
+            alpha: 32.0,
+            dropout: 0.0,
+            targets: Targets::AllLinear,
+        }
+    }
+}
+
+impl LoraConfig {
+    /// Checks the ranges that the types cannot express.
+    ///
+    /// # Errors
+    /// [`AdapterError::Config`] for the first value out of its range.
+    pub fn validate(&self) -> Result<(), AdapterError> {
+        let error = |key, value: String, expected| {
+            Err(AdapterError::Config {
+                key,
+                value,
+                expected,
+            })
+        };
+        if !(1..=512).contains(&self.rank) {
+            return error(
+                "rank",
+                self.rank.to_string(),
+                "a whole number from 1 to 512",
+            );
+        }
+        if !(self.alpha > 0.0 && self.alpha.is_finite()) {
+            return error(
+                "alpha",
+                self.alpha.to_string(),
+                "a finite number above 0 (twice the rank is usual)",
+            );
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return error(
+                "dropout",
+                self.dropout.to_string(),
+                "a number from 0 (off) to below 1",
+            );
+        }
+        if let Targets::Modules(modules) = &self.targets {
+            if modules.is_empty() {
+                return error(
+                    "targets",
+                    "an empty list".into(),
+                    "`all-linear` or at least one module name",
+                );
+            }
+            if let Some(twice) = first_duplicate(modules) {
+                return error(
+                    "targets",
+                    format!("a list with `{twice}` twice"),
+                    "each module once",
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The factor of the low-rank update, `alpha / rank`.
+    ///
+    /// Source: Hu et al. 2021, <https://arxiv.org/abs/2106.09685>, section 4.1.
+    pub fn scaling(&self) -> f64 {
+        self.alpha / self.rank as f64
+    }
+}
+
+/// A linear module of a decoder layer, by the name that Hugging Face checkpoints give it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TargetModule {
+    /// Query projection of the attention.
+    QProj,
+    /// Key projection of the attention.
+    KProj,
+    /// Value projection of the attention.
+    VProj,
+    /// Output projection of the attention.
+    OProj,
+    /// Gate projection of the feed-forward block.
+    GateProj,
+    /// Up projection of the feed-forward block.
+    UpProj,
+    /// Down projection of the feed-forward block.
+    DownProj,
+}
+
+impl TargetModule {
+    /// All modules, in the order in which a layer applies them.
+    pub const ALL: [Self; 7] = [
+        Self::QProj,
+        Self::KProj,
+        Self::VProj,
+        Self::OProj,
+        Self::GateProj,
+        Self::UpProj,
+        Self::DownProj,
+    ];
+
+    /// The name in checkpoints, recipes and adapter files: `q_proj`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::QProj => "q_proj",
+            Self::KProj => "k_proj",
+            Self::VProj => "v_proj",
+            Self::OProj => "o_proj",
+            Self::GateProj => "gate_proj",
+            Self::UpProj => "up_proj",
+            Self::DownProj => "down_proj",
+        }
+    }
+
+    /// The module of this name, or a message with the known names and the nearest of them.
+    fn parse(name: &str) -> Result<Self, String> {
+        if let Some(module) = Self::ALL.into_iter().find(|module| module.name() == name) {
+            return Ok(module);
+        }
+        let known = Self::ALL.map(Self::name);
+        let nearest = nearest(name, known)
+            .map(|near| format!("; did you mean `{near}`?"))
+            .unwrap_or_default();
+        Err(format!(
+            "unknown module `{name}`, expected one of {}{nearest}",
+            known.join(", ")
+        ))
+    }
+}
+
+impl fmt::Display for TargetModule {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// The linear modules that get an adapter, in every decoder layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Targets {
+    /// All seven of [`TargetModule::ALL`]; written `all-linear`.
+    AllLinear,
+    /// These; written as a list of names.
+    Modules(Vec<TargetModule>),
+}
+
+impl Targets {
+    /// The modules, in the order in which a layer applies them.
+    pub fn modules(&self) -> Vec<TargetModule> {
+        TargetModule::ALL
+            .into_iter()
+            .filter(|module| self.contains(*module))
+            .collect()
+    }
+
+    /// Whether the module gets an adapter.
+    pub fn contains(&self, module: TargetModule) -> bool {
+        match self {
+            Self::AllLinear => true,
+            Self::Modules(modules) => modules.contains(&module),
+        }
+    }
+}
+
+impl Serialize for Targets {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::AllLinear => serializer.serialize_str(ALL_LINEAR),
+            Self::Modules(modules) => {
+                serializer.collect_seq(modules.iter().map(|module| module.name()))
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Targets {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TargetsVisitor)
+    }
+}
+
+struct TargetsVisitor;
+
+impl<'de> Visitor<'de> for TargetsVisitor {
+    type Value = Targets;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("`all-linear` or a list of module names such as [q_proj, v_proj]")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Targets, E> {
+        if text == ALL_LINEAR {
+            return Ok(Targets::AllLinear);
+        }
+        match TargetModule::parse(text) {
+            Ok(_) => Err(E::custom(format!(
+                "a single module is written as a list: [{text}]"
+            ))),
+            Err(_) if nearest(text, [ALL_LINEAR]).is_some() => Err(E::custom(format!(
+                "unknown targets `{text}`; did you mean `{ALL_LINEAR}`?"
+            ))),
+            Err(unknown) => Err(E::custom(format!(
+                "{unknown}, as a list, or `{ALL_LINEAR}`"
+            ))),
+        }
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Targets, A::Error> {
+        let mut modules = Vec::new();
+        while let Some(name) = list.next_element::<String>()? {
+            let module = TargetModule::parse(&name).map_err(A::Error::custom)?;
+            if modules.contains(&module) {
+                return Err(A::Error::custom(format!("module `{name}` is listed twice")));
+            }
+            modules.push(module);
+        }
+        if modules.is_empty() {
+            return Err(A::Error::custom(format!(
+                "the list is empty, expected module names or `{ALL_LINEAR}`"
+            )));
+        }
+        Ok(Targets::Modules(modules))
+    }
+}
+
+impl JsonSchema for Targets {
+    fn schema_name() -> Cow<'static, str> {
+        "Targets".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "The linear modules that get an adapter.",
+            "anyOf": [
+                { "const": ALL_LINEAR },
+                {
+                    "type": "array",
+                    "items": { "enum": TargetModule::ALL.map(TargetModule::name) },
+                    "minItems": 1,
+                    "uniqueItems": true
+                }
+            ]
+        })
+    }
+}
+
+fn first_duplicate(modules: &[TargetModule]) -> Option<TargetModule> {
+    modules
+        .iter()
+        .enumerate()
+        .find(|(i, module)| modules[..*i].contains(module))
+        .map(|(_, module)| *module)
+}
+
+/// The candidate most like `name`, if any is near enough for a suggestion.
+///
+/// Jaro-Winkler favours names that begin alike, as misspelt tensor and module names do.
+pub(crate) fn nearest<'a>(
+    name: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{from_value, json, to_value};
+
+    use super::*;
+
+    #[track_caller]
+    fn refused(value: serde_json::Value, expected: &str) {
+        let message = match from_value::<LoraConfig>(value) {
+            Ok(config) => config
+                .validate()
+                .expect_err("the value must be refused")
+                .to_string(),
+            Err(error) => error.to_string(),
+        };
+        assert!(message.contains(expected), "{message}");
+    }
+
+    #[test]
+    fn defaults_are_visible_when_written() {
+        let written = to_value(LoraConfig::default()).expect("plain data");
+        assert_eq!(
+            written,
+            json!({"rank": 16, "alpha": 32.0, "dropout": 0.0, "targets": "all-linear"})
+        );
+        let read: LoraConfig = from_value(json!({})).expect("all defaults");
+        read.validate().expect("defaults are valid");
+        assert!((read.scaling() - 2.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn a_list_of_targets_round_trips_and_comes_out_in_layer_order() {
+        let read: LoraConfig =
+            from_value(json!({"targets": ["v_proj", "q_proj"]})).expect("two modules");
+        assert_eq!(
+            read.targets.modules(),
+            [TargetModule::QProj, TargetModule::VProj]
+        );
+        assert_eq!(
+            to_value(&read).expect("plain data")["targets"],
+            json!(["v_proj", "q_proj"])
+        );
+        assert_eq!(Targets::AllLinear.modules(), TargetModule::ALL);
+    }
+
+    #[test]
+    fn each_value_out_of_range_is_named_with_its_range() {
+        refused(
+            json!({"rank": 0}),
+            "lora.rank is 0, expected a whole number from 1 to 512",
+        );
+        refused(json!({"rank": 513}), "lora.rank is 513");
+        refused(
+            json!({"alpha": 0.0}),
+            "lora.alpha is 0, expected a finite number above 0",
+        );
+        refused(json!({"alpha": -1.0}), "lora.alpha is -1");
+        refused(
+            json!({"dropout": 1.0}),
+            "lora.dropout is 1, expected a number from 0 (off) to below 1",
+        );
+        refused(json!({"dropout": -0.1}), "lora.dropout is -0.1");
+        refused(json!({"rnak": 4}), "unknown field `rnak`");
+        let not_a_number = LoraConfig {
+            alpha: f64::NAN,
+            ..LoraConfig::default()
+        };
+        assert!(not_a_number.validate().is_err());
+        let not_a_number = LoraConfig {
+            dropout: f64::NAN,
+            ..LoraConfig::default()
+        };
+        assert!(not_a_number.validate().is_err());
+    }
+
+    #[test]
+    fn unknown_and_doubled_targets_are_refused_with_a_suggestion() {
+        refused(json!({"targets": ["q_porj"]}), "did you mean `q_proj`?");
+        refused(
+            json!({"targets": ["lm_head"]}),
+            "unknown module `lm_head`, expected one of q_proj, k_proj",
+        );
+        refused(
+            json!({"targets": ["q_proj", "q_proj"]}),
+            "module `q_proj` is listed twice",
+        );
+        refused(json!({"targets": []}), "the list is empty");
+        refused(
+            json!({"targets": "all_linear"}),
+            "did you mean `all-linear`?",
+        );
+        refused(
+            json!({"targets": "q_proj"}),
+            "a single module is written as a list: [q_proj]",
+        );
+        refused(
+            json!({"targets": 3}),
+            "expected `all-linear` or a list of module names",
+        );
+        let built = LoraConfig {
+            targets: Targets::Modules(vec![]),
+            ..LoraConfig::default()
+        };
+        assert!(built.validate().is_err());
+        let built = LoraConfig {
+            targets: Targets::Modules(vec![TargetModule::QProj; 2]),
+            ..LoraConfig::default()
+        };
+        assert!(built.validate().is_err());
+    }
+
+    #[test]
+    fn the_schema_names_every_module() {
+        let schema = to_value(schemars::schema_for!(LoraConfig)).expect("a schema is JSON");
+        let text = schema.to_string();
+        for module in TargetModule::ALL {
+            assert!(text.contains(module.name()), "{text}");
+        }
+        assert_eq!(schema["properties"]["rank"]["minimum"], 1);
+        assert_eq!(schema["properties"]["rank"]["maximum"], 512);
+        assert_eq!(schema["properties"]["dropout"]["exclusiveMaximum"], 1.0);
+        assert_eq!(schema["properties"]["rank"]["default"], 16);
+    }
+}

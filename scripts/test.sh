@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Runs the tests. `--real` adds the ring that fetches the real model and loads our adapter in PEFT.
+#
+# Needs Rust and Python; installs what else it needs. Usage: ./scripts/test.sh [--real]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+real=false
+case "${1:-}" in
+  "") ;;
+  --real) real=true ;;
+  *) echo "usage: ./scripts/test.sh [--real]" >&2; exit 2 ;;
+esac
+
+step() { printf '\n== %s\n' "$*"; }
+
+step "format and lints"
+cargo fmt --all --check
+cargo clippy --release --workspace --all-targets --locked -- -D warnings
+
+step "documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --locked --quiet
+
+step "tests"
+if $real; then
+  # shellcheck source=scripts/real/setup.sh
+  ./scripts/real/setup.sh
+  model=$(python3 scripts/fetch_smollm2.py --to models)
+  export GREFFON_SMOLLM2="$model"
+  cargo test --release --workspace --locked --features tests/real
+else
+  cargo test --release --workspace --locked
+fi

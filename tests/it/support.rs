@@ -1,0 +1,126 @@
+//! What several tests need: the fixtures, and comparisons that name the worst place.
+
+use std::path::{Path, PathBuf};
+
+use datasets::{Example, Origin};
+use safetensors::SafeTensors;
+use serde_json::Value;
+use trainer::model::BaseModel;
+use trainer::recipe::ModelConfig;
+
+pub(crate) fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
+}
+
+pub(crate) fn json(name: &str) -> Value {
+    let text = std::fs::read_to_string(fixture(name)).expect("the fixture is committed");
+    serde_json::from_str(&text).expect("the fixture is JSON")
+}
+
+/// A base model among the fixtures.
+pub(crate) fn base(name: &str) -> BaseModel {
+    let path = fixture(name);
+    let model = ModelConfig { base: path.to_str().expect("plain path").to_owned(), revision: None, adapter: None };
+    BaseModel::open(&model, None).expect("the fixture opens")
+}
+
+/// The f32 tensors of a safetensors file.
+pub(crate) struct Tensors(Vec<u8>);
+
+impl Tensors {
+    pub(crate) fn open(name: &str) -> Self {
+        Self(std::fs::read(fixture(name)).expect("the fixture is committed"))
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Vec<f32> {
+        let tensors = SafeTensors::deserialize(&self.0).expect("the fixture is safetensors");
+        let view = tensors.tensor(name).unwrap_or_else(|_| panic!("the fixture has no tensor {name}"));
+        view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+    }
+}
+
+/// Fails with the worst element when two vectors differ by more than `tolerance`.
+#[track_caller]
+pub(crate) fn assert_close(what: &str, got: &[f32], expected: &[f32], tolerance: f32) {
+    assert_eq!(got.len(), expected.len(), "{what}: length");
+    let worst = (0..got.len()).max_by(|&i, &j| distance(got[i], expected[i]).total_cmp(&distance(got[j], expected[j])));
+    if let Some(i) = worst {
+        let difference = distance(got[i], expected[i]);
+        assert!(difference <= tolerance, "{what}[{i}]: got {}, expected {}, off by {difference}", got[i], expected[i]);
+    }
+}
+
+fn distance(a: f32, b: f32) -> f32 {
+    let difference = (a - b).abs();
+    if difference.is_nan() { f32::INFINITY } else { difference }
+}
+
+#[track_caller]
+pub(crate) fn assert_near(what: &str, got: f64, expected: f64, tolerance: f64) {
+    assert!((got - expected).abs() <= tolerance, "{what}: got {got}, expected {expected}");
+}
+
+pub(crate) fn ids(value: &Value) -> Vec<u32> {
+    let list = value.as_array().expect("a list of ids");
+    list.iter().map(|id| u32::try_from(id.as_u64().expect("an id")).expect("a small id")).collect()
+}
+
+pub(crate) fn mask(value: &Value) -> Vec<bool> {
+    ids(value).into_iter().map(|bit| bit != 0).collect()
+}
+
+/// The sequences of the parity fixture.
+pub(crate) fn parity_examples() -> Vec<Example> {
+    let parity = json("parity/parity.json");
+    let sequences = parity["sequences"].as_array().expect("sequences");
+    sequences
+        .iter()
+        .enumerate()
+        .map(|(index, sequence)| Example {
+            input_ids: ids(&sequence["input_ids"]),
+            loss_mask: mask(&sequence["loss_mask"]),
+            origin: Origin { path: Path::new("parity.json").into(), line: index + 1 },
+        })
+        .collect()
+}
+
+/// The program that is tested: built beside the tests.
+pub(crate) fn greffon_command(arguments: &[&str]) -> std::process::Command {
+    let tests = std::env::current_exe().expect("the test's own path");
+    let program = tests.parent().and_then(Path::parent).expect("target/release/deps").join("greffon");
+    assert!(program.is_file(), "{} is missing: run `cargo build --release` first", program.display());
+    let mut command = std::process::Command::new(program);
+    command.args(arguments).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    command
+}
+
+/// Runs the program to its end.
+pub(crate) fn greffon(arguments: &[&str]) -> std::process::Output {
+    greffon_command(arguments).output().expect("greffon starts")
+}
+
+/// Writes a recipe over the tiny model and a few conversations into a folder, with values set on top.
+pub(crate) fn tiny_recipe(folder: &Path, set: &[&str]) -> String {
+    let mut lines = String::new();
+    for i in 0..24 {
+        let answer = ["red", "green", "blue", "a long shade of grey"][i % 4];
+        lines.push_str(&format!(
+            "{{\"messages\": [{{\"role\": \"user\", \"content\": \"Which colour is number {i}?\"}}, \
+             {{\"role\": \"assistant\", \"content\": \"{answer}\"}}]}}\n"
+        ));
+    }
+    std::fs::write(folder.join("train.jsonl"), lines).expect("a file");
+    let text = format!(
+        "model:\n  base: {}\ndata:\n  train:\n    - path: train.jsonl\n  validation_fraction: 0.2\n  max_length: 128\n\
+         lora:\n  rank: 4\n  alpha: 8\ntrain:\n  global_batch_size: 5\n  micro_batch_size: 2\n  learning_rate: 1e-2\n\
+         output: run\n",
+        fixture("tiny-llama").display()
+    );
+    let plain = folder.join("plain.yaml");
+    std::fs::write(&plain, text).expect("a file");
+    let set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
+    let recipe = trainer::recipe::Recipe::load(&plain, &set).expect("the tiny recipe is valid").recipe;
+    let path = folder.join("recipe.yaml");
+    std::fs::write(&path, recipe.resolved_yaml()).expect("a file");
+    path.to_str().expect("plain path").to_owned()
+}

@@ -1,0 +1,279 @@
+//! The command line. Every verb carries an example.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Fine-tune small open language models with LoRA, check them, and export adapters that serving stacks load.
+#[derive(Debug, Parser)]
+#[command(name = "greffon", version, arg_required_else_help = true, after_help = "\
+Examples:
+  greffon init --model HuggingFaceTB/SmolLM2-135M-Instruct --data questions.jsonl > recipe.yaml
+  greffon check recipe.yaml
+  greffon train recipe.yaml
+  greffon eval runs/recipe
+  greffon export runs/recipe --to adapter
+
+Exit codes: 0 done, 1 failed, 2 the input must be mended, 130 interrupted with everything saved.")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Write a commented recipe for a model and a data file to standard output.
+    #[command(after_help = "Example:\n  greffon init --model models/SmolLM2.gguf --data train.jsonl > recipe.yaml")]
+    Init(InitArgs),
+    /// Validate a recipe and look at what it names, without running it.
+    #[command(after_help = "Example:\n  greffon check recipe.yaml --set train.learning_rate=1e-4")]
+    Check(RecipeArgs),
+    /// Print the JSON Schema of recipes, for editors.
+    #[command(after_help = "Example:\n  greffon schema > recipes/schema.json")]
+    Schema,
+    /// Fetch a base model from the hub into the cache and print its folder.
+    #[command(after_help = "\
+Example:
+  greffon fetch HuggingFaceTB/SmolLM2-135M-Instruct --revision 12fd25f77366fa6b3b4b768ec3050bf629380bac
+
+The cache is Hugging Face's own (HF_HOME). HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are respected.")]
+    Fetch(FetchArgs),
+    /// Look at the data as the model will see it.
+    #[command(subcommand)]
+    Data(DataVerb),
+    /// Fine-tune.
+    #[command(after_help = "\
+Examples:
+  greffon train recipe.yaml
+  greffon train recipe.yaml --set train.max_steps=20 --set lora.rank=8
+  greffon train --resume runs/recipe")]
+    Train(TrainArgs),
+    /// Compare base and adapter on held-out questions: exact match, token F1, loss.
+    #[command(after_help = "\
+Examples:
+  greffon eval runs/recipe
+  greffon eval runs/recipe --limit 50 --json
+  greffon eval recipe.yaml --adapter adapter")]
+    Eval(EvalArgs),
+    /// Answer one prompt.
+    #[command(after_help = "\
+Examples:
+  greffon generate --run runs/recipe \"Question : quelle est la capitale de la France ?\"
+  greffon generate --model models/SmolLM2.gguf --temperature 0.7 --seed 1 \"Write a haiku about grafting.\"")]
+    Generate(GenerateArgs),
+    /// Talk with a model in the terminal.
+    #[command(after_help = "Examples:\n  greffon chat --run runs/recipe\n  greffon chat --run runs/recipe --base")]
+    Chat(ChatArgs),
+    /// Write the adapter of a run as a PEFT folder.
+    #[command(after_help = "\
+Examples:
+  greffon export runs/recipe --to adapter
+  greffon export runs/recipe --checkpoint last --to adapter-last")]
+    Export(ExportArgs),
+    /// Fold an adapter into its base and write the result as a Hugging Face folder.
+    #[command(after_help = "Example:\n  greffon merge --model models/SmolLM2.gguf --adapter adapter --to merged")]
+    Merge(MergeArgs),
+}
+
+/// Verbs on data.
+#[derive(Debug, Subcommand)]
+pub enum DataVerb {
+    /// Show examples with the supervised tokens coloured, and the lengths.
+    #[command(after_help = "Example:\n  greffon data preview recipe.yaml --count 2")]
+    Preview(PreviewArgs),
+}
+
+/// A recipe with overrides.
+#[derive(Debug, Args)]
+pub struct RecipeArgs {
+    /// The recipe.
+    pub recipe: PathBuf,
+    /// Set one value: `--set train.learning_rate=1e-4`; may be given again.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// `greffon init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// A Hugging Face folder, a GGUF file, or a hub name.
+    #[arg(long)]
+    pub model: String,
+    /// The training data.
+    #[arg(long)]
+    pub data: PathBuf,
+}
+
+/// `greffon fetch`.
+#[derive(Debug, Args)]
+pub struct FetchArgs {
+    /// The repository, `owner/name`.
+    pub name: String,
+    /// A commit, tag or branch; pin a commit for runs that can be repeated.
+    #[arg(long, default_value = "main")]
+    pub revision: String,
+}
+
+/// `greffon data preview`.
+#[derive(Debug, Args)]
+pub struct PreviewArgs {
+    /// The recipe.
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
+    /// How many examples to show.
+    #[arg(long, short = 'n', default_value_t = 3)]
+    pub count: usize,
+}
+
+/// `greffon train`.
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// The recipe.
+    #[arg(required_unless_present = "resume", conflicts_with = "resume")]
+    pub recipe: Option<PathBuf>,
+    /// Set one value: `--set train.learning_rate=1e-4`; may be given again.
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with = "resume")]
+    pub set: Vec<String>,
+    /// Go on with the run in this folder, from its newest checkpoint.
+    #[arg(long, value_name = "RUN")]
+    pub resume: Option<PathBuf>,
+    /// Give up the run that the output folder holds, and start over.
+    #[arg(long, conflicts_with = "resume")]
+    pub force: bool,
+    /// Print the outcome as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `greffon eval`.
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// A run folder, or a recipe.
+    pub subject: PathBuf,
+    /// Set one value of the recipe; may be given again.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// The adapter to compare with the base; a run folder's own by default.
+    #[arg(long)]
+    pub adapter: Option<PathBuf>,
+    /// The most conversations to ask.
+    #[arg(long)]
+    pub limit: Option<usize>,
+    /// Print everything as JSON, answers included.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which model to load.
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    /// A Hugging Face folder, a GGUF file, or a hub name.
+    #[arg(long, required_unless_present = "run", conflicts_with = "run")]
+    pub model: Option<String>,
+    /// The hub revision.
+    #[arg(long, requires = "model")]
+    pub revision: Option<String>,
+    /// A PEFT folder.
+    #[arg(long)]
+    pub adapter: Option<PathBuf>,
+    /// A run folder: its base with its adapter.
+    #[arg(long)]
+    pub run: Option<PathBuf>,
+    /// Leave the adapter off.
+    #[arg(long)]
+    pub base: bool,
+    /// The device.
+    #[arg(long, default_value = "flex")]
+    pub device: String,
+}
+
+/// How to choose tokens.
+#[derive(Debug, Args)]
+pub struct SamplingArgs {
+    /// 0 takes the most probable token.
+    #[arg(long, default_value_t = 0.0)]
+    pub temperature: f64,
+    /// Keep the most probable tokens up to this sum, above 0 and at most 1.
+    #[arg(long, default_value_t = 1.0)]
+    pub top_p: f64,
+    /// Seed of the draws.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// The most tokens of an answer.
+    #[arg(long, default_value_t = 256)]
+    pub max_new_tokens: usize,
+    /// A system prompt.
+    #[arg(long)]
+    pub system: Option<String>,
+}
+
+/// `greffon generate`.
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// The sampling.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    /// What to ask.
+    pub prompt: String,
+}
+
+/// `greffon chat`.
+#[derive(Debug, Args)]
+pub struct ChatArgs {
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// The sampling.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+}
+
+/// Which adapter of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Which {
+    /// The lowest validation loss; the last without validation.
+    Best,
+    /// The newest checkpoint.
+    Last,
+}
+
+/// `greffon export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The run folder.
+    pub run: PathBuf,
+    /// The folder to write.
+    #[arg(long)]
+    pub to: PathBuf,
+    /// Which adapter.
+    #[arg(long, value_enum, default_value_t = Which::Best)]
+    pub checkpoint: Which,
+    /// Overwrite the folder.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `greffon merge`.
+#[derive(Debug, Args)]
+pub struct MergeArgs {
+    /// The base: a Hugging Face folder, a GGUF file, or a hub name.
+    #[arg(long)]
+    pub model: String,
+    /// The hub revision.
+    #[arg(long)]
+    pub revision: Option<String>,
+    /// The PEFT folder.
+    #[arg(long)]
+    pub adapter: PathBuf,
+    /// The folder to write.
+    #[arg(long)]
+    pub to: PathBuf,
+    /// Overwrite the folder.
+    #[arg(long)]
+    pub force: bool,
+}

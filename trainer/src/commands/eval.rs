@@ -1,0 +1,150 @@
+//! `greffon eval`: base against adapter, in one table.
+
+use anstream::println;
+use comfy_table::{CellAlignment, Table, presets};
+use datasets::Conversation;
+use serde::Serialize;
+
+use super::progress;
+use super::subject::{is_run, run_recipe};
+use crate::cli::EvalArgs;
+use crate::device;
+use crate::error::TrainError;
+use crate::eval::bootstrap::difference_interval;
+use crate::eval::{Findings, Score, Subject, probes};
+use crate::model::{BaseModel, Decoder, adapter};
+use crate::recipe::Recipe;
+use crate::track::RunFolder;
+
+/// Base and adapter on one metric.
+#[derive(Serialize)]
+struct Comparison {
+    metric: &'static str,
+    base: f64,
+    adapter: f64,
+    difference: f64,
+    /// 95 %, paired bootstrap.
+    interval: (f64, f64),
+    items: usize,
+}
+
+/// One question with both answers.
+#[derive(Serialize)]
+struct Answer {
+    origin: String,
+    expected: String,
+    base: String,
+    adapter: String,
+}
+
+pub(super) fn eval(args: &EvalArgs) -> anyhow::Result<()> {
+    let (loaded, own_adapter) = if is_run(&args.subject) {
+        let folder = RunFolder::open(args.subject.clone())?;
+        (run_recipe(&folder, &args.set)?, Some(folder.adapter()))
+    } else {
+        (Recipe::load(&args.subject, &args.set).map_err(TrainError::from)?, None)
+    };
+    let recipe = &loaded.recipe;
+    let Some(adapter_folder) = args.adapter.clone().or(own_adapter) else {
+        let reason = "a recipe alone has no adapter to compare; name one with --adapter, or give the run folder";
+        return Err(TrainError::Run(reason.to_owned()).into());
+    };
+    let limit = args.limit.or(recipe.eval.limit);
+    let conversations = test_conversations(recipe, limit)?;
+
+    let device = device::open(&recipe.device)?;
+    let base = BaseModel::open(&recipe.model, recipe.data.chat_template.as_deref())?;
+    let mut decoder = base.decoder(&device)?;
+    adapter::load(&mut decoder, &adapter_folder, &device)?;
+    let question = |decoder: &Decoder, what: &'static str| -> Result<Vec<Findings>, TrainError> {
+        let subject = Subject { decoder, tokenizer: &base.tokenizer, device: &device };
+        probes::all(recipe)
+            .iter()
+            .map(|probe| {
+                let bar = progress::bar(conversations.len(), what);
+                let findings = probe.run(&subject, &conversations, &mut |done| bar.set_position(done as u64));
+                bar.finish_and_clear();
+                findings
+            })
+            .collect()
+    };
+    let adapted = question(&decoder, "adapter")?;
+    let plain = question(&decoder.without_adapter(), "base")?;
+
+    let scores = |findings: &[Findings]| -> Vec<Score> { findings.iter().flat_map(|f| f.scores.clone()).collect() };
+    let pairs: Vec<(Score, Score)> = scores(&plain).into_iter().zip(scores(&adapted)).collect();
+    if args.json {
+        let comparisons: Vec<Comparison> = pairs.iter().map(|(b, a)| compare(b, a)).collect();
+        let answers = answers(&conversations, &plain, &adapted);
+        println!("{}", serde_json::to_string_pretty(&serde_json::json!({ "metrics": comparisons, "answers": answers }))?);
+    } else {
+        println!("{}", table(&pairs));
+        println!("{} conversations never trained on; intervals: 95 %, paired bootstrap", conversations.len());
+    }
+    Ok(())
+}
+
+/// The test conversations of the recipe; without any, its validation ones.
+fn test_conversations(recipe: &Recipe, limit: Option<usize>) -> Result<Vec<Conversation>, TrainError> {
+    let sources = if recipe.eval.test.is_empty() { &recipe.data.validation } else { &recipe.eval.test };
+    if sources.is_empty() {
+        return Err(TrainError::Run("the recipe names no questions to ask; list files under `eval.test`".to_owned()));
+    }
+    let mut conversations = datasets::load_conversations(sources, recipe.data.system_prompt.as_deref())?;
+    conversations.truncate(limit.unwrap_or(usize::MAX));
+    if conversations.is_empty() {
+        return Err(TrainError::Run("there is no conversation to evaluate on; raise the limit".to_owned()));
+    }
+    Ok(conversations)
+}
+
+fn compare(base: &Score, adapted: &Score) -> Comparison {
+    Comparison {
+        metric: base.metric,
+        base: base.mean(),
+        adapter: adapted.mean(),
+        difference: adapted.mean() - base.mean(),
+        interval: difference_interval(base, adapted),
+        items: base.items.len(),
+    }
+}
+
+fn table(pairs: &[(Score, Score)]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(["", "base", "adapter", "difference", "95 % interval"]);
+    for (base, adapted) in pairs {
+        let comparison = compare(base, adapted);
+        let show = |value: f64, sign: bool| match (base.is_share, sign) {
+            (true, false) => format!("{:.1} %", 100.0 * value),
+            (true, true) => format!("{:+.1}", 100.0 * value),
+            (false, false) => format!("{value:.4}"),
+            (false, true) => format!("{value:+.4}"),
+        };
+        let (low, high) = comparison.interval;
+        table.add_row([
+            base.metric.to_owned(),
+            show(comparison.base, false),
+            show(comparison.adapter, false),
+            show(comparison.difference, true),
+            format!("{} to {}", show(low, true), show(high, true)),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn answers(conversations: &[Conversation], base: &[Findings], adapted: &[Findings]) -> Vec<Answer> {
+    let all = |findings: &[Findings]| -> Vec<String> { findings.iter().flat_map(|f| f.answers.clone()).collect() };
+    conversations
+        .iter()
+        .zip(all(base).into_iter().zip(all(adapted)))
+        .map(|(conversation, (base, adapter))| Answer {
+            origin: conversation.origin.to_string(),
+            expected: conversation.messages.last().map(|m| m.content.clone()).unwrap_or_default(),
+            base,
+            adapter,
+        })
+        .collect()
+}

@@ -1,0 +1,61 @@
+//! The verbs, one file each; the only code that prints.
+
+mod chat;
+mod check;
+mod eval;
+mod export;
+mod fetch;
+mod generate;
+mod merge;
+mod preview;
+mod progress;
+mod subject;
+mod train;
+
+use std::process::ExitCode;
+
+use anstream::{eprintln, print};
+use owo_colors::OwoColorize as _;
+
+use crate::cli::{Cli, DataVerb, Verb};
+use crate::error::TrainError;
+use crate::recipe;
+
+/// Runs a verb.
+///
+/// # Errors
+/// What went wrong, as a chain.
+pub fn run(cli: Cli) -> anyhow::Result<()> {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing::Level::WARN)
+        .with_target(false)
+        .without_time()
+        .init();
+    match cli.verb {
+        Verb::Init(args) => {
+            print!("{}", recipe::init_recipe(&args.model, &args.data)?);
+            Ok(())
+        }
+        Verb::Check(args) => check::check(&args),
+        Verb::Schema => {
+            println!("{}", serde_json::to_string_pretty(&recipe::schema())?);
+            Ok(())
+        }
+        Verb::Fetch(args) => fetch::fetch(&args),
+        Verb::Data(DataVerb::Preview(args)) => preview::preview(&args),
+        Verb::Train(args) => train::train(&args),
+        Verb::Eval(args) => eval::eval(&args),
+        Verb::Generate(args) => generate::generate(&args),
+        Verb::Chat(args) => chat::chat(&args),
+        Verb::Export(args) => export::export(&args),
+        Verb::Merge(args) => merge::merge(&args),
+    }
+}
+
+/// Prints an error with its causes, once, and gives the exit code.
+pub fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("{} {error:#}", "error:".red().bold());
+    let code = error.chain().find_map(|cause| cause.downcast_ref::<TrainError>()).map_or(1, TrainError::exit_code);
+    ExitCode::from(code)
+}

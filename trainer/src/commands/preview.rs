@@ -1,0 +1,56 @@
+//! `greffon data preview`: the data as the model will see it.
+
+use anstream::{print, println};
+use comfy_table::{CellAlignment, Table, presets};
+use datasets::LengthStats;
+use owo_colors::OwoColorize as _;
+
+use crate::cli::PreviewArgs;
+use crate::error::TrainError;
+use crate::model::BaseModel;
+use crate::recipe::Recipe;
+
+pub(super) fn preview(args: &PreviewArgs) -> anyhow::Result<()> {
+    let loaded = Recipe::load(&args.recipe.recipe, &args.recipe.set).map_err(TrainError::from)?;
+    let recipe = &loaded.recipe;
+    let tokenizer = BaseModel::open(&recipe.model, recipe.data.chat_template.as_deref())?.tokenizer;
+    let data = datasets::prepare(&recipe.data, &tokenizer, recipe.train.seed).map_err(TrainError::from)?;
+
+    for example in data.train.iter().take(args.count) {
+        println!("{}", example.origin.bold());
+        for (text, supervised) in tokenizer.pieces(example).map_err(TrainError::from)? {
+            if supervised {
+                print!("{}", text.green());
+            } else {
+                print!("{}", text.dimmed());
+            }
+        }
+        println!("\n");
+    }
+
+    let mut table = Table::new();
+    table
+        .load_preset(presets::UTF8_HORIZONTAL_ONLY)
+        .set_header(["tokens", "examples", "mean", "median", "90 %", "99 %", "longest", "supervised"]);
+    for (name, examples) in [("train", &data.train), ("validation", &data.validation)] {
+        let stats = LengthStats::of(examples);
+        table.add_row([
+            name.to_owned(),
+            stats.count.to_string(),
+            format!("{:.0}", stats.mean),
+            stats.p50.to_string(),
+            stats.p90.to_string(),
+            stats.p99.to_string(),
+            stats.max.to_string(),
+            format!("{} of {}", stats.supervised, stats.total),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    println!("{table}\nsupervised tokens are green");
+    for line in data.report_lines() {
+        println!("{line}");
+    }
+    Ok(())
+}

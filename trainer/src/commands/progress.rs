@@ -1,0 +1,100 @@
+//! Bars on a terminal, plain lines elsewhere.
+
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
+
+use anstream::eprintln;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::error::TrainError;
+use crate::track::{Plan, StepRecord, Tracker, ValidationRecord};
+
+/// A bar over a known number of things; silent when standard error is not a terminal.
+pub(super) fn bar(length: usize, what: &'static str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{msg:<28} {bar:30} {pos}/{len}  {per_sec}  {eta} left")
+        .expect("the template is a constant")
+        .progress_chars("━━ ");
+    ProgressBar::new(length as u64).with_style(style).with_message(what)
+}
+
+/// Follows a training run.
+pub(super) struct TrainProgress {
+    bar: ProgressBar,
+    terminal: bool,
+    total_steps: u64,
+    tokens: usize,
+    seconds: f64,
+    last_line: Option<Instant>,
+}
+
+impl TrainProgress {
+    pub(super) fn new() -> Self {
+        Self {
+            bar: ProgressBar::hidden(),
+            terminal: std::io::stderr().is_terminal(),
+            total_steps: 0,
+            tokens: 0,
+            seconds: 0.0,
+            last_line: None,
+        }
+    }
+}
+
+impl Tracker for TrainProgress {
+    fn started(&mut self, plan: &Plan) -> Result<(), TrainError> {
+        self.total_steps = plan.total_steps;
+        eprintln!(
+            "{} training and {} validation examples, {} steps, {} trainable parameters in {} modules",
+            plan.train_examples,
+            plan.validation_examples,
+            plan.total_steps,
+            plan.trainable_parameters,
+            plan.adapted_modules
+        );
+        if plan.first_step > 0 {
+            eprintln!("resuming after step {}", plan.first_step);
+        }
+        if self.terminal {
+            let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}")
+                .expect("the template is a constant")
+                .progress_chars("━━ ");
+            self.bar = ProgressBar::new(plan.total_steps).with_style(style).with_position(plan.first_step);
+            self.bar.enable_steady_tick(Duration::from_millis(500));
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, record: &StepRecord) -> Result<(), TrainError> {
+        self.tokens += record.tokens;
+        self.seconds += record.seconds;
+        let rate = self.tokens as f64 / self.seconds;
+        let left = self.total_steps.saturating_sub(record.step) as f64 * record.seconds;
+        let left = indicatif::HumanDuration(Duration::from_secs_f64(left));
+        let line = format!("loss {:.4}  {rate:.0} tokens/s  {left} left", record.loss);
+        if self.terminal {
+            self.bar.set_position(record.step);
+            self.bar.set_message(line);
+        } else if self.last_line.is_none_or(|t| t.elapsed() > Duration::from_secs(30)) || record.step == self.total_steps
+        {
+            self.last_line = Some(Instant::now());
+            eprintln!("step {}/{}  {line}", record.step, self.total_steps);
+        }
+        Ok(())
+    }
+
+    fn validation(&mut self, record: &ValidationRecord) -> Result<(), TrainError> {
+        let best = if record.best { ", the lowest so far" } else { "" };
+        let line = format!("step {}  validation loss {:.4}{best}", record.step, record.validation_loss);
+        if self.terminal {
+            self.bar.println(line);
+        } else {
+            eprintln!("{line}");
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, _text: &str) {}
+}

@@ -1,0 +1,74 @@
+//! `greffon train`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anstream::{eprintln, println};
+use anyhow::Context as _;
+
+use super::progress::TrainProgress;
+use super::subject::run_recipe;
+use crate::cli::TrainArgs;
+use crate::finetune::{Start, finetune};
+use crate::recipe::Recipe;
+use crate::track::{RunFolder, Tracker};
+
+pub(super) fn train(args: &TrainArgs) -> anyhow::Result<()> {
+    let (loaded, start) = match (&args.resume, &args.recipe) {
+        (Some(run), _) => {
+            let folder = RunFolder::open(run.clone())?;
+            let mut loaded = run_recipe(&folder, &[])?;
+            loaded.recipe.output = run.clone();
+            (loaded, Start::Resume)
+        }
+        (None, Some(recipe)) => {
+            let loaded = Recipe::load(recipe, &args.set).map_err(crate::TrainError::from)?;
+            (loaded, if args.force { Start::Force } else { Start::New })
+        }
+        (None, None) => anyhow::bail!("name a recipe, or a run to resume"),
+    };
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if seen.swap(true, Ordering::Relaxed) {
+            std::process::abort();
+        }
+        eprintln!("\nstopping after the micro-batch under way and saving; press Ctrl-C again to give up at once");
+    })
+    .context("setting the Ctrl-C handler")?;
+
+    let mut trackers: Vec<Box<dyn Tracker>> = vec![Box::new(TrainProgress::new())];
+    let outcome = finetune(&loaded, start, &stop, &mut trackers)?;
+    drop(trackers);
+
+    let progress = &outcome.progress;
+    if args.json {
+        let json = serde_json::json!({
+            "run": outcome.folder.path(),
+            "adapter": outcome.folder.adapter(),
+            "steps": progress.step,
+            "stopped_early": outcome.stopped_early,
+            "tokens": progress.tokens,
+            "seconds": progress.seconds,
+            "validation_loss": progress.best_loss,
+            "best_step": progress.best_step,
+        });
+        println!("{}", serde_json::to_string_pretty(&json)?);
+        return Ok(());
+    }
+    let early = if outcome.stopped_early { ", stopped early" } else { "" };
+    println!(
+        "trained {} steps{early}: {} tokens in {:.0} s, {:.0} tokens/s",
+        progress.step,
+        progress.tokens,
+        progress.seconds,
+        progress.tokens as f64 / progress.seconds
+    );
+    if let Some(loss) = progress.best_loss {
+        println!("lowest validation loss {loss:.4} at step {}", progress.best_step);
+    }
+    let run = outcome.folder.path().display();
+    println!("adapter: {}\nnext: greffon eval {run}", outcome.folder.adapter().display());
+    Ok(())
+}

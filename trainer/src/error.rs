@@ -1,0 +1,120 @@
+//! Everything that can go wrong in a run, named with its place.
+
+use std::path::PathBuf;
+
+use crate::recipe::RecipeError;
+
+/// An error of the trainer.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The recipe.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// The data.
+    #[error(transparent)]
+    Data(#[from] datasets::DataError),
+    /// An adapter or a weight file.
+    #[error(transparent)]
+    Adapter(#[from] adapters::AdapterError),
+    /// A file could not be read.
+    #[error("could not read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file or folder could not be written.
+    #[error("could not write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The model's configuration cannot be used.
+    #[error("{}: {reason}", path.display())]
+    ModelConfig {
+        /// The file.
+        path: PathBuf,
+        /// Key, value, expectation.
+        reason: String,
+    },
+    /// The base's weights are not what its configuration says.
+    #[error("{}: {reason}", path.display())]
+    Weights {
+        /// The folder or file.
+        path: PathBuf,
+        /// Tensor, value, expectation.
+        reason: String,
+    },
+    /// The base was not found.
+    #[error("base model \"{base}\": {reason}")]
+    Base {
+        /// As the recipe names it.
+        base: String,
+        /// What was looked for, and the remedy.
+        reason: String,
+    },
+    /// The device cannot be used by this build.
+    #[error("device \"{device}\": {reason}")]
+    Device {
+        /// As the recipe names it.
+        device: String,
+        /// Why, and the remedy.
+        reason: String,
+    },
+    /// The adapter does not fit the base.
+    #[error("adapter {}: {reason}", path.display())]
+    AdapterMismatch {
+        /// The adapter's folder.
+        path: PathBuf,
+        /// Module, value, expectation.
+        reason: String,
+    },
+    /// The loss or a gradient is not a number.
+    #[error("{what} is {value} at step {step} (learning rate {learning_rate:e}); examples of this step: {examples}. \
+             lower train.learning_rate, or look at these examples with `greffon data preview`")]
+    NotFinite {
+        /// `loss` or `gradient norm`.
+        what: &'static str,
+        /// NaN or an infinity.
+        value: f64,
+        /// The optimizer step.
+        step: u64,
+        /// The learning rate of the step.
+        learning_rate: f64,
+        /// The first examples of the step, by place.
+        examples: String,
+    },
+    /// A run cannot start or go on.
+    #[error("{0}")]
+    Run(String),
+    /// A checkpoint cannot be used.
+    #[error("checkpoint {}: {reason}", path.display())]
+    Checkpoint {
+        /// The checkpoint's folder.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Ctrl-C, after the state was saved.
+    #[error("stopped after step {step}; everything is saved. to go on: greffon train --resume {}", run.display())]
+    Interrupted {
+        /// The last finished optimizer step.
+        step: u64,
+        /// The run folder.
+        run: PathBuf,
+    },
+}
+
+impl TrainError {
+    /// The process's exit code: 2 for input that must be mended, 130 after Ctrl-C, 1 otherwise.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Interrupted { .. } => 130,
+            Self::Write { .. } | Self::NotFinite { .. } => 1,
+            _ => 2,
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Asks the last question of each conversation and compares the answer with the accepted ones.
+
+use datasets::Conversation;
+
+use crate::error::TrainError;
+use crate::eval::squad::{exact_match, f1};
+use crate::eval::{Findings, Probe, Score, Subject};
+use crate::model::generate::{Sampling, generate};
+use crate::recipe::EvalConfig;
+
+/// Generation with exact match and token F1.
+#[derive(Clone, Debug)]
+pub struct Answers {
+    sampling: Sampling,
+    batch_size: usize,
+}
+
+impl Answers {
+    /// As the recipe's `eval` section says.
+    pub fn new(eval: &EvalConfig) -> Self {
+        let sampling = Sampling { temperature: eval.temperature, ..Sampling::greedy(eval.max_new_tokens) };
+        Self { sampling, batch_size: eval.batch_size }
+    }
+}
+
+impl Probe for Answers {
+    fn name(&self) -> &'static str {
+        "answers"
+    }
+
+    fn run(
+        &self,
+        subject: &Subject<'_>,
+        conversations: &[Conversation],
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Findings, TrainError> {
+        let mut answers = Vec::with_capacity(conversations.len());
+        for chunk in conversations.chunks(self.batch_size) {
+            let prompts = chunk
+                .iter()
+                .map(|c| subject.tokenizer.render_prompt(&c.messages[..c.messages.len() - 1]))
+                .collect::<Result<Vec<_>, _>>()?;
+            let generated = generate(
+                subject.decoder,
+                &prompts,
+                self.sampling,
+                subject.tokenizer.eos_token_ids(),
+                subject.device,
+                |_, _| true,
+            );
+            for sequence in generated {
+                answers.push(subject.tokenizer.decode(&sequence.ids, true)?.trim().to_owned());
+            }
+            progress(answers.len());
+        }
+        let score = |metric, measure: fn(&str, &[String]) -> f64| Score {
+            metric,
+            items: conversations.iter().zip(&answers).map(|(c, a)| measure(a, &accepted(c))).collect(),
+            weights: vec![1.0; conversations.len()],
+            higher_is_better: true,
+            is_share: true,
+        };
+        let scores = vec![score("exact match", exact_match), score("token F1", f1)];
+        Ok(Findings { scores, answers })
+    }
+}
+
+/// The last turn and the further references.
+fn accepted(conversation: &Conversation) -> Vec<String> {
+    conversation
+        .messages
+        .last()
+        .map(|m| m.content.clone())
+        .into_iter()
+        .chain(conversation.references.iter().cloned())
+        .collect()
+}

@@ -1,0 +1,304 @@
+//! **Read this first.** A fine-tuning run from recipe to adapter, in numbered phases.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use adapters::AdapterConfig;
+use burn::tensor::Device;
+use datasets::{Example, Prepared};
+use sha2::{Digest, Sha256};
+
+use crate::device;
+use crate::error::TrainError;
+use crate::model::{BaseModel, Decoder, adapter};
+use crate::recipe::Loaded;
+use crate::track::{JsonLines, Plan, RunFolder, RunInfo, RunStatus, StepRecord, Tracker, ValidationRecord};
+use crate::train::batch::{Layout, micro_batches};
+use crate::train::checkpoint::{Checkpoints, Progress};
+use crate::train::optimizer::{self, AdamW};
+use crate::train::schedule::learning_rate_factor;
+use crate::train::step::{self, StepSeed};
+use crate::train::{parameters, validation};
+
+/// How a run is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// In a folder that holds no run.
+    New,
+    /// In a folder whose earlier run is given up.
+    Force,
+    /// Where the earlier run in the folder stopped.
+    Resume,
+}
+
+/// What a run made.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The run folder.
+    pub folder: RunFolder,
+    /// The last step and the best validation.
+    pub progress: Progress,
+    /// Training stopped before its last step since validation no longer gained.
+    pub stopped_early: bool,
+}
+
+/// A run under way.
+struct Run<'a> {
+    recipe: &'a crate::recipe::Recipe,
+    device: Device,
+    decoder: Decoder,
+    peft: AdapterConfig,
+    data: Prepared,
+    layout: Layout,
+    optimizer: AdamW,
+    checkpoints: Checkpoints,
+    progress: Progress,
+    total_steps: u64,
+    warmup_steps: u64,
+}
+
+/// Runs a recipe. `stop` ends the run after the micro-batch under way, with its state saved.
+///
+/// # Errors
+/// Whatever the recipe, the data, the base or the disk gives; [`TrainError::NotFinite`] when the loss or the gradient
+/// is not a number; [`TrainError::Interrupted`] after `stop`.
+pub fn finetune(
+    loaded: &Loaded,
+    start: Start,
+    stop: &AtomicBool,
+    trackers: &mut Vec<Box<dyn Tracker>>,
+) -> Result<Outcome, TrainError> {
+    let recipe = &loaded.recipe;
+
+    // 1. The base model and its tokenizer.
+    let device = device::open(&recipe.device)?;
+    let base = BaseModel::open(&recipe.model, recipe.data.chat_template.as_deref())?;
+    let mut decoder = base.decoder(&device)?;
+
+    // 2. The data: tokens with their loss masks.
+    let data = datasets::prepare(&recipe.data, &base.tokenizer, recipe.train.seed)?;
+
+    // 3. The adapter and its optimizer.
+    let peft = if let Some(folder) = &recipe.model.adapter {
+        let config = adapter::load(&mut decoder, folder, &device)?;
+        adapter::require_grad(&mut decoder);
+        config
+    } else {
+        parameters::attach_adapter(&mut decoder, &recipe.lora, recipe.train.seed, &device);
+        adapter::peft_config(&recipe.lora, &base.name, base.revision.as_deref())
+    };
+    let trainable_parameters = parameters::count(&decoder);
+    let adapted_modules = adapter::to_pairs(&decoder).len();
+    let optimizer = AdamW::new(recipe.train.adamw(), trainable_parameters, &device);
+
+    // 4. The plan: how many steps.
+    let examples_per_epoch = data.order.len_per_epoch() as u64;
+    let batch = recipe.train.global_batch_size as u64;
+    let total_steps = recipe.train.total_steps(examples_per_epoch);
+    if data.train.is_empty() || total_steps == 0 {
+        return Err(TrainError::Run("there is nothing to train on: no example is left after preparation".to_owned()));
+    }
+    if (batch as usize) > data.train.len() {
+        tracing::warn!("train.global_batch_size is {batch}, more than the {} training examples", data.train.len());
+    }
+
+    // 5. The run folder, and the state of an earlier run in it.
+    let folder = match start {
+        Start::Resume => RunFolder::open(recipe.output.clone())?,
+        Start::New | Start::Force => RunFolder::create(recipe.output.clone(), recipe, start == Start::Force)?,
+    };
+    let layout = Layout {
+        packing: recipe.data.packing,
+        max_length: recipe.data.max_length,
+        micro_batch_size: recipe.train.micro_batch_size,
+    };
+    let checkpoints = Checkpoints::new(folder.checkpoints(), recipe.train.keep_checkpoints);
+    let fingerprint = fingerprint(&data.train);
+    let mut run = Run {
+        recipe,
+        progress: Progress { fingerprint: fingerprint.clone(), ..Progress::default() },
+        warmup_steps: recipe.train.warmup(total_steps),
+        device,
+        decoder,
+        peft,
+        data,
+        layout,
+        optimizer,
+        checkpoints,
+        total_steps,
+    };
+    let mut info = RunInfo::new(&loaded.path, recipe.train.seed, base.digest()?);
+    if start == Start::Resume {
+        run.resume(&fingerprint)?;
+        info.started = folder.info()?.started;
+    }
+    folder.save_info(&info)?;
+    trackers.push(Box::new(JsonLines::open(folder.path(), run.progress.step)?));
+    let plan = Plan {
+        total_steps,
+        first_step: run.progress.step,
+        train_examples: run.data.train.len(),
+        validation_examples: run.data.validation.len(),
+        trainable_parameters,
+        adapted_modules,
+    };
+    trackers.iter_mut().try_for_each(|t| t.started(&plan))?;
+
+    // 6. The steps.
+    let ended = run.steps(stop, trackers, &folder);
+    let best = run.progress.best_loss.map(|loss| (loss, run.progress.best_step));
+    let (status, reason) = match &ended {
+        Ok(_) => (RunStatus::Finished, None),
+        Err(TrainError::Interrupted { .. }) => (RunStatus::Interrupted, None),
+        Err(error) => (RunStatus::Failed, Some(error.to_string())),
+    };
+    info.update(status, run.progress.step, best, reason);
+    folder.save_info(&info)?;
+    let stopped_early = ended?;
+
+    // 7. The result: the best adapter where there was a validation, else the last.
+    if run.progress.best_loss.is_some() {
+        adapter::load(&mut run.decoder, &run.checkpoints.best(), &run.device)?;
+    }
+    adapter::save(&run.decoder, &run.peft, &folder.adapter(), true)?;
+    Ok(Outcome { folder, progress: run.progress, stopped_early })
+}
+
+impl Run<'_> {
+    /// Makes the steps that are left. Returns whether early stopping ended them.
+    fn steps(
+        &mut self,
+        stop: &AtomicBool,
+        trackers: &mut [Box<dyn Tracker>],
+        folder: &RunFolder,
+    ) -> Result<bool, TrainError> {
+        let eval_every = self.eval_every();
+        let save_every = self.recipe.train.save_every.unwrap_or(eval_every);
+        let mut saved = self.progress.step;
+        while self.progress.step < self.total_steps {
+            let Some(record) = self.step(stop)? else {
+                if saved != self.progress.step {
+                    self.save(trackers)?;
+                }
+                return Err(TrainError::Interrupted { step: self.progress.step, run: folder.path().to_owned() });
+            };
+            trackers.iter_mut().try_for_each(|t| t.step(&record))?;
+            let last = self.progress.step == self.total_steps;
+            let mut patience_over = false;
+            if !self.data.validation.is_empty() && (last || self.progress.step.is_multiple_of(eval_every)) {
+                self.validate(trackers)?;
+                let patience = self.recipe.train.early_stopping;
+                patience_over = patience.is_some_and(|p| self.progress.evaluations_without_gain >= p);
+            }
+            if last || patience_over || self.progress.step.is_multiple_of(save_every) {
+                self.save(trackers)?;
+                saved = self.progress.step;
+            }
+            if patience_over && !last {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Makes one optimizer step; `None` when stopped before its end, with nothing changed.
+    fn step(&mut self, stop: &AtomicBool) -> Result<Option<StepRecord>, TrainError> {
+        let started = Instant::now();
+        let index = self.progress.step;
+        let train = &self.recipe.train;
+        let examples = self.data.step_examples(index, train.global_batch_size);
+        let batches = micro_batches(&examples, self.layout);
+        let seed = StepSeed { seed: train.seed, step: index, dropout: self.recipe.lora.dropout };
+        let stopped = || stop.load(Ordering::Relaxed);
+        let Some(result) = step::gradient(&self.decoder, &batches, seed, &self.device, &stopped) else {
+            return Ok(None);
+        };
+        let learning_rate =
+            train.learning_rate * learning_rate_factor(train.schedule, index, self.warmup_steps, self.total_steps);
+        let norm = optimizer::norm(&result.gradient);
+        for (what, value) in [("loss", result.loss), ("gradient norm", norm)] {
+            if !value.is_finite() {
+                let places: Vec<String> = examples.iter().take(4).map(|e| e.origin.to_string()).collect();
+                let examples = places.join(", ");
+                return Err(TrainError::NotFinite { what, value, step: index + 1, learning_rate, examples });
+            }
+        }
+        let gradient = optimizer::clip(result.gradient, norm, train.max_grad_norm);
+        let updated = self.optimizer.step(parameters::flatten(&self.decoder), gradient, learning_rate);
+        parameters::assign(&mut self.decoder, &updated);
+        let seconds = started.elapsed().as_secs_f64();
+        self.progress.step += 1;
+        self.progress.tokens += result.tokens as u64;
+        self.progress.seconds += seconds;
+        Ok(Some(StepRecord {
+            step: self.progress.step,
+            loss: result.loss,
+            gradient_norm: norm,
+            learning_rate,
+            tokens: result.tokens,
+            supervised_tokens: result.supervised,
+            seconds,
+        }))
+    }
+
+    /// Measures the validation loss and keeps the adapter when it is the lowest so far.
+    fn validate(&mut self, trackers: &mut [Box<dyn Tracker>]) -> Result<(), TrainError> {
+        let started = Instant::now();
+        let loss = validation::loss(&self.decoder.inner(), &self.data.validation, self.layout, &self.device);
+        let best = self.progress.best_loss.is_none_or(|lowest| loss < lowest);
+        if best {
+            self.progress.best_loss = Some(loss);
+            self.progress.best_step = self.progress.step;
+            self.progress.evaluations_without_gain = 0;
+            self.checkpoints.save_best(&self.decoder, &self.peft)?;
+        } else {
+            self.progress.evaluations_without_gain += 1;
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        let record = ValidationRecord { step: self.progress.step, validation_loss: loss, best, seconds };
+        trackers.iter_mut().try_for_each(|t| t.validation(&record))
+    }
+
+    fn save(&self, trackers: &mut [Box<dyn Tracker>]) -> Result<(), TrainError> {
+        let path = self.checkpoints.save(&self.decoder, &self.peft, &self.optimizer, &self.progress)?;
+        trackers.iter_mut().for_each(|t| t.note(&format!("saved {}", path.display())));
+        Ok(())
+    }
+
+    /// Takes up the newest checkpoint; a run killed before its first one starts from its beginning.
+    fn resume(&mut self, fingerprint: &str) -> Result<(), TrainError> {
+        if self.checkpoints.list().is_empty() {
+            return Ok(());
+        }
+        let progress = self.checkpoints.resume(&mut self.decoder, &mut self.optimizer, &self.device)?;
+        adapter::require_grad(&mut self.decoder);
+        if progress.fingerprint != fingerprint {
+            return Err(TrainError::Run(
+                "the training data is not what the run started with, so it cannot be resumed exactly; \
+                 restore the data, or start a new run in another output folder"
+                    .to_owned(),
+            ));
+        }
+        self.progress = progress;
+        Ok(())
+    }
+
+    /// Steps between validations: as the recipe says, else an epoch.
+    fn eval_every(&self) -> u64 {
+        let epoch = self.data.order.len_per_epoch().div_ceil(self.recipe.train.global_batch_size) as u64;
+        self.recipe.train.eval_every.unwrap_or(epoch).max(1)
+    }
+}
+
+/// SHA-256 over the tokens and masks of the training examples.
+fn fingerprint(examples: &[Example]) -> String {
+    let mut hash = Sha256::new();
+    for example in examples {
+        hash.update((example.input_ids.len() as u64).to_le_bytes());
+        for (id, learn) in example.input_ids.iter().zip(&example.loss_mask) {
+            hash.update(id.to_le_bytes());
+            hash.update([u8::from(*learn)]);
+        }
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,84 @@
+//! Between the decoder's adapter and a PEFT folder.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use adapters::{AdapterConfig, LoraConfig, LoraPair, LowRank};
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::decoder::Decoder;
+use crate::error::TrainError;
+
+/// The adapter's matrices by module path, as PEFT files hold them.
+pub fn to_pairs(decoder: &Decoder) -> BTreeMap<String, LoraPair> {
+    decoder
+        .linears()
+        .filter_map(|(path, linear)| {
+            let lora = linear.lora.as_ref()?;
+            let (d_input, d_output) = linear.sizes();
+            let pair = LoraPair {
+                a: values(&lora.lora_a),
+                b: values(&lora.lora_b),
+                rank: lora.rank(),
+                d_input,
+                d_output,
+            };
+            Some((path, pair))
+        })
+        .collect()
+}
+
+/// Writes the adapter as a PEFT folder.
+///
+/// # Errors
+/// What [`adapters::write_peft`] says.
+pub fn save(decoder: &Decoder, config: &AdapterConfig, folder: &Path, overwrite: bool) -> Result<(), TrainError> {
+    Ok(adapters::write_peft(folder, config, &to_pairs(decoder), overwrite)?)
+}
+
+/// Loads a PEFT folder onto the decoder, replacing any adapter, and returns its configuration.
+///
+/// # Errors
+/// What [`adapters::read_peft`] says; [`TrainError::AdapterMismatch`] when a module does not exist in the base or has
+/// another shape there.
+pub fn load(decoder: &mut Decoder, folder: &Path, device: &Device) -> Result<AdapterConfig, TrainError> {
+    let (config, mut pairs) = adapters::read_peft(folder)?;
+    let mismatch = |reason: String| TrainError::AdapterMismatch { path: folder.to_owned(), reason };
+    for (path, linear) in decoder.linears_mut() {
+        linear.lora = None;
+        let Some(pair) = pairs.remove(&path) else { continue };
+        let (d_input, d_output) = linear.sizes();
+        if (pair.d_input, pair.d_output) != (d_input, d_output) {
+            return Err(mismatch(format!(
+                "module {path} is {} to {} in the adapter and {d_input} to {d_output} in the base; \
+                 the adapter belongs to another base",
+                pair.d_input, pair.d_output
+            )));
+        }
+        linear.lora = Some(LowRank {
+            lora_a: Tensor::from_data(TensorData::new(pair.a, [pair.rank, d_input]), device),
+            lora_b: Tensor::from_data(TensorData::new(pair.b, [d_output, pair.rank]), device),
+            scaling: config.scaling(&path),
+        });
+    }
+    match pairs.keys().next() {
+        Some(path) => Err(mismatch(format!("the base has no module {path}; the adapter belongs to another base"))),
+        None => Ok(config),
+    }
+}
+
+/// Makes a loaded adapter trainable.
+pub fn require_grad(decoder: &mut Decoder) {
+    for (_, linear) in decoder.linears_mut() {
+        linear.lora = linear.lora.take().map(LowRank::require_grad);
+    }
+}
+
+/// The configuration file of an adapter trained with `lora` on the base.
+pub fn peft_config(lora: &LoraConfig, base: &str, revision: Option<&str>) -> AdapterConfig {
+    AdapterConfig::lora(lora, base, revision)
+}
+
+fn values(tensor: &Tensor<2>) -> Vec<f32> {
+    tensor.clone().inner().into_data().into_vec().expect("adapters are f32")
+}

@@ -1,0 +1,95 @@
+//! A base model by name: a Hugging Face folder, a GGUF file, or a repository on the hub.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use datasets::ChatTokenizer;
+
+use super::config::DecoderConfig;
+use super::decoder::Decoder;
+use super::load::{self, Weights};
+use crate::error::TrainError;
+use crate::recipe::ModelConfig;
+
+/// A base that was found: its configuration and tokenizer are read, its weights are mapped but not yet loaded.
+pub struct BaseModel {
+    /// As the recipe names it.
+    pub name: String,
+    /// The revision on the hub.
+    pub revision: Option<String>,
+    /// Sizes and flags.
+    pub config: DecoderConfig,
+    /// The tokenizer with its chat template.
+    pub tokenizer: ChatTokenizer,
+    path: PathBuf,
+    weights: Weights,
+}
+
+impl BaseModel {
+    /// Finds and opens the base that a recipe names. `chat_template` is a Jinja file that replaces the model's own.
+    ///
+    /// # Errors
+    /// [`TrainError::Base`] when there is nothing under that name; the errors of the files that are there.
+    pub fn open(model: &ModelConfig, chat_template: Option<&Path>) -> Result<Self, TrainError> {
+        let path = locate(model)?;
+        let weights = Weights::open(&path)?;
+        let (config, tokenizer) = match &weights {
+            Weights::Folder(_) => {
+                let config = DecoderConfig::from_file(&path.join("config.json"))?;
+                (config, ChatTokenizer::from_folder(&path, chat_template)?)
+            }
+            Weights::Gguf(file) => {
+                let vocabulary = load::gguf_vocabulary(file)?;
+                (load::gguf_config(file)?, ChatTokenizer::from_gguf(vocabulary, &path, chat_template)?)
+            }
+        };
+        tokenizer.check_fits(config.vocab_size)?;
+        Ok(Self { name: model.base.clone(), revision: model.revision.clone(), config, tokenizer, path, weights })
+    }
+
+    /// SHA-256 over the weight files.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn digest(&self) -> Result<String, TrainError> {
+        self.weights.digest()
+    }
+
+    /// Loads the weights onto a device.
+    ///
+    /// # Errors
+    /// [`TrainError::Weights`] when a tensor is missing, has another shape than the configuration says, or is left
+    /// over.
+    pub fn decoder(&self, device: &Device) -> Result<Decoder, TrainError> {
+        load::decoder(&self.config, &self.weights, &self.path, device)
+    }
+
+    /// The folder or file on this machine.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// The folder or file behind a name. What is neither, but has the form of a hub name, is fetched.
+fn locate(model: &ModelConfig) -> Result<PathBuf, TrainError> {
+    let path = Path::new(&model.base);
+    if path.exists() {
+        return Ok(path.to_owned());
+    }
+    if !is_hub_name(&model.base) {
+        let reason = "there is no such folder or file, and it is not a hub name such as owner/name".to_owned();
+        return Err(TrainError::Base { base: model.base.clone(), reason });
+    }
+    Ok(datasets::hub::fetch_model(&model.base, model.revision.as_deref().unwrap_or("main"))?)
+}
+
+/// Whether a name has the form `owner/name` of the hub and not that of a path.
+pub fn is_hub_name(name: &str) -> bool {
+    let is_part = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('.')
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+    };
+    let is_file = Path::new(name).extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
+    !is_file && name.split_once('/').is_some_and(|(owner, repo)| is_part(owner) && is_part(repo))
+}

@@ -1,0 +1,219 @@
+//! Generation with a cache: several prompts at a time, greedy or sampled.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::cache::KvCache;
+use super::decoder::{Context, Decoder};
+use super::segments::Segments;
+
+/// How the next token is chosen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// 0 takes the most probable token; above, logits are divided by it.
+    pub temperature: f64,
+    /// Keep the smallest set of tokens whose probabilities reach this sum, in `(0, 1]`.
+    ///
+    /// Source: Holtzman et al. 2019, <https://arxiv.org/abs/1904.09751>.
+    pub top_p: f64,
+    /// Seed of the draws; each sequence has its own stream.
+    pub seed: u64,
+    /// The most tokens to generate.
+    pub max_new_tokens: usize,
+}
+
+impl Sampling {
+    /// The most probable token at every place.
+    pub fn greedy(max_new_tokens: usize) -> Self {
+        Self { temperature: 0.0, top_p: 1.0, seed: 0, max_new_tokens }
+    }
+}
+
+/// What came out for one prompt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Generated {
+    /// The new tokens, without the one that ended the turn.
+    pub ids: Vec<u32>,
+    /// The model ended its turn; otherwise the limit did.
+    pub stopped: bool,
+}
+
+/// A sequence under way.
+struct Sequence {
+    /// What the next forward pass reads.
+    pending: Vec<u32>,
+    cache: KvCache,
+    rng: ChaCha8Rng,
+    output: Generated,
+    /// The index of the prompt.
+    prompt: usize,
+    room: usize,
+}
+
+/// Continues every prompt. `on_token(prompt, id)` sees each token as it comes and ends that sequence by returning false.
+///
+/// The decoder should be outside autodiff ([`Decoder::inner`]). Sequences end at a token of `eos_token_ids`, at
+/// `max_new_tokens`, or where the model's positions end.
+///
+/// # Panics
+/// When a prompt is empty.
+pub fn generate(
+    decoder: &Decoder,
+    prompts: &[Vec<u32>],
+    sampling: Sampling,
+    eos_token_ids: &[u32],
+    device: &Device,
+    mut on_token: impl FnMut(usize, u32) -> bool,
+) -> Vec<Generated> {
+    let inverse_frequencies = decoder.config.inverse_frequencies();
+    let mut finished: Vec<Option<Generated>> = vec![None; prompts.len()];
+    let mut active: Vec<Sequence> = prompts
+        .iter()
+        .enumerate()
+        .map(|(prompt, ids)| {
+            assert!(!ids.is_empty(), "a prompt has at least one token");
+            Sequence {
+                pending: ids.clone(),
+                cache: KvCache::new(decoder.config.num_hidden_layers),
+                rng: ChaCha8Rng::seed_from_u64(sampling.seed.wrapping_add(prompt as u64)),
+                output: Generated { ids: Vec::new(), stopped: false },
+                prompt,
+                room: sampling
+                    .max_new_tokens
+                    .min(decoder.config.max_position_embeddings.saturating_sub(ids.len())),
+            }
+        })
+        .collect();
+    loop {
+        let (done, rest): (Vec<_>, Vec<_>) = active.into_iter().partition(|s| s.output.stopped || s.room == 0);
+        for sequence in done {
+            finished[sequence.prompt] = Some(sequence.output);
+        }
+        active = rest;
+        if active.is_empty() {
+            break;
+        }
+        let logits = next_logits(decoder, &mut active, &inverse_frequencies, device);
+        for (sequence, logits) in active.iter_mut().zip(logits.chunks_exact(decoder.config.vocab_size)) {
+            let id = choose(logits, sampling, &mut sequence.rng);
+            if eos_token_ids.contains(&id) {
+                sequence.output.stopped = true;
+                continue;
+            }
+            sequence.output.ids.push(id);
+            sequence.pending = vec![id];
+            sequence.room -= 1;
+            if !on_token(sequence.prompt, id) {
+                sequence.room = 0;
+            }
+        }
+    }
+    finished.into_iter().map(|g| g.expect("every sequence ends")).collect()
+}
+
+/// Feeds what is pending and returns the logits of each sequence's last token, one row after the other.
+fn next_logits(
+    decoder: &Decoder,
+    active: &mut [Sequence],
+    inverse_frequencies: &[f32],
+    device: &Device,
+) -> Vec<f32> {
+    let lengths: Vec<usize> = active.iter().map(|s| s.pending.len()).collect();
+    let pasts: Vec<usize> = active.iter().map(|s| s.cache.seen()).collect();
+    let input_ids: Vec<i64> = active.iter().flat_map(|s| &s.pending).map(|&id| i64::from(id)).collect();
+    let segments = Segments::new(&lengths, &pasts, inverse_frequencies, device);
+    let count = input_ids.len();
+    let input_ids = Tensor::<1, Int>::from_data(TensorData::new(input_ids, [count]), device);
+    let mut caches: Vec<KvCache> = active
+        .iter_mut()
+        .map(|s| std::mem::replace(&mut s.cache, KvCache::new(0)))
+        .collect();
+    let context = Context { caches: Some(&mut caches), ..Context::default() };
+    let hidden = decoder.forward(input_ids, &segments, context);
+    for (sequence, cache) in active.iter_mut().zip(caches) {
+        sequence.cache = cache;
+    }
+    let last: Vec<i64> = segments.last_tokens().into_iter().map(|i| i as i64).collect();
+    let rows = last.len();
+    let last = Tensor::<1, Int>::from_data(TensorData::new(last, [rows]), device);
+    decoder
+        .logits(hidden.select(0, last))
+        .into_data()
+        .into_vec::<f32>()
+        .expect("logits are f32")
+}
+
+/// Chooses a token from a row of logits.
+fn choose(logits: &[f32], sampling: Sampling, rng: &mut ChaCha8Rng) -> u32 {
+    if sampling.temperature <= 0.0 {
+        return argmax(logits);
+    }
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut weights: Vec<(u32, f64)> = (0u32..)
+        .zip(logits)
+        .map(|(id, &logit)| (id, (f64::from(logit - max) / sampling.temperature).exp()))
+        .collect();
+    let total: f64 = weights.iter().map(|(_, w)| w).sum();
+    let mut kept = total;
+    if sampling.top_p < 1.0 {
+        weights.sort_by(|a, b| b.1.total_cmp(&a.1));
+        kept = 0.0;
+        let enough = weights.iter().position(|(_, w)| {
+            kept += w;
+            kept >= sampling.top_p * total
+        });
+        weights.truncate(enough.map_or(weights.len(), |i| i + 1));
+    }
+    let mut target = rng.random::<f64>() * kept;
+    for &(id, weight) in &weights {
+        target -= weight;
+        if target < 0.0 {
+            return id;
+        }
+    }
+    weights.last().map_or(0, |&(id, _)| id)
+}
+
+/// The first of the largest values.
+fn argmax(logits: &[f32]) -> u32 {
+    let mut best = (0, f32::NEG_INFINITY);
+    for (id, &logit) in (0u32..).zip(logits) {
+        if logit > best.1 {
+            best = (id, logit);
+        }
+    }
+    best.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draw(top_p: f64, temperature: f64) -> Vec<u32> {
+        let sampling = Sampling { temperature, top_p, seed: 7, max_new_tokens: 1 };
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        let logits = [0.5_f32.ln(), 0.3_f32.ln(), 0.15_f32.ln(), 0.05_f32.ln()];
+        (0..4000).map(|_| choose(&logits, sampling, &mut rng)).collect()
+    }
+
+    #[test]
+    fn temperature_zero_takes_the_first_largest() {
+        assert_eq!(argmax(&[1.0, 3.0, 3.0, 2.0]), 1);
+    }
+
+    #[test]
+    fn sampling_follows_the_probabilities() {
+        let ids = draw(1.0, 1.0);
+        let share = |id| ids.iter().filter(|&&i| i == id).count() as f64 / ids.len() as f64;
+        for (id, expected) in [(0, 0.5), (1, 0.3), (2, 0.15), (3, 0.05)] {
+            assert!((share(id) - expected).abs() < 0.03, "token {id}: {} instead of {expected}", share(id));
+        }
+    }
+
+    #[test]
+    fn top_p_keeps_the_smallest_sufficient_set() {
+        assert!(draw(0.75, 1.0).iter().all(|&id| id <= 1));
+        assert!(draw(0.5, 1.0).iter().all(|&id| id == 0));
+    }
+}

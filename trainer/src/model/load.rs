@@ -1,0 +1,260 @@
+//! From weight files to the decoder. Strict: a tensor that is missing, misshapen or left over is an error.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use adapters::gguf::{GgufFile, GgufValue, names, unpermute};
+use adapters::{LoraLinear, SafetensorsFolder, TensorSource as _};
+use burn::tensor::{Device, Tensor, TensorData};
+use datasets::GgufVocabulary;
+use sha2::{Digest as _, Sha256};
+
+use super::config::DecoderConfig;
+use super::decoder::{Decoder, DecoderLayer, Mlp, SelfAttention};
+use super::family;
+use crate::error::TrainError;
+
+/// Mapped weight files, read by the names of a Hugging Face checkpoint.
+pub(super) enum Weights {
+    /// `model.safetensors`, or its shards.
+    Folder(SafetensorsFolder),
+    /// A GGUF file.
+    Gguf(GgufFile),
+}
+
+impl Weights {
+    pub(super) fn open(path: &Path) -> Result<Self, TrainError> {
+        Ok(if path.is_dir() { Self::Folder(SafetensorsFolder::open(path)?) } else { Self::Gguf(GgufFile::open(path)?) })
+    }
+
+    /// Every tensor, by its Hugging Face name; one that has none keeps its own, and so counts as left over.
+    fn names(&self) -> BTreeSet<String> {
+        match self {
+            Self::Folder(folder) => folder.names().into_iter().collect(),
+            Self::Gguf(file) => {
+                let name = |own: &str| names::to_hugging_face(own).unwrap_or_else(|| own.to_owned());
+                file.tensors().iter().map(|tensor| name(&tensor.name)).collect()
+            }
+        }
+    }
+
+    /// The shape of a tensor, and its values in row order.
+    fn read(&self, name: &str, config: &DecoderConfig) -> Result<(Vec<usize>, Vec<f32>), TrainError> {
+        match self {
+            Self::Folder(folder) => Ok((folder.shape(name)?, folder.read_f32(name)?)),
+            Self::Gguf(file) => {
+                let own = names::to_gguf(name).unwrap_or_else(|| name.to_owned());
+                let shape = file.tensor(&own)?.shape.clone();
+                let values = file.dequantize(&own)?;
+                let heads = match name.rsplit_once(".self_attn.").map(|(_, module)| module) {
+                    Some("q_proj.weight") => config.num_attention_heads,
+                    Some("k_proj.weight") => config.num_key_value_heads,
+                    _ => 0,
+                };
+                if heads > 0 && config.family.gguf_permutes_q_k && shape.len() == 2 {
+                    let values = unpermute(&values, shape[0], shape[1], heads)?;
+                    return Ok((shape, values));
+                }
+                Ok((shape, values))
+            }
+        }
+    }
+
+    /// The weight files.
+    fn files(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Folder(folder) => folder.files(),
+            Self::Gguf(file) => vec![file.path().to_owned()],
+        }
+    }
+
+    /// SHA-256 over the weight files, one after the other in the order of their names.
+    pub(super) fn digest(&self) -> Result<String, TrainError> {
+        let mut hash = Sha256::new();
+        for path in self.files() {
+            let mut file =
+                std::fs::File::open(&path).map_err(|source| TrainError::Read { path: path.clone(), source })?;
+            std::io::copy(&mut file, &mut hash).map_err(|source| TrainError::Read { path, source })?;
+        }
+        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+/// The configuration in a GGUF file's metadata.
+pub(super) fn gguf_config(file: &GgufFile) -> Result<DecoderConfig, TrainError> {
+    let fail = |reason: String| TrainError::ModelConfig { path: file.path().to_owned(), reason };
+    let architecture = file.str("general.architecture")?;
+    let family = family::by_gguf_architecture(architecture).ok_or_else(|| {
+        fail(format!("architecture \"{architecture}\" is not supported; known families: {}", family::known()))
+    })?;
+    let key = |name: &str| format!("{architecture}.{name}");
+    let size = |name: &str| -> Result<usize, TrainError> { Ok(file.u32(&key(name))? as usize) };
+    let or = |name: &str, default: usize| if file.contains(&key(name)) { size(name) } else { Ok(default) };
+    if let Some(scaling) = file.metadata().get(&key("rope.scaling.type"))
+        && !matches!(scaling, GgufValue::String(kind) if kind == "none")
+    {
+        return Err(fail(format!("key \"{}\" is {scaling:?}, which is not supported yet", key("rope.scaling.type"))));
+    }
+    let hidden_size = size("embedding_length")?;
+    let num_attention_heads = size("attention.head_count")?;
+    let head_dim = or("attention.key_length", hidden_size / num_attention_heads.max(1))?;
+    let config = DecoderConfig {
+        family,
+        hidden_size,
+        intermediate_size: size("feed_forward_length")?,
+        num_hidden_layers: size("block_count")?,
+        num_attention_heads,
+        num_key_value_heads: or("attention.head_count_kv", num_attention_heads)?,
+        head_dim,
+        vocab_size: file.tensor("token_embd.weight")?.shape[0],
+        rms_norm_eps: f64::from(file.f32(&key("attention.layer_norm_rms_epsilon"))?),
+        rope_theta: if file.contains(&key("rope.freq_base")) {
+            f64::from(file.f32(&key("rope.freq_base"))?)
+        } else {
+            10_000.0
+        },
+        max_position_embeddings: size("context_length")?,
+        tie_word_embeddings: file.tensor("output.weight").is_err(),
+    };
+    config.validate().map_err(fail)?;
+    Ok(config)
+}
+
+/// The tokenizer in a GGUF file's metadata.
+pub(super) fn gguf_vocabulary(file: &GgufFile) -> Result<GgufVocabulary, TrainError> {
+    let id = |key: &str| if file.contains(key) { file.u32(key).map(Some) } else { Ok(None) };
+    let text = |key: &str| if file.contains(key) { file.str(key).map(|s| Some(s.to_owned())) } else { Ok(None) };
+    Ok(GgufVocabulary {
+        model: file.str("tokenizer.ggml.model")?.to_owned(),
+        pre: text("tokenizer.ggml.pre")?.unwrap_or_else(|| "default".to_owned()),
+        tokens: file.strings("tokenizer.ggml.tokens")?.to_vec(),
+        token_types: list(file, "tokenizer.ggml.token_type", GgufFile::i32s)?,
+        merges: list(file, "tokenizer.ggml.merges", GgufFile::strings)?,
+        scores: list(file, "tokenizer.ggml.scores", GgufFile::f32s)?,
+        bos: id("tokenizer.ggml.bos_token_id")?,
+        eos: id("tokenizer.ggml.eos_token_id")?,
+        unknown: id("tokenizer.ggml.unknown_token_id")?,
+        padding: id("tokenizer.ggml.padding_token_id")?,
+        add_bos: if file.contains("tokenizer.ggml.add_bos_token") {
+            Some(file.bool("tokenizer.ggml.add_bos_token")?)
+        } else {
+            None
+        },
+        chat_template: text("tokenizer.chat_template")?,
+    })
+}
+
+/// A list that may be absent.
+fn list<T: Clone>(
+    file: &GgufFile,
+    key: &str,
+    get: for<'f> fn(&'f GgufFile, &str) -> Result<&'f [T], adapters::AdapterError>,
+) -> Result<Vec<T>, TrainError> {
+    if file.contains(key) { Ok(get(file, key)?.to_vec()) } else { Ok(Vec::new()) }
+}
+
+/// Loads every weight of the decoder.
+pub(super) fn decoder(
+    config: &DecoderConfig,
+    weights: &Weights,
+    path: &Path,
+    device: &Device,
+) -> Result<Decoder, TrainError> {
+    let loader = Loader { config, weights, path, device, left: RefCell::new(weights.names()) };
+    let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
+    let heads = config.num_attention_heads * config.head_dim;
+    let kv_heads = config.num_key_value_heads * config.head_dim;
+    let layers = (0..config.num_hidden_layers).map(|index| {
+        let name = |part: &str| format!("model.layers.{index}.{part}.weight");
+        let linear = |part: &str, shape| Ok::<_, TrainError>(LoraLinear::frozen(loader.matrix(&name(part), shape)?, None));
+        Ok(DecoderLayer {
+            input_layernorm: loader.vector(&name("input_layernorm"), hidden)?,
+            self_attn: SelfAttention {
+                q_proj: linear("self_attn.q_proj", [heads, hidden])?,
+                k_proj: linear("self_attn.k_proj", [kv_heads, hidden])?,
+                v_proj: linear("self_attn.v_proj", [kv_heads, hidden])?,
+                o_proj: linear("self_attn.o_proj", [hidden, heads])?,
+            },
+            post_attention_layernorm: loader.vector(&name("post_attention_layernorm"), hidden)?,
+            mlp: Mlp {
+                gate_proj: linear("mlp.gate_proj", [intermediate, hidden])?,
+                up_proj: linear("mlp.up_proj", [intermediate, hidden])?,
+                down_proj: linear("mlp.down_proj", [hidden, intermediate])?,
+            },
+        })
+    });
+    let decoder = Decoder {
+        config: config.clone(),
+        embed_tokens: loader.matrix("model.embed_tokens.weight", [config.vocab_size, hidden])?,
+        layers: layers.collect::<Result<_, TrainError>>()?,
+        norm: loader.vector("model.norm.weight", hidden)?,
+        lm_head: if config.tie_word_embeddings {
+            None
+        } else {
+            Some(loader.matrix("lm_head.weight", [config.vocab_size, hidden])?)
+        },
+    };
+    loader.finish()?;
+    Ok(decoder)
+}
+
+/// Reads tensors and remembers which are left.
+struct Loader<'a> {
+    config: &'a DecoderConfig,
+    weights: &'a Weights,
+    path: &'a Path,
+    device: &'a Device,
+    left: RefCell<BTreeSet<String>>,
+}
+
+impl Loader<'_> {
+    fn vector(&self, name: &str, size: usize) -> Result<Tensor<1>, TrainError> {
+        Ok(Tensor::from_data(TensorData::new(self.values(name, &[size])?, [size]), self.device))
+    }
+
+    fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Tensor<2>, TrainError> {
+        Ok(Tensor::from_data(TensorData::new(self.values(name, &shape)?, shape), self.device))
+    }
+
+    fn values(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, TrainError> {
+        if !self.left.borrow_mut().remove(name) {
+            return Err(self.fail(format!("tensor {name} is missing, expected shape {expected:?}")));
+        }
+        let (shape, values) = self.weights.read(name, self.config)?;
+        if shape != expected {
+            return Err(self.fail(format!(
+                "tensor {name} has shape {shape:?}, expected {expected:?} by the model's configuration"
+            )));
+        }
+        if let Some(index) = values.iter().position(|v| !v.is_finite()) {
+            return Err(self.fail(format!("tensor {name} holds {} at element {index}", values[index])));
+        }
+        Ok(values)
+    }
+
+    /// Nothing may be left over, but for what old checkpoints carry and every reader computes anew, and a head that is
+    /// the embedding once more.
+    fn finish(self) -> Result<(), TrainError> {
+        let mut left = self.left.borrow().clone();
+        left.retain(|name| !name.ends_with(".rotary_emb.inv_freq"));
+        if self.config.tie_word_embeddings && left.contains("lm_head.weight") {
+            let head = self.weights.read("lm_head.weight", self.config)?;
+            if head == self.weights.read("model.embed_tokens.weight", self.config)? {
+                left.remove("lm_head.weight");
+            }
+        }
+        match left.first() {
+            None => Ok(()),
+            Some(name) => Err(self.fail(format!(
+                "{} tensors are not used by this decoder, the first is {name}; the configuration does not describe \
+                 these weights",
+                left.len()
+            ))),
+        }
+    }
+
+    fn fail(&self, reason: String) -> TrainError {
+        TrainError::Weights { path: self.path.to_owned(), reason }
+    }
+}

@@ -1,0 +1,60 @@
+//! The borders of the sequences in a flat run of tokens, and what each layer needs to know of them.
+//!
+//! Built once for a forward pass and shared by all layers.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use burn::tensor::{Device, Tensor};
+
+use crate::kernels::attention::causal_mask;
+use crate::kernels::rope::Rotation;
+
+/// Sequences that lie one after the other in the `tokens` axis.
+#[derive(Clone, Debug)]
+pub struct Segments {
+    pub(super) ranges: Vec<Range<usize>>,
+    pub(super) rotation: Rotation,
+    /// By `(new, total)`; packed examples often share a length.
+    masks: BTreeMap<(usize, usize), Option<Tensor<3>>>,
+    pasts: Vec<usize>,
+}
+
+impl Segments {
+    /// Sequences of `lengths` new tokens, each after `pasts` tokens that a cache holds (all 0 in training).
+    ///
+    /// # Panics
+    /// When the two slices differ in length.
+    pub fn new(lengths: &[usize], pasts: &[usize], inverse_frequencies: &[f32], device: &Device) -> Self {
+        assert_eq!(lengths.len(), pasts.len(), "one past for each sequence");
+        let mut ranges = Vec::with_capacity(lengths.len());
+        let mut position_ids = Vec::new();
+        let mut masks = BTreeMap::new();
+        let mut start = 0;
+        for (&new, &past) in lengths.iter().zip(pasts) {
+            ranges.push(start..start + new);
+            start += new;
+            position_ids.extend((past..past + new).map(|p| p as u32));
+            masks
+                .entry((new, past + new))
+                .or_insert_with(|| causal_mask(new, past + new, device));
+        }
+        Self {
+            ranges,
+            rotation: Rotation::new(&position_ids, inverse_frequencies, device),
+            masks,
+            pasts: pasts.to_vec(),
+        }
+    }
+
+    /// The causal mask of one sequence; `None` when it hides nothing.
+    pub(super) fn mask(&self, sequence: usize) -> Option<&Tensor<3>> {
+        let new = self.ranges[sequence].len();
+        self.masks[&(new, self.pasts[sequence] + new)].as_ref()
+    }
+
+    /// The last token of each sequence, as indices into the `tokens` axis.
+    pub fn last_tokens(&self) -> Vec<usize> {
+        self.ranges.iter().map(|range| range.end - 1).collect()
+    }
+}

@@ -1,0 +1,87 @@
+//! Where a run reports to: **the one place to add a tracker**.
+//!
+//! A run tells a list of [`Tracker`]s what happens. The run folder's JSON lines ([`JsonLines`]) are always among them;
+//! the command line adds its progress bar.
+
+mod jsonl;
+mod run_folder;
+
+use serde::{Deserialize, Serialize};
+
+pub use jsonl::JsonLines;
+pub use run_folder::{RunFolder, RunInfo, RunStatus};
+
+use crate::error::TrainError;
+
+/// What a run is about to do.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    /// Optimizer steps in all.
+    pub total_steps: u64,
+    /// The step the run starts from; above 0 when resumed.
+    pub first_step: u64,
+    /// Examples to train on.
+    pub train_examples: usize,
+    /// Examples held out for validation.
+    pub validation_examples: usize,
+    /// Numbers that are trained.
+    pub trainable_parameters: usize,
+    /// Modules with an adapter.
+    pub adapted_modules: usize,
+}
+
+/// One optimizer step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// The step, counted from 1.
+    pub step: u64,
+    /// Mean negative log-likelihood, in nats per supervised token.
+    pub loss: f64,
+    /// Global norm of the gradient before clipping.
+    pub gradient_norm: f64,
+    /// Learning rate of the step.
+    pub learning_rate: f64,
+    /// Tokens of the step, prompts included.
+    pub tokens: usize,
+    /// Supervised tokens of the step.
+    pub supervised_tokens: usize,
+    /// Wall-clock seconds of the step.
+    pub seconds: f64,
+}
+
+/// One validation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ValidationRecord {
+    /// The step after which it was made.
+    pub step: u64,
+    /// Mean negative log-likelihood, in nats per supervised token.
+    pub validation_loss: f64,
+    /// It is the lowest so far.
+    pub best: bool,
+    /// Wall-clock seconds.
+    pub seconds: f64,
+}
+
+/// Something that follows a run.
+pub trait Tracker {
+    /// The run is ready to start.
+    ///
+    /// # Errors
+    /// When the tracker must not be lost and cannot record.
+    fn started(&mut self, plan: &Plan) -> Result<(), TrainError>;
+
+    /// A step was made.
+    ///
+    /// # Errors
+    /// As for [`Self::started`].
+    fn step(&mut self, record: &StepRecord) -> Result<(), TrainError>;
+
+    /// A validation was made.
+    ///
+    /// # Errors
+    /// As for [`Self::started`].
+    fn validation(&mut self, record: &ValidationRecord) -> Result<(), TrainError>;
+
+    /// A checkpoint was written, or something else worth a line.
+    fn note(&mut self, text: &str);
+}

@@ -1,0 +1,209 @@
+//! The run folder: everything that a run read, did and made.
+//!
+//! ```text
+//! recipe.yaml      the resolved recipe, every default visible
+//! run.json         versions, seed, host, git state, status, figures
+//! metrics.jsonl    one line a step or validation
+//! log.txt          what happened when
+//! checkpoints/     step-00000040/ …, best/
+//! adapter/         the result, a PEFT folder
+//! ```
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::TrainError;
+use crate::recipe::Recipe;
+
+/// The folder of one run.
+#[derive(Clone, Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+/// How a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunStatus {
+    /// Under way, or killed.
+    Running,
+    /// Stopped by Ctrl-C with its state saved.
+    Interrupted,
+    /// Ended by an error.
+    Failed,
+    /// Done.
+    Finished,
+}
+
+/// `run.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunInfo {
+    /// How the run stands.
+    pub status: RunStatus,
+    /// Version of greffon.
+    pub greffon_version: String,
+    /// Version of burn.
+    pub burn_version: String,
+    /// When the run first started, UTC.
+    pub started: String,
+    /// When this file was last written, UTC.
+    pub updated: String,
+    /// The machine's name.
+    pub host: String,
+    /// Logical CPUs that the run may use.
+    pub cpus: usize,
+    /// The recipe's file.
+    pub recipe: PathBuf,
+    /// The recipe's git commit, with `-dirty` when its folder has changes; none outside a repository.
+    pub git: Option<String>,
+    /// The run's seed.
+    pub seed: u64,
+    /// SHA-256 of the base's weight files, by name.
+    pub base_digest: String,
+    /// The last step made.
+    pub step: u64,
+    /// The lowest validation loss and its step.
+    pub best: Option<(f64, u64)>,
+    /// Why the run ended early, or failed.
+    pub reason: Option<String>,
+}
+
+/// The version of burn that this program is built on; pinned in `Cargo.toml`.
+pub const BURN_VERSION: &str = "0.22.1";
+
+impl RunFolder {
+    /// Takes a folder for a new run.
+    ///
+    /// # Errors
+    /// [`TrainError::Run`] when it holds a run already and `force` is off; [`TrainError::Write`].
+    pub fn create(path: PathBuf, recipe: &Recipe, force: bool) -> Result<Self, TrainError> {
+        let folder = Self { path };
+        if folder.recipe().exists() {
+            if !force {
+                return Err(TrainError::Run(format!(
+                    "{} holds a run already; go on with `greffon train --resume {0}`, or start over with --force",
+                    folder.path.display()
+                )));
+            }
+            fs::remove_dir_all(&folder.path).map_err(|source| folder.write_error(source))?;
+        } else if fs::read_dir(&folder.path).is_ok_and(|mut entries| entries.next().is_some()) {
+            return Err(TrainError::Run(format!(
+                "output folder {} is not empty and holds no run; name another in the recipe's `output`",
+                folder.path.display()
+            )));
+        }
+        fs::create_dir_all(folder.checkpoints()).map_err(|source| folder.write_error(source))?;
+        adapters::write_atomic(&folder.recipe(), |out| out.write_all(recipe.resolved_yaml().as_bytes()))?;
+        Ok(folder)
+    }
+
+    /// Opens the folder of an earlier run.
+    ///
+    /// # Errors
+    /// [`TrainError::Run`] when it holds none.
+    pub fn open(path: PathBuf) -> Result<Self, TrainError> {
+        let folder = Self { path };
+        if folder.recipe().is_file() {
+            return Ok(folder);
+        }
+        Err(TrainError::Run(format!(
+            "{} is not a run folder: it has no recipe.yaml; expected the `output` folder of `greffon train`",
+            folder.path.display()
+        )))
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The resolved recipe.
+    pub fn recipe(&self) -> PathBuf {
+        self.path.join("recipe.yaml")
+    }
+
+    /// The checkpoints.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    /// The result.
+    pub fn adapter(&self) -> PathBuf {
+        self.path.join("adapter")
+    }
+
+    /// Reads `run.json`.
+    ///
+    /// # Errors
+    /// [`TrainError::Read`]; [`TrainError::Run`] when it is not readable as such.
+    pub fn info(&self) -> Result<RunInfo, TrainError> {
+        let path = self.path.join("run.json");
+        let text = fs::read_to_string(&path).map_err(|source| TrainError::Read { path: path.clone(), source })?;
+        serde_json::from_str(&text).map_err(|e| TrainError::Run(format!("{}: {e}", path.display())))
+    }
+
+    /// Writes `run.json`.
+    ///
+    /// # Errors
+    /// When it cannot be written; the one before stays.
+    pub fn save_info(&self, info: &RunInfo) -> Result<(), TrainError> {
+        let mut text = serde_json::to_string_pretty(info).expect("the run's facts are plain data");
+        text.push('\n');
+        Ok(adapters::write_atomic(&self.path.join("run.json"), |out| out.write_all(text.as_bytes()))?)
+    }
+
+    fn write_error(&self, source: std::io::Error) -> TrainError {
+        TrainError::Write { path: self.path.clone(), source }
+    }
+}
+
+impl RunInfo {
+    /// The facts of a run that starts now.
+    pub fn new(recipe_path: &Path, seed: u64, base_digest: String) -> Self {
+        let now = jiff::Timestamp::now().to_string();
+        Self {
+            status: RunStatus::Running,
+            greffon_version: env!("CARGO_PKG_VERSION").to_owned(),
+            burn_version: BURN_VERSION.to_owned(),
+            started: now.clone(),
+            updated: now,
+            host: host_name(),
+            cpus: std::thread::available_parallelism().map_or(1, usize::from),
+            recipe: recipe_path.to_owned(),
+            git: git_state(recipe_path),
+            seed,
+            base_digest,
+            step: 0,
+            best: None,
+            reason: None,
+        }
+    }
+
+    /// Notes how the run stands now.
+    pub fn update(&mut self, status: RunStatus, step: u64, best: Option<(f64, u64)>, reason: Option<String>) {
+        self.status = status;
+        self.step = step;
+        self.best = best;
+        self.reason = reason;
+        self.updated = jiff::Timestamp::now().to_string();
+    }
+}
+
+fn host_name() -> String {
+    fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
+}
+
+/// The commit of the folder that holds the recipe.
+fn git_state(recipe_path: &Path) -> Option<String> {
+    let folder = recipe_path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").arg("-C").arg(folder).args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let commit = git(&["rev-parse", "HEAD"])?;
+    let changes = git(&["status", "--porcelain", "--", "."])?;
+    Some(if changes.is_empty() { commit } else { format!("{commit}-dirty") })
+}

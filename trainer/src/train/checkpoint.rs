@@ -1,0 +1,178 @@
+//! Checkpoints: a PEFT folder with the optimizer's state beside it.
+//!
+//! Every file of a checkpoint is written into a temporary folder, synced, and the folder renamed into place, so a
+//! checkpoint is there as a whole or not at all. Data order and dropout follow from the seed and the step, so this is
+//! all that a resumed run needs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use adapters::AdapterConfig;
+use burn::tensor::{Device, Tensor, TensorData};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+
+use super::optimizer::AdamW;
+use crate::error::TrainError;
+use crate::model::{Decoder, adapter};
+
+/// What a run knows of itself between two steps.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Progress {
+    /// Optimizer steps made.
+    pub step: u64,
+    /// Tokens trained on, prompts included.
+    pub tokens: u64,
+    /// Seconds spent in steps.
+    pub seconds: f64,
+    /// The lowest validation loss so far, in nats per supervised token.
+    pub best_loss: Option<f64>,
+    /// The step of the lowest validation loss.
+    pub best_step: u64,
+    /// Evaluations since the lowest validation loss.
+    pub evaluations_without_gain: u64,
+    /// Digest of the examples and of the settings that decide the numbers.
+    pub fingerprint: String,
+}
+
+const STATE: &str = "state.json";
+const OPTIMIZER: &str = "optimizer.safetensors";
+
+/// The checkpoints of a run.
+#[derive(Clone, Debug)]
+pub struct Checkpoints {
+    folder: PathBuf,
+    keep: usize,
+}
+
+impl Checkpoints {
+    /// The checkpoints in a folder, of which the newest `keep` stay.
+    pub fn new(folder: PathBuf, keep: usize) -> Self {
+        Self { folder, keep }
+    }
+
+    /// The adapter with the lowest validation loss.
+    pub fn best(&self) -> PathBuf {
+        self.folder.join("best")
+    }
+
+    /// Writes the best adapter.
+    ///
+    /// # Errors
+    /// When a file cannot be written; the previous best stays.
+    pub fn save_best(&self, decoder: &Decoder, config: &AdapterConfig) -> Result<(), TrainError> {
+        adapter::save(decoder, config, &self.best(), true)
+    }
+
+    /// Writes a checkpoint, then removes those beyond `keep`.
+    ///
+    /// # Errors
+    /// When a file cannot be written; the previous checkpoints stay.
+    pub fn save(
+        &self,
+        decoder: &Decoder,
+        config: &AdapterConfig,
+        optimizer: &AdamW,
+        progress: &Progress,
+    ) -> Result<PathBuf, TrainError> {
+        let target = self.folder.join(format!("step-{:08}", progress.step));
+        adapters::write_folder_atomic(&target, true, |folder| {
+            adapters::write_peft_files(folder, config, &adapter::to_pairs(decoder))?;
+            adapters::write_atomic(&folder.join(OPTIMIZER), |out| out.write_all(&moments(optimizer)))?;
+            let state = serde_json::to_vec_pretty(progress).expect("progress is plain data");
+            adapters::write_atomic(&folder.join(STATE), |out| out.write_all(&state))
+        })?;
+        for old in self.list().into_iter().rev().skip(self.keep.max(1)) {
+            fs::remove_dir_all(&old).map_err(|source| TrainError::Write { path: old.clone(), source })?;
+        }
+        Ok(target)
+    }
+
+    /// The checkpoints, oldest first.
+    pub fn list(&self) -> Vec<PathBuf> {
+        let mut found: Vec<PathBuf> = fs::read_dir(&self.folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter(|entry| {
+                let name = entry.file_name();
+                name.to_str()
+                    .and_then(|name| name.strip_prefix("step-"))
+                    .is_some_and(|step| step.bytes().all(|b| b.is_ascii_digit()))
+            })
+            .map(|entry| entry.path())
+            .collect();
+        found.sort();
+        found
+    }
+
+    /// Loads the newest checkpoint that is whole; a damaged one is passed over with a warning.
+    ///
+    /// # Errors
+    /// The error of the newest checkpoint when none can be loaded; [`TrainError::Checkpoint`] when there is none.
+    pub fn resume(
+        &self,
+        decoder: &mut Decoder,
+        optimizer: &mut AdamW,
+        device: &Device,
+    ) -> Result<Progress, TrainError> {
+        let mut first_error = None;
+        for folder in self.list().into_iter().rev() {
+            match load(&folder, decoder, optimizer, device) {
+                Ok(progress) => return Ok(progress),
+                Err(error) => {
+                    tracing::warn!("checkpoint {} is damaged, trying the one before: {error}", folder.display());
+                    first_error.get_or_insert(error);
+                }
+            }
+        }
+        Err(first_error.unwrap_or_else(|| TrainError::Checkpoint {
+            path: self.folder.clone(),
+            reason: "there is no checkpoint to resume from; start the run again with --force".to_owned(),
+        }))
+    }
+}
+
+fn load(folder: &Path, decoder: &mut Decoder, optimizer: &mut AdamW, device: &Device) -> Result<Progress, TrainError> {
+    let fail = |reason: String| TrainError::Checkpoint { path: folder.to_owned(), reason };
+    let read = |name: &str| {
+        let path = folder.join(name);
+        fs::read(&path).map_err(|source| TrainError::Read { path, source })
+    };
+    let progress: Progress =
+        serde_json::from_slice(&read(STATE)?).map_err(|e| fail(format!("{STATE} is not readable: {e}")))?;
+    let bytes = read(OPTIMIZER)?;
+    let moments = SafeTensors::deserialize(&bytes).map_err(|e| fail(format!("{OPTIMIZER} is not readable: {e}")))?;
+    let count = optimizer.exp_avg.dims()[0];
+    let moment = |name: &str| {
+        let view = moments.tensor(name).map_err(|e| fail(format!("{OPTIMIZER}: {e}")))?;
+        if view.dtype() != Dtype::F32 || view.shape() != [count] {
+            return Err(fail(format!(
+                "{OPTIMIZER}: {name} has shape {:?}, expected [{count}] for this recipe's adapter",
+                view.shape()
+            )));
+        }
+        let values: Vec<f32> = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        Ok(Tensor::from_data(TensorData::new(values, [count]), device))
+    };
+    let (exp_avg, exp_avg_sq) = (moment("exp_avg")?, moment("exp_avg_sq")?);
+    adapter::load(decoder, folder, device)?;
+    optimizer.exp_avg = exp_avg;
+    optimizer.exp_avg_sq = exp_avg_sq;
+    optimizer.updates = progress.step;
+    Ok(progress)
+}
+
+fn moments(optimizer: &AdamW) -> Vec<u8> {
+    let bytes = |tensor: &Tensor<1>| -> Vec<u8> {
+        let values: Vec<f32> = tensor.clone().into_data().into_vec().expect("moments are f32");
+        values.iter().flat_map(|v| v.to_le_bytes()).collect()
+    };
+    let parts = [("exp_avg", bytes(&optimizer.exp_avg)), ("exp_avg_sq", bytes(&optimizer.exp_avg_sq))];
+    let views = parts.iter().map(|(name, data)| {
+        let view = TensorView::new(Dtype::F32, vec![data.len() / 4], data).expect("the shape is the data's length");
+        (*name, view)
+    });
+    safetensors::serialize(views, None).expect("two f32 vectors serialise")
+}

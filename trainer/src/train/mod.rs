@@ -1,0 +1,9 @@
+//! Training: from examples to an adapter.
+
+pub mod batch;
+pub mod checkpoint;
+pub mod optimizer;
+pub mod parameters;
+pub mod schedule;
+pub mod step;
+pub mod validation;

@@ -1,0 +1,82 @@
+//! The trainable numbers of a run as one flat vector, in module path order.
+//!
+//! Optimizer, clipping, checkpoints and a cluster's all-reduce see this one vector and know nothing of modules.
+
+use adapters::{LoraConfig, LowRank};
+use burn::tensor::{Device, Gradients, Tensor};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::model::Decoder;
+
+/// Puts a freshly initialised adapter on every module that the configuration names, and returns how many there are.
+///
+/// Each module draws from its own generator, so that the set of targets does not change another module's start.
+pub fn attach_adapter(decoder: &mut Decoder, config: &LoraConfig, seed: u64, device: &Device) -> usize {
+    let mut attached = 0;
+    for (index, (path, linear)) in decoder.linears_mut().enumerate() {
+        if !config.targets.matches(&path) {
+            continue;
+        }
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&seed.to_le_bytes());
+        key[8..16].copy_from_slice(&(index as u64).to_le_bytes());
+        let mut rng = ChaCha8Rng::from_seed(key);
+        let (d_input, d_output) = linear.sizes();
+        linear.lora = Some(LowRank::init(config, d_input, d_output, &mut || rng.random(), device).require_grad());
+        attached += 1;
+    }
+    attached
+}
+
+/// All parameters, `A` before `B`, modules in path order. Shape `[count]`, outside autodiff.
+pub fn flatten(decoder: &Decoder) -> Tensor<1> {
+    Tensor::cat(
+        matrices(decoder).map(|matrix| matrix.clone().inner().flatten(0, 1)).collect(),
+        0,
+    )
+}
+
+/// The gradients in the layout of [`flatten`].
+///
+/// # Panics
+/// When a parameter got no gradient: it did not take part in the loss, which is a fault of the model's definition.
+pub fn flatten_gradients(decoder: &Decoder, gradients: &mut Gradients) -> Tensor<1> {
+    let parts = matrices(decoder).map(|matrix| {
+        let gradient = matrix.grad_remove(gradients).expect("every adapter matrix takes part in the loss");
+        gradient.flatten(0, 1)
+    });
+    Tensor::cat(parts.collect(), 0)
+}
+
+/// Sets every parameter from a vector in the layout of [`flatten`].
+///
+/// # Panics
+/// When the vector is shorter than the parameters.
+pub fn assign(decoder: &mut Decoder, flat: &Tensor<1>) {
+    let mut offset = 0;
+    let mut take = |shape: [usize; 2]| {
+        let count = shape[0] * shape[1];
+        let part = flat.clone().narrow(0, offset, count).reshape(shape);
+        offset += count;
+        part.autodiff().require_grad()
+    };
+    for (_, linear) in decoder.linears_mut() {
+        if let Some(lora) = &mut linear.lora {
+            lora.lora_a = take(lora.lora_a.dims());
+            lora.lora_b = take(lora.lora_b.dims());
+        }
+    }
+}
+
+/// How many numbers are trained.
+pub fn count(decoder: &Decoder) -> usize {
+    matrices(decoder).map(|matrix| matrix.dims().iter().product::<usize>()).sum()
+}
+
+fn matrices(decoder: &Decoder) -> impl Iterator<Item = &Tensor<2>> {
+    decoder
+        .linears()
+        .filter_map(|(_, linear)| linear.lora.as_ref())
+        .flat_map(|lora| [&lora.lora_a, &lora.lora_b])
+}
