@@ -99,7 +99,7 @@ pub enum DataError {
 
     /// No known format has the keys of the first record.
     #[error(
-        "{origin}: the record has the keys {keys}, expected those of a known format: messages (messages), \
+        "{origin}: the record has {keys}, expected the keys of a known format: messages (messages), \
          sharegpt (conversations), alpaca (instruction, output), prompt-completion (prompt, completion) or \
          squad (context, question, answers)"
     )]
