@@ -49,12 +49,13 @@ pub(super) fn answer(model: &Loading, messages: &[Message], sampling: Sampling) 
             TrainError::Run(format!("the prompt has {} tokens, the model's limit is {room}", prompt.len())).into()
         );
     }
-    let mut stream = tokenizer.stream(true);
+    let mut stream = tokenizer.stream();
     let mut text = String::new();
     let mut failure = None;
     continue_prompts(&model.decoder, &[prompt], sampling, tokenizer.eos_token_ids(), &model.device, |_, id| {
         match stream.push(id) {
             Ok(piece) => {
+                let piece = piece.unwrap_or_default();
                 anstream::print!("{piece}");
                 let written = anstream::stdout().flush();
                 text.push_str(&piece);

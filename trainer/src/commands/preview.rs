@@ -19,7 +19,7 @@ pub(super) fn preview(args: &PreviewArgs) -> anyhow::Result<()> {
 
     for example in data.train.iter().take(args.count) {
         println!("{}", example.origin.bold());
-        for (text, supervised) in datasets::preview(&tokenizer, example).map_err(TrainError::from)? {
+        for (text, supervised) in tokenizer.pieces(example).map_err(TrainError::from)? {
             if supervised {
                 print!("{}", text.green());
             } else {

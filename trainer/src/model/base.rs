@@ -36,19 +36,12 @@ impl BaseModel {
         let (config, tokenizer) = match &weights {
             Weights::Folder(_) => {
                 let config = DecoderConfig::from_file(&path.join("config.json"))?;
-                (config, ChatTokenizer::from_folder(&path)?)
+                (config, ChatTokenizer::from_folder(&path, chat_template)?)
             }
             Weights::Gguf(file) => {
                 let vocabulary = load::gguf_vocabulary(file)?;
-                (load::gguf_config(file)?, ChatTokenizer::from_gguf(vocabulary)?)
+                (load::gguf_config(file)?, ChatTokenizer::from_gguf(vocabulary, &path, chat_template)?)
             }
-        };
-        let tokenizer = match chat_template {
-            Some(file) => {
-                let read = |source| TrainError::Read { path: file.to_owned(), source };
-                tokenizer.with_template(&std::fs::read_to_string(file).map_err(read)?, file)?
-            }
-            None => tokenizer,
         };
         tokenizer.check_fits(config.vocab_size)?;
         Ok(Self { name: model.base.clone(), revision: model.revision.clone(), config, tokenizer, path, weights })

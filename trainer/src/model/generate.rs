@@ -1,7 +1,5 @@
 //! Generation with a cache: several prompts at a time, greedy or sampled.
 
-use std::collections::BTreeSet;
-
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -64,7 +62,7 @@ pub fn generate(
     decoder: &Decoder,
     prompts: &[Vec<u32>],
     sampling: Sampling,
-    eos_token_ids: &BTreeSet<u32>,
+    eos_token_ids: &[u32],
     device: &Device,
     mut on_token: impl FnMut(usize, u32) -> bool,
 ) -> Vec<Generated> {

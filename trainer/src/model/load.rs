@@ -134,7 +134,6 @@ pub(super) fn gguf_vocabulary(file: &GgufFile) -> Result<GgufVocabulary, TrainEr
     let text = |key: &str| if file.contains(key) { file.str(key).map(|s| Some(s.to_owned())) } else { Ok(None) };
     Ok(GgufVocabulary {
         model: file.str("tokenizer.ggml.model")?.to_owned(),
-        path: file.path().to_owned(),
         pre: text("tokenizer.ggml.pre")?.unwrap_or_else(|| "default".to_owned()),
         tokens: file.strings("tokenizer.ggml.tokens")?.to_vec(),
         token_types: list(file, "tokenizer.ggml.token_type", GgufFile::i32s)?,
