@@ -36,7 +36,7 @@ pub struct Message {
 pub struct Origin {
     /// The file, as the recipe names it.
     pub path: Arc<Path>,
-    /// The line, or the row of a Parquet file, counted from 1.
+    /// The line on which the record begins, or the row of a Parquet file, counted from 1.
     pub line: usize,
 }
 
@@ -51,8 +51,18 @@ impl fmt::Display for Origin {
 pub struct Conversation {
     /// The messages in order; at least one, and at least one of the assistant when used for training.
     pub messages: Vec<Message>,
-    /// Further accepted answers to the last question (SQuAD lists several); empty for most sources.
+    /// All accepted answers to the last question, the supervised one first (SQuAD lists several); empty
+    /// for other sources.
     pub references: Vec<String>,
     /// The place the conversation was read from.
     pub origin: Origin,
+}
+
+impl Conversation {
+    /// Puts a system message in front, unless the conversation has one.
+    pub fn set_default_system(&mut self, prompt: &str) {
+        if self.messages.iter().all(|message| message.role != Role::System) {
+            self.messages.insert(0, Message { role: Role::System, content: prompt.to_owned() });
+        }
+    }
 }

@@ -3,14 +3,30 @@
 //! The data's way: a source reads files into [`Conversation`]s, the model's own chat template
 //! renders them, the tokenizer makes token ids with a loss mask, and packing puts several examples into one row.
 
+mod config;
 mod conversation;
 mod error;
+mod hub;
+mod mixture;
+mod pack;
+mod prepare;
+mod source;
+mod split;
+mod stats;
 mod template;
 mod tokenize;
 mod tokenizer;
 
+pub use config::{DataConfig, Format, HubSource, MAX_WEIGHT, Overlong, SourceConfig};
 pub use conversation::{Conversation, Message, Origin, Role};
 pub use error::DataError;
+pub use hub::{DownloadProgress, Hub, HubFile, RepoKind};
+pub use mixture::{Order, permutation};
+pub use pack::{Row, pack};
+pub use prepare::{Prepared, load_conversations, prepare};
+pub use source::{Loaded, load, load_with};
+pub use split::{content_hash, leaks, split};
+pub use stats::LengthStats;
 pub use template::{ChatTemplate, Rendered, SpecialTokens};
-pub use tokenize::{Example, Outcome, Overlong, Tokenized, tokenize, tokenize_all};
+pub use tokenize::{Example, Outcome, Tokenized, tokenize, tokenize_all};
 pub use tokenizer::{ChatTokenizer, GgufVocabulary, TextStream};

@@ -7,23 +7,8 @@
 use std::ops::Range;
 
 use rayon::prelude::*;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 use crate::{ChatTokenizer, Conversation, DataError, Origin, Role, TextStream};
-
-/// What to do with a conversation that has more tokens than a row.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Overlong {
-    /// Leave it out, and count it.
-    #[default]
-    Drop,
-    /// Cut it on the right, and count it.
-    Truncate,
-    /// Stop with an error that names it.
-    Error,
-}
 
 /// A tokenized conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -83,3 +83,44 @@ pub(crate) fn parity_examples() -> Vec<Example> {
         })
         .collect()
 }
+
+/// The program that is tested: built beside the tests.
+pub(crate) fn greffon_command(arguments: &[&str]) -> std::process::Command {
+    let tests = std::env::current_exe().expect("the test's own path");
+    let program = tests.parent().and_then(Path::parent).expect("target/release/deps").join("greffon");
+    assert!(program.is_file(), "{} is missing: run `cargo build --release` first", program.display());
+    let mut command = std::process::Command::new(program);
+    command.args(arguments).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    command
+}
+
+/// Runs the program to its end.
+pub(crate) fn greffon(arguments: &[&str]) -> std::process::Output {
+    greffon_command(arguments).output().expect("greffon starts")
+}
+
+/// Writes a recipe over the tiny model and a few conversations into a folder, with values set on top.
+pub(crate) fn tiny_recipe(folder: &Path, set: &[&str]) -> String {
+    let mut lines = String::new();
+    for i in 0..24 {
+        let answer = ["red", "green", "blue", "a long shade of grey"][i % 4];
+        lines.push_str(&format!(
+            "{{\"messages\": [{{\"role\": \"user\", \"content\": \"Which colour is number {i}?\"}}, \
+             {{\"role\": \"assistant\", \"content\": \"{answer}\"}}]}}\n"
+        ));
+    }
+    std::fs::write(folder.join("train.jsonl"), lines).expect("a file");
+    let text = format!(
+        "model:\n  base: {}\ndata:\n  train:\n    - path: train.jsonl\n  validation_fraction: 0.2\n  max_length: 128\n\
+         lora:\n  rank: 4\n  alpha: 8\ntrain:\n  global_batch_size: 5\n  micro_batch_size: 2\n  learning_rate: 1e-2\n\
+         output: run\n",
+        fixture("tiny-llama").display()
+    );
+    let plain = folder.join("plain.yaml");
+    std::fs::write(&plain, text).expect("a file");
+    let set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
+    let recipe = trainer::recipe::Recipe::load(&plain, &set).expect("the tiny recipe is valid").recipe;
+    let path = folder.join("recipe.yaml");
+    std::fs::write(&path, recipe.resolved_yaml()).expect("a file");
+    path.to_str().expect("plain path").to_owned()
+}

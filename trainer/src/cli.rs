@@ -6,7 +6,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Fine-tune small open language models with LoRA, check them, and export adapters that serving stacks load.
 #[derive(Debug, Parser)]
-#[command(name = "greffon", version, arg_required_else_help = true, after_help = "\
+#[command(
+    name = "greffon",
+    version,
+    arg_required_else_help = true,
+    after_help = "\
 Examples:
   greffon init --model HuggingFaceTB/SmolLM2-135M-Instruct --data questions.jsonl > recipe.yaml
   greffon check recipe.yaml
@@ -14,7 +18,8 @@ Examples:
   greffon eval runs/recipe
   greffon export runs/recipe --to adapter
 
-Exit codes: 0 done, 1 failed, 2 the input must be mended, 130 interrupted with everything saved.")]
+Exit codes: 0 done, 1 failed, 2 the input must be mended, 130 interrupted with everything saved."
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -33,6 +38,13 @@ pub enum Verb {
     /// Print the JSON Schema of recipes, for editors.
     #[command(after_help = "Example:\n  greffon schema > recipes/schema.json")]
     Schema,
+    /// Fetch a base model from the hub into the cache and print its folder.
+    #[command(after_help = "\
+Example:
+  greffon fetch HuggingFaceTB/SmolLM2-135M-Instruct --revision 12fd25f77366fa6b3b4b768ec3050bf629380bac
+
+The cache is Hugging Face's own (HF_HOME). HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are respected.")]
+    Fetch(FetchArgs),
     /// Look at the data as the model will see it.
     #[command(subcommand)]
     Data(DataVerb),
@@ -97,6 +109,16 @@ pub struct InitArgs {
     /// The training data.
     #[arg(long)]
     pub data: PathBuf,
+}
+
+/// `greffon fetch`.
+#[derive(Debug, Args)]
+pub struct FetchArgs {
+    /// The repository, `owner/name`.
+    pub name: String,
+    /// A commit, tag or branch; pin a commit for runs that can be repeated.
+    #[arg(long, default_value = "main")]
+    pub revision: String,
 }
 
 /// `greffon data preview`.

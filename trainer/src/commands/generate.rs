@@ -45,15 +45,16 @@ pub(super) fn answer(model: &Loading, messages: &[Message], sampling: Sampling) 
     let prompt = tokenizer.render_prompt(messages).map_err(TrainError::from)?;
     let room = model.base.config.max_position_embeddings;
     if prompt.len() >= room {
-        return Err(TrainError::Run(format!("the prompt has {} tokens, the model's limit is {room}", prompt.len())).into());
+        return Err(
+            TrainError::Run(format!("the prompt has {} tokens, the model's limit is {room}", prompt.len())).into()
+        );
     }
-    let mut stream = tokenizer.stream();
+    let mut stream = tokenizer.stream(true);
     let mut text = String::new();
     let mut failure = None;
     continue_prompts(&model.decoder, &[prompt], sampling, tokenizer.eos_token_ids(), &model.device, |_, id| {
         match stream.push(id) {
             Ok(piece) => {
-                let piece = piece.unwrap_or_default();
                 anstream::print!("{piece}");
                 let written = anstream::stdout().flush();
                 text.push_str(&piece);

@@ -4,6 +4,7 @@ mod chat;
 mod check;
 mod eval;
 mod export;
+mod fetch;
 mod generate;
 mod merge;
 mod preview;
@@ -41,6 +42,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             println!("{}", serde_json::to_string_pretty(&recipe::schema())?);
             Ok(())
         }
+        Verb::Fetch(args) => fetch::fetch(&args),
         Verb::Data(DataVerb::Preview(args)) => preview::preview(&args),
         Verb::Train(args) => train::train(&args),
         Verb::Eval(args) => eval::eval(&args),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use datasets::ChatTokenizer;
+use datasets::{ChatTokenizer, Hub};
 
 use super::config::DecoderConfig;
 use super::decoder::Decoder;
@@ -36,12 +36,19 @@ impl BaseModel {
         let (config, tokenizer) = match &weights {
             Weights::Folder(_) => {
                 let config = DecoderConfig::from_file(&path.join("config.json"))?;
-                (config, ChatTokenizer::from_folder(&path, chat_template)?)
+                (config, ChatTokenizer::from_folder(&path)?)
             }
             Weights::Gguf(file) => {
                 let vocabulary = load::gguf_vocabulary(file)?;
-                (load::gguf_config(file)?, ChatTokenizer::from_gguf(vocabulary, &path, chat_template)?)
+                (load::gguf_config(file)?, ChatTokenizer::from_gguf(vocabulary)?)
             }
+        };
+        let tokenizer = match chat_template {
+            Some(file) => {
+                let read = |source| TrainError::Read { path: file.to_owned(), source };
+                tokenizer.with_template(&std::fs::read_to_string(file).map_err(read)?, file)?
+            }
+            None => tokenizer,
         };
         tokenizer.check_fits(config.vocab_size)?;
         Ok(Self { name: model.base.clone(), revision: model.revision.clone(), config, tokenizer, path, weights })
@@ -80,7 +87,7 @@ fn locate(model: &ModelConfig) -> Result<PathBuf, TrainError> {
         let reason = "there is no such folder or file, and it is not a hub name such as owner/name".to_owned();
         return Err(TrainError::Base { base: model.base.clone(), reason });
     }
-    Ok(datasets::hub::fetch_model(&model.base, model.revision.as_deref().unwrap_or("main"))?)
+    Ok(Hub::from_env().model(&model.base, model.revision.as_deref().unwrap_or("main"))?)
 }
 
 /// Whether a name has the form `owner/name` of the hub and not that of a path.

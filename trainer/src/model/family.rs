@@ -7,6 +7,8 @@
 pub struct Family {
     /// `model_type` in `config.json`.
     pub model_type: &'static str,
+    /// The class in `config.json`, under `architectures`.
+    pub architecture: &'static str,
     /// `general.architecture` in a GGUF file.
     pub gguf_architecture: &'static str,
     /// llama.cpp's converter permutes the rows of q and k for this family.
@@ -16,6 +18,7 @@ pub struct Family {
 /// Every family that the decoder knows.
 pub const FAMILIES: &[Family] = &[Family {
     model_type: "llama",
+    architecture: "LlamaForCausalLM",
     gguf_architecture: "llama",
     gguf_permutes_q_k: true,
 }];

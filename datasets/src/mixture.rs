@@ -1,0 +1,232 @@
+//! The order of the examples: a weighted mixture of sources, shuffled by seed, without state.
+//!
+//! Everything is a function of the seed and a position, so that a resumed run, and each worker of a
+//! cluster, finds the same examples at the same step. The shuffle is written here, over the plain
+//! `ChaCha8` stream: the shuffles of random-number libraries change their results between versions, and
+//! a recipe must give the same order for years and on every platform.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use sha2::{Digest, Sha256};
+
+/// The order of the examples of several sources, each drawn with its weight.
+///
+/// A source of n examples and weight w gives `round(n · w)` examples to each epoch, at least one. It is
+/// read as an endless series of shuffled passes, and each epoch continues where the last one stopped:
+/// with weight 0.5 two epochs see each example once, with weight 2.0 one epoch sees each twice.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Order {
+    sources: Vec<Share>,
+    seed: u64,
+}
+
+/// A source's part of an epoch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Share {
+    /// How many examples the source has.
+    count: usize,
+    /// How many of them, repetitions included, one epoch takes.
+    taken: usize,
+}
+
+impl Order {
+    /// The order of sources with `counts[i]` examples and weight `weights[i]`, above 0 and at most
+    /// [`MAX_WEIGHT`](crate::MAX_WEIGHT).
+    ///
+    /// # Panics
+    /// When the two lists differ in length, or a weight is not in its range.
+    pub fn new(counts: &[usize], weights: &[f64], seed: u64) -> Self {
+        assert_eq!(counts.len(), weights.len(), "one weight for each source");
+        let share = |(&count, &weight): (&usize, &f64)| {
+            assert!(weight > 0.0 && weight <= crate::MAX_WEIGHT, "weight {weight} is out of range");
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "positive, and at most 1000 times the length of a list in memory"
+            )]
+            let taken = (count as f64 * weight).round() as usize;
+            Share { count, taken: if count == 0 { 0 } else { taken.max(1) } }
+        };
+        Self { sources: counts.iter().zip(weights).map(share).collect(), seed }
+    }
+
+    /// How many examples an epoch has, the same for each.
+    pub fn len_per_epoch(&self) -> usize {
+        self.sources.iter().map(|source| source.taken).sum()
+    }
+
+    /// The examples of an epoch (counted from 0) in order, each as source and index in the source.
+    pub fn epoch(&self, epoch: u64) -> Vec<(usize, usize)> {
+        let mut examples = Vec::with_capacity(self.len_per_epoch());
+        for (i, source) in self.sources.iter().enumerate() {
+            examples.extend(self.drawn(i, *source, epoch).into_iter().map(|index| (i, index)));
+        }
+        shuffle(&mut examples, &mut stream(self.seed, "epoch", 0, epoch));
+        examples
+    }
+
+    /// The examples from `position` on, without end: positions count through all epochs, so step s of
+    /// batches of g examples takes the g examples from position s · g on.
+    ///
+    /// Empty when no source has an example.
+    pub fn from_position(&self, position: u64) -> impl Iterator<Item = (usize, usize)> + '_ {
+        let length = self.len_per_epoch() as u64;
+        let (mut epoch, skipped) = (position.checked_div(length).unwrap_or(0), position.checked_rem(length));
+        let mut examples = if length == 0 { Vec::new() } else { self.epoch(epoch) }.into_iter();
+        if let Some(skipped) = skipped.and_then(|skipped| usize::try_from(skipped).ok()).filter(|n| *n > 0) {
+            examples.nth(skipped - 1);
+        }
+        std::iter::from_fn(move || {
+            if examples.len() == 0 && length > 0 {
+                epoch += 1;
+                examples = self.epoch(epoch).into_iter();
+            }
+            examples.next()
+        })
+    }
+
+    /// The indices that a source gives to an epoch: the part of its endless series that is the epoch's.
+    fn drawn(&self, source: usize, Share { count, taken }: Share, epoch: u64) -> Vec<usize> {
+        let mut drawn = Vec::with_capacity(taken);
+        // Positions in the series exceed 64 bits only in epochs that no run reaches.
+        let start = u128::from(epoch) * taken as u128;
+        let (mut pass, mut at) = (0, 0);
+        if count > 0 {
+            pass = u64::try_from(start / count as u128).unwrap_or(u64::MAX);
+            at = usize::try_from(start % count as u128).unwrap_or(0);
+        }
+        while drawn.len() < taken {
+            let mut indices: Vec<usize> = (0..count).collect();
+            shuffle(&mut indices, &mut stream(self.seed, "source", source as u64, pass));
+            let end = count.min(at + (taken - drawn.len()));
+            drawn.extend_from_slice(&indices[at..end]);
+            (pass, at) = (pass.saturating_add(1), 0);
+        }
+        drawn
+    }
+}
+
+/// The numbers 0 to n - 1 in a shuffled order that depends on the seed and `round` only: the order of an
+/// epoch's packed rows, for example.
+pub fn permutation(n: usize, seed: u64, round: u64) -> Vec<usize> {
+    let mut indices: Vec<usize> = (0..n).collect();
+    shuffle(&mut indices, &mut stream(seed, "permutation", 0, round));
+    indices
+}
+
+/// A generator of its own for each purpose and round. The 32 bytes of its key are a hash of what it is
+/// for: the libraries' own way from a 64-bit seed to a key is not promised to stay.
+fn stream(seed: u64, purpose: &str, source: u64, round: u64) -> ChaCha8Rng {
+    let mut hash = Sha256::new();
+    hash.update(purpose);
+    for number in [seed, source, round] {
+        hash.update(number.to_le_bytes());
+    }
+    ChaCha8Rng::from_seed(hash.finalize().into())
+}
+
+/// Fisher-Yates, from the end to the start.
+fn shuffle<T>(items: &mut [T], rng: &mut ChaCha8Rng) {
+    for last in (1..items.len()).rev() {
+        items.swap(last, below(last as u64 + 1, rng));
+    }
+}
+
+/// A number in `0..bound`, each equally likely.
+///
+/// Source: Lemire 2019, <https://arxiv.org/abs/1805.10941>, section 4.
+fn below(bound: u64, rng: &mut ChaCha8Rng) -> usize {
+    // The least part of the range that would favour some numbers is drawn again.
+    let rejected = bound.wrapping_neg() % bound;
+    loop {
+        let product = u128::from(rng.next_u64()) * u128::from(bound);
+        let (high, low) = (product >> 64, product & u128::from(u64::MAX));
+        if low >= u128::from(rejected) {
+            return usize::try_from(high).expect("it is below the length of a slice");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn counts_of(examples: &[(usize, usize)], source: usize, count: usize) -> Vec<usize> {
+        let mut seen = vec![0; count];
+        examples.iter().filter(|(s, _)| *s == source).for_each(|(_, index)| seen[*index] += 1);
+        seen
+    }
+
+    #[test]
+    fn weights_decide_how_often_an_example_comes() {
+        let order = Order::new(&[10, 7, 4], &[0.5, 2.0, 1.5], 1);
+        assert_eq!(order.len_per_epoch(), 5 + 14 + 6);
+        let (first, second) = (order.epoch(0), order.epoch(1));
+        assert_eq!(counts_of(&first, 1, 7), [2; 7]);
+        assert_eq!(counts_of(&first, 0, 10).iter().sum::<usize>(), 5);
+        assert!(counts_of(&first, 2, 4).iter().all(|n| (1..=2).contains(n)));
+        // The next epoch takes the other half.
+        let both = [first, second].concat();
+        assert_eq!(counts_of(&both, 0, 10), [1; 10]);
+        assert_eq!(counts_of(&both, 2, 4), [3; 4]);
+    }
+
+    #[test]
+    fn a_tiny_weight_gives_one_example_and_an_empty_source_none() {
+        let order = Order::new(&[3, 0], &[0.001, 5.0], 1);
+        assert_eq!(order.len_per_epoch(), 1);
+        let seen = [order.epoch(0), order.epoch(1), order.epoch(2)].concat();
+        assert_eq!(counts_of(&seen, 0, 3), [1; 3]);
+        assert_eq!(Order::new(&[0], &[1.0], 1).from_position(3).next(), None);
+        assert_eq!(Order::new(&[], &[], 1).from_position(0).next(), None);
+    }
+
+    #[test]
+    fn a_position_leads_to_the_same_examples_as_the_way_there() {
+        let order = Order::new(&[5, 3], &[1.0, 1.0], 42);
+        let all: Vec<_> = (0..4).flat_map(|epoch| order.epoch(epoch)).collect();
+        for position in 0..all.len() {
+            let here: Vec<_> = order.from_position(position as u64).take(all.len() - position).collect();
+            assert_eq!(here, all[position..], "from position {position}");
+        }
+    }
+
+    #[test]
+    fn the_seed_and_the_epoch_change_the_order() {
+        let of = |seed, epoch| Order::new(&[100], &[1.0], seed).epoch(epoch);
+        assert_eq!(of(1, 0), of(1, 0));
+        assert_ne!(of(1, 0), of(2, 0));
+        assert_ne!(of(1, 0), of(1, 1));
+        assert_ne!(permutation(100, 1, 0), permutation(100, 1, 1));
+    }
+
+    /// The expected orders come from `tests-data/order.py`, which computes them without our code.
+    #[test]
+    fn the_order_is_the_same_on_every_platform_and_version() {
+        let expected = [9, 3, 14, 7, 12, 13, 16, 8, 5, 10, 11, 4, 0, 15, 1, 17, 18, 2, 19, 6];
+        assert_eq!(permutation(20, 7, 3), expected);
+        let order = Order::new(&[6, 3], &[0.5, 2.0], 42);
+        let first = [(1, 2), (0, 0), (1, 0), (1, 2), (0, 5), (0, 3), (1, 0), (1, 1), (1, 1)];
+        assert_eq!(order.epoch(0), first);
+        let second = [(1, 1), (1, 0), (0, 1), (1, 1), (0, 2), (1, 2), (1, 0), (0, 4), (1, 2)];
+        assert_eq!(order.epoch(1), second);
+    }
+
+    proptest! {
+        #[test]
+        fn a_permutation_has_each_number_once(n in 0_usize..300, seed: u64, round: u64) {
+            let mut numbers = permutation(n, seed, round);
+            numbers.sort_unstable();
+            prop_assert_eq!(numbers, (0..n).collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn whole_passes_see_each_example_equally_often(count in 1_usize..40, halves in 1_usize..7, seed: u64) {
+            let order = Order::new(&[count * 2], &[halves as f64 / 2.0], seed);
+            let seen = [order.epoch(6), order.epoch(7)].concat();
+            prop_assert_eq!(counts_of(&seen, 0, count * 2), vec![halves; count * 2]);
+        }
+    }
+}

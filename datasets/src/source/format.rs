@@ -1,0 +1,97 @@
+//! Which form the records of a file have, and the way from a record to a [`Conversation`].
+//!
+//! The place for a new data format: a variant of [`Format`], its keys in [`detect`], a function in a
+//! file beside this one, and a line in [`Converter::convert`].
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::record::{Record, keys, wrong_type};
+use super::{instruct, messages, prompt, squad};
+use crate::config::{Format, SourceConfig};
+use crate::conversation::{Conversation, Message, Origin, Role};
+use crate::error::DataError;
+
+/// The format that has the keys of this record. A record may have the keys of several; the first in
+/// this order is taken, since a file that carries messages was made for chat.
+pub(super) fn detect(fields: &Map<String, Value>) -> Option<Format> {
+    let has = |keys: &[&str]| keys.iter().all(|key| fields.contains_key(*key));
+    [
+        (Format::Messages, &["messages"][..]),
+        (Format::Sharegpt, &["conversations"]),
+        (Format::Alpaca, &["instruction", "output"]),
+        (Format::PromptCompletion, &["prompt", "completion"]),
+        (Format::Squad, &["context", "question", "answers"]),
+    ]
+    .into_iter()
+    .find(|(_, keys)| has(keys))
+    .map(|(format, _)| format)
+}
+
+/// Turns the records of one file into conversations.
+pub(super) struct Converter<'a> {
+    /// The format of the file, never `auto`.
+    pub(super) format: Format,
+    prompt: Option<&'a str>,
+}
+
+impl<'a> Converter<'a> {
+    /// Settles the format by the file's first record.
+    pub(super) fn new(source: &'a SourceConfig, first: &Value, origin: &Origin) -> Result<Self, DataError> {
+        let format = match source.format {
+            Format::Auto => {
+                let fields = object(first, origin)?;
+                detect(fields).ok_or_else(|| DataError::UnknownFormat { origin: origin.clone(), keys: keys(fields) })?
+            }
+            named => named,
+        };
+        let prompt = source.prompt.as_deref();
+        check_prompt(prompt, format, &origin.path)?;
+        Ok(Self { format, prompt })
+    }
+
+    /// Turns one record into a conversation with an assistant message.
+    pub(super) fn convert(&self, value: &Value, origin: Origin) -> Result<Conversation, DataError> {
+        let record = Record { fields: object(value, &origin)?, origin: &origin, format: self.format };
+        let mut references = Vec::new();
+        let messages = match self.format {
+            Format::Auto => unreachable!("the format is settled in Converter::new"),
+            Format::Messages => messages::messages(&record, "messages")?,
+            Format::Sharegpt => messages::sharegpt(&record)?,
+            Format::Alpaca => instruct::alpaca(&record, self.prompt)?,
+            Format::PromptCompletion => instruct::prompt_completion(&record)?,
+            Format::Squad => {
+                references = squad::answers(&record)?;
+                squad::messages(&record, self.prompt, &references)?
+            }
+        };
+        check_assistant(&messages, &origin)?;
+        Ok(Conversation { messages, references, origin })
+    }
+}
+
+fn object<'a>(value: &'a Value, origin: &Origin) -> Result<&'a Map<String, Value>, DataError> {
+    value.as_object().ok_or_else(|| wrong_type(origin, "the record", value, "an object"))
+}
+
+/// Refuses a prompt that the format does not fill; `auto` is known only once a record was seen.
+fn check_prompt(prompt: Option<&str>, format: Format, path: &Path) -> Result<(), DataError> {
+    let foreign = prompt
+        .and_then(|text| prompt::placeholders(text).into_iter().find(|name| !format.placeholders().contains(name)));
+    match foreign {
+        Some(name) => Err(DataError::PromptFormat { path: path.to_owned(), format, name: name.to_owned() }),
+        None => Ok(()),
+    }
+}
+
+fn check_assistant(messages: &[Message], origin: &Origin) -> Result<(), DataError> {
+    let mut assistants = messages.iter().enumerate().filter(|(_, m)| m.role == Role::Assistant).peekable();
+    if assistants.peek().is_none() {
+        return Err(DataError::NoAssistant { origin: origin.clone() });
+    }
+    match assistants.find(|(_, message)| message.content.trim().is_empty()) {
+        Some((i, _)) => Err(DataError::EmptyAssistant { origin: origin.clone(), message: i + 1 }),
+        None => Ok(()),
+    }
+}

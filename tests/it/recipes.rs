@@ -1,0 +1,28 @@
+//! Every recipe in the repository parses and validates, and says where its schema is.
+
+use std::path::{Path, PathBuf};
+
+use trainer::recipe::Recipe;
+
+fn recipes(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            recipes(&path, found);
+        } else if path.extension().is_some_and(|e| e == "yaml") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn every_recipe_validates() {
+    let mut found = Vec::new();
+    recipes(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes"), &mut found);
+    assert!(!found.is_empty());
+    for path in found {
+        Recipe::load(&path, &[]).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let text = std::fs::read_to_string(&path).expect("readable");
+        assert!(text.starts_with("# yaml-language-server: $schema=../schema.json"), "{}", path.display());
+    }
+}

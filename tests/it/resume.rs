@@ -1,0 +1,114 @@
+//! A run that is killed and resumed ends with the bytes of the run that was not.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::support::{greffon, tiny_recipe};
+
+/// The files of the result, by name.
+fn adapter_bytes(run: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<(String, Vec<u8>)> = fs::read_dir(run.join("adapter"))
+        .expect("the run has an adapter")
+        .map(|entry| {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+            (name, fs::read(path).expect("a file"))
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+fn metrics(run: &Path) -> String {
+    fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default()
+}
+
+/// The metrics without the wall-clock seconds, which no two runs share.
+fn numbers(run: &Path) -> Vec<serde_json::Value> {
+    let lines = metrics(run);
+    lines
+        .lines()
+        .map(|line| {
+            let mut value: serde_json::Value = serde_json::from_str(line).expect("whole lines");
+            value.as_object_mut().expect("an object").remove("seconds");
+            value
+        })
+        .collect()
+}
+
+#[test]
+fn killed_and_resumed_equals_uninterrupted_byte_for_byte() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let recipe = tiny_recipe(
+        folder.path(),
+        &["train.max_steps=30", "train.save_every=4", "train.eval_every=5", "lora.dropout=0.1"],
+    );
+
+    let whole = folder.path().join("whole");
+    let done = greffon(&["train", &recipe, "--set", &format!("output={}", whole.display())]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+
+    for killed_after in [1, 6, 13, 27] {
+        let run = folder.path().join(format!("killed-{killed_after}"));
+        let mut child =
+            crate::support::greffon_command(&["train", &recipe, "--set", &format!("output={}", run.display())])
+                .spawn()
+                .expect("greffon starts");
+        let start = Instant::now();
+        while metrics(&run).matches("\"loss\"").count() < killed_after {
+            assert!(start.elapsed() < Duration::from_secs(120), "the run makes no steps");
+            assert!(child.try_wait().expect("a child").is_none(), "the run ended before it was killed");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        child.kill().expect("SIGKILL");
+        child.wait().expect("it ends");
+
+        let resumed = greffon(&["train", "--resume", run.to_str().expect("plain path")]);
+        assert!(resumed.status.success(), "{}", String::from_utf8_lossy(&resumed.stderr));
+        assert_eq!(adapter_bytes(&run), adapter_bytes(&whole), "killed after step {killed_after}");
+        assert_eq!(numbers(&run), numbers(&whole), "killed after step {killed_after}");
+    }
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let recipe = tiny_recipe(folder.path(), &["train.max_steps=12", "train.save_every=4"]);
+    let whole = folder.path().join("whole");
+    let done = greffon(&["train", &recipe, "--set", &format!("output={}", whole.display())]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let expected = adapter_bytes(&whole);
+
+    let optimizer = whole.join("checkpoints/step-00000012/optimizer.safetensors");
+    let bytes = fs::read(&optimizer).expect("the newest checkpoint");
+    fs::write(&optimizer, &bytes[..bytes.len() / 2]).expect("cut in the middle");
+    fs::remove_dir_all(whole.join("adapter")).expect("the result is made anew");
+    let resumed = greffon(&["train", "--resume", whole.to_str().expect("plain path")]);
+    assert!(resumed.status.success(), "{}", String::from_utf8_lossy(&resumed.stderr));
+    let said = String::from_utf8_lossy(&resumed.stderr);
+    assert!(said.contains("step-00000012 is damaged, trying the one before"), "{said}");
+    assert_eq!(adapter_bytes(&whole), expected);
+}
+
+#[test]
+fn ctrl_c_saves_and_says_how_to_go_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let recipe = tiny_recipe(folder.path(), &["train.max_steps=400", "train.save_every=400", "train.eval_every=400"]);
+    let run = folder.path().join("run");
+    let child = crate::support::greffon_command(&["train", &recipe, "--set", &format!("output={}", run.display())])
+        .spawn()
+        .expect("greffon starts");
+    let start = Instant::now();
+    while metrics(&run).matches("\"loss\"").count() < 3 {
+        assert!(start.elapsed() < Duration::from_secs(120), "the run makes no steps");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().expect("kill").success());
+    let out = child.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(130), "{said}");
+    assert!(said.contains("everything is saved. to go on: greffon train --resume"), "{said}");
+    assert_eq!(fs::read_dir(run.join("checkpoints")).expect("checkpoints").count(), 1);
+}

@@ -1,0 +1,90 @@
+//! The decoder as a Hugging Face folder: weights, configuration, tokenizer.
+
+use std::path::Path;
+
+use burn::tensor::Tensor;
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::json;
+
+use super::base::BaseModel;
+use super::config::DecoderConfig;
+use super::decoder::Decoder;
+use crate::error::TrainError;
+
+/// Writes the weights of a decoder without adapter, in float32, with its configuration and tokenizer.
+///
+/// # Errors
+/// When the folder is there and `overwrite` is off, or a file cannot be written; nothing is left half-written.
+pub fn write_folder(decoder: &Decoder, base: &BaseModel, folder: &Path, overwrite: bool) -> Result<(), TrainError> {
+    adapters::write_folder_atomic(folder, overwrite, |folder| {
+        let tensors = tensors(decoder);
+        let views = tensors.iter().map(|(name, shape, data)| {
+            let view = TensorView::new(Dtype::F32, shape.clone(), data).expect("the shape is the data's length");
+            (name.as_str(), view)
+        });
+        let metadata = [("format".to_owned(), "pt".to_owned())].into();
+        let path = folder.join("model.safetensors");
+        safetensors::serialize_to_file(views, Some(metadata), &path)
+            .map_err(|e| TrainError::Write { path, source: std::io::Error::other(e) })?;
+        let mut text = serde_json::to_string_pretty(&config_json(&decoder.config, base)).expect("plain data");
+        text.push('\n');
+        adapters::write_atomic(&folder.join("config.json"), false, |out| out.write_all(text.as_bytes()))?;
+        base.tokenizer.save(folder)?;
+        Ok(())
+    })
+}
+
+/// Every weight by its Hugging Face name, as little-endian bytes.
+fn tensors(decoder: &Decoder) -> Vec<(String, Vec<usize>, Vec<u8>)> {
+    let mut all = vec![
+        matrix("model.embed_tokens.weight".to_owned(), &decoder.embed_tokens),
+        vector("model.norm.weight".to_owned(), &decoder.norm),
+    ];
+    if let Some(head) = &decoder.lm_head {
+        all.push(matrix("lm_head.weight".to_owned(), head));
+    }
+    for (index, layer) in decoder.layers.iter().enumerate() {
+        let name = |part: &str| format!("model.layers.{index}.{part}.weight");
+        all.push(vector(name("input_layernorm"), &layer.input_layernorm));
+        all.push(vector(name("post_attention_layernorm"), &layer.post_attention_layernorm));
+    }
+    for (path, linear) in decoder.linears() {
+        all.push(matrix(format!("{path}.weight"), &linear.weight));
+    }
+    all
+}
+
+fn matrix(name: String, tensor: &Tensor<2>) -> (String, Vec<usize>, Vec<u8>) {
+    (name, tensor.dims().to_vec(), bytes(tensor.clone().flatten(0, 1)))
+}
+
+fn vector(name: String, tensor: &Tensor<1>) -> (String, Vec<usize>, Vec<u8>) {
+    (name, tensor.dims().to_vec(), bytes(tensor.clone()))
+}
+
+fn bytes(tensor: Tensor<1>) -> Vec<u8> {
+    let values: Vec<f32> = tensor.into_data().try_into_vec().expect("weights are f32");
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+/// `config.json` as transformers reads it.
+fn config_json(config: &DecoderConfig, base: &BaseModel) -> serde_json::Value {
+    json!({
+        "architectures": [config.family.architecture],
+        "model_type": config.family.model_type,
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "num_hidden_layers": config.num_hidden_layers,
+        "num_attention_heads": config.num_attention_heads,
+        "num_key_value_heads": config.num_key_value_heads,
+        "head_dim": config.head_dim,
+        "vocab_size": config.vocab_size,
+        "hidden_act": "silu",
+        "rms_norm_eps": config.rms_norm_eps,
+        "rope_theta": config.rope_theta,
+        "max_position_embeddings": config.max_position_embeddings,
+        "tie_word_embeddings": config.tie_word_embeddings,
+        "eos_token_id": base.tokenizer.eos_token_ids(),
+        "torch_dtype": "float32",
+    })
+}
