@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use crate::config::Overlong;
 use crate::{ChatTokenizer, Conversation, DataError, Origin, Role, TextStream};
 
 /// A tokenized conversation.
