@@ -67,8 +67,7 @@ impl ChatTokenizer {
     pub fn save(&self, folder: &Path) -> Result<(), DataError> {
         let tokenizer = guarded(|| self.tokenizer.to_string(true)).map_err(|message| self.refused(message))?;
         write(&folder.join("tokenizer.json"), &tokenizer)?;
-        let mut config = serde_json::to_string_pretty(&self.config).unwrap_or_default();
-        config.push('\n');
+        let config = format!("{:#}\n", Value::Object(self.config.clone()));
         write(&folder.join("tokenizer_config.json"), &config)?;
         match &self.template {
             Some(template) => write(&folder.join("chat_template.jinja"), template.source()),
