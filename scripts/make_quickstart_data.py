@@ -47,6 +47,7 @@ def read(path: Path) -> list[dict]:
     except (OSError, ValueError) as error:
         sys.exit(f"make_quickstart_data.py: {path}: {error}")
     for row in rows:
+        row["title"] = re.sub(r"<[^>]+>", "", row["title"])  # some carry HTML tags for italics
         answer = row["answers"][0]
         found = row["context"][answer["answer_start"]:][:len(answer["text"])]
         if found != answer["text"]:
