@@ -1,43 +1,96 @@
-//! stub
+//! The recipe: a complete run as one YAML file.
+//!
+//! `load` reads the file into a `tree` that remembers lines, lays `overrides` over it and has `typed` turn it into a
+//! [`Recipe`]; `ranges` checks the values, `check` the files. Every later part of a run takes its settings from here.
+//! The sections of `data` and `lora` belong to their crates; the doc comments of all fields are also the descriptions
+//! in the JSON Schema and the comments of `greffon init`.
+
+mod check;
+mod device_name;
+mod error;
+mod eval;
+mod hints;
+mod init;
+mod key_path;
+mod load;
+mod model;
+mod overrides;
+mod ranges;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod train;
+mod tree;
+mod typed;
+
 use std::path::{Path, PathBuf};
+
+use adapters::LoraConfig;
+use datasets::DataConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-#[derive(Debug, thiserror::Error)]
-pub enum RecipeError { #[error("{0}")] X(String) }
+
+pub use check::Report;
+pub use device_name::DeviceName;
+pub use error::{FileProblem, Place, Problem, RecipeError};
+pub use eval::EvalConfig;
+pub use init::init_recipe;
+pub use load::Loaded;
+pub use model::{ModelConfig, is_hub_name};
+pub use schema::schema;
+pub use train::{Schedule, TrainConfig};
+
+/// A complete run: what is trained, on what, how, and where the result goes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Recipe { pub model: ModelConfig, pub data: datasets::DataConfig, #[serde(default)] pub lora: adapters::LoraConfig, pub train: TrainConfig, #[serde(default)] pub eval: EvalConfig, pub output: PathBuf, #[serde(default="flex")] pub device: String }
-fn flex()->String { "flex".into() }
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct ModelConfig { pub base: String, pub revision: Option<String>, pub adapter: Option<PathBuf> }
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all="lowercase")]
-pub enum Schedule { Cosine, Linear, Constant }
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct TrainConfig { pub seed: u64, pub epochs: f64, pub max_steps: Option<u64>, pub global_batch_size: usize, pub micro_batch_size: usize, pub learning_rate: f64, pub schedule: Schedule, pub warmup_ratio: f64, pub warmup_steps: Option<u64>, pub weight_decay: f64, pub betas: [f64;2], pub eps: f64, pub max_grad_norm: f64, pub eval_every: Option<u64>, pub save_every: Option<u64>, pub keep_checkpoints: usize, pub early_stopping: Option<u64> }
-impl Default for TrainConfig { fn default()->Self { Self { seed:0, epochs:1.0, max_steps:None, global_batch_size:16, micro_batch_size:4, learning_rate:2e-4, schedule:Schedule::Cosine, warmup_ratio:0.03, warmup_steps:None, weight_decay:0.0, betas:[0.9,0.999], eps:1e-8, max_grad_norm:1.0, eval_every:None, save_every:None, keep_checkpoints:2, early_stopping:None } } }
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct EvalConfig { pub test: Vec<datasets::SourceConfig>, pub max_new_tokens: usize, pub batch_size: usize, pub temperature: f64, pub limit: Option<usize> }
-impl Default for EvalConfig { fn default()->Self { Self { test: vec![], max_new_tokens: 64, batch_size: 8, temperature: 0.0, limit: None } } }
-pub struct Loaded { pub recipe: Recipe, pub path: PathBuf }
-pub struct Report { pub warnings: Vec<String> }
-impl Loaded { pub fn check(&self)->Result<Report,RecipeError> { Ok(Report{warnings:vec![]}) } }
+pub struct Recipe {
+    /// The base model.
+    pub model: ModelConfig,
+    /// What the model is trained and validated on.
+    pub data: DataConfig,
+    /// The adapter.
+    #[serde(default)]
+    pub lora: LoraConfig,
+    /// How the adapter is trained.
+    #[serde(default)]
+    pub train: TrainConfig,
+    /// How base and adapter are compared once the run is over.
+    #[serde(default)]
+    pub eval: EvalConfig,
+    /// Where the model runs: flex (the CPU), cuda, cuda:N, vulkan, vulkan:N, webgpu or libtorch; N counts from 0.
+    #[serde(default = "default_device")]
+    pub device: String,
+    /// The folder for the run; relative to the recipe. Without it: `runs/` and the recipe's name (its folder's, when
+    /// the file is called recipe.yaml), in the folder where the command is run.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub output: PathBuf,
+}
+
+fn default_device() -> String {
+    "flex".to_owned()
+}
+
+fn is_empty(path: &Path) -> bool {
+    path.as_os_str().is_empty()
+}
+
 impl Recipe {
-    pub fn load(path: &Path, _o: &[String]) -> Result<Loaded, RecipeError> {
-        let t = std::fs::read_to_string(path).map_err(|e| RecipeError::X(e.to_string()))?;
-        let mut recipe: Recipe = serde_saphyr::from_str(&t).map_err(|e| RecipeError::X(e.to_string()))?;
-        let root = path.parent().unwrap_or(Path::new("."));
-        for s in recipe.data.train.iter_mut().chain(&mut recipe.data.validation).chain(&mut recipe.eval.test) { if let Some(p) = &mut s.path { *p = std::path::absolute(root.join(&*p)).unwrap(); } }
-        Ok(Loaded { recipe, path: path.to_owned() })
+    /// Checks that every value is within its range.
+    ///
+    /// # Errors
+    /// [`RecipeError::OutOfRange`] with every value that is not.
+    pub fn validate(&self) -> Result<(), RecipeError> {
+        let problems = ranges::Ranges::problems(self);
+        if problems.is_empty() { Ok(()) } else { Err(RecipeError::OutOfRange { problems }) }
     }
-    pub fn resolved_yaml(&self)->String { serde_saphyr::to_string(self).unwrap() }
+
+    /// The recipe as YAML with every default written out. It loads back to an equal recipe from any folder, since
+    /// loading has made the paths absolute.
+    ///
+    /// # Panics
+    /// When a path is not UTF-8, which loading refuses.
+    pub fn resolved_yaml(&self) -> String {
+        let body = serde_saphyr::to_string(self).expect("a loaded recipe is plain data with UTF-8 paths");
+        format!("# The recipe as it ran: overrides applied, paths made absolute, every default written out.\n{body}")
+    }
 }
-impl TrainConfig {
-    pub fn adamw(&self)->crate::train::optimizer::AdamWConfig { crate::train::optimizer::AdamWConfig { betas: self.betas, eps: self.eps, weight_decay: self.weight_decay } }
-    pub fn total_steps(&self, per_epoch: u64)->u64 { self.max_steps.unwrap_or(((self.epochs*per_epoch as f64)/self.global_batch_size as f64).ceil() as u64) }
-    pub fn warmup(&self, total: u64)->u64 { self.warmup_steps.unwrap_or((self.warmup_ratio*total as f64).ceil() as u64) }
-}
-pub fn schema()->schemars::Schema { schemars::schema_for!(Recipe) }
-pub fn init_recipe(_m:&str,_d:&Path)->Result<String,RecipeError> { Err(RecipeError::X("no".into())) }

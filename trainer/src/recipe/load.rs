@@ -1,0 +1,250 @@
+//! From a file and overrides to a [`Recipe`] whose values are in range and whose paths are absolute.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Component, Path, PathBuf};
+
+use super::error::{Place, RecipeError, printable};
+use super::key_path::KeyPath;
+use super::ranges::Ranges;
+use super::tree::{self, FlawKind, Node, Origin, Value};
+use super::typed::{self, Misfit, TypeError};
+use super::{Recipe, hints, model, overrides, schema};
+
+/// The most bytes that are read of a recipe.
+pub(super) const MAX_BYTES: usize = 1 << 20;
+
+/// A recipe that was read.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The recipe, resolved: overrides applied, paths absolute, every value within its range.
+    pub recipe: Recipe,
+    /// The file, as it was named.
+    pub path: PathBuf,
+    /// The folder of the file, where the recipe's relative paths start; absolute.
+    pub root: PathBuf,
+    /// The text of the file.
+    pub text: String,
+    pub(super) source: Source,
+}
+
+/// What a recipe was read from, to find the place of a value.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    path: PathBuf,
+    lines: Vec<String>,
+    overrides: Vec<String>,
+    pub(super) tree: Node,
+}
+
+impl Recipe {
+    /// Reads a recipe, with overrides of the form `KEY=VALUE` laid over it.
+    ///
+    /// Relative paths in the file start at its folder, those in an override at the current folder. Whether the files
+    /// are there is for [`Loaded::check`] to say.
+    ///
+    /// # Errors
+    /// [`RecipeError`] with the place in the file or the override.
+    pub fn load(path: &Path, overrides: &[String]) -> Result<Loaded, RecipeError> {
+        let text = read(path)?;
+        let mut source = Source::parse(path, &text, overrides)?;
+        for (index, text) in overrides.iter().enumerate() {
+            overrides::apply(&mut source.tree, text, index)
+                .map_err(|problem| RecipeError::Override { text: text.clone(), problem })?;
+        }
+        let mut recipe: Recipe = typed::from_tree(&source.tree).map_err(|error| source.type_error(error))?;
+        let root = resolve(&mut recipe, &source)?;
+        let mut problems = Ranges::problems(&recipe);
+        for problem in &mut problems {
+            problem.place = source.place_of(&problem.key);
+        }
+        if !problems.is_empty() {
+            return Err(RecipeError::OutOfRange { problems });
+        }
+        Ok(Loaded { recipe, path: path.to_owned(), root, text, source })
+    }
+}
+
+/// Reads the file, as long as it can be a recipe.
+fn read(path: &Path) -> Result<String, RecipeError> {
+    let fail = |source| RecipeError::Read { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(fail)?;
+    if file.metadata().map_err(fail)?.is_dir() {
+        let inside = path.join("recipe.yaml");
+        let hint = if inside.is_file() { format!(" such as {}", inside.display()) } else { String::new() };
+        return Err(RecipeError::Folder { path: path.to_owned(), hint });
+    }
+    let mut bytes = Vec::new();
+    file.by_ref().take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(fail)?;
+    if bytes.len() > MAX_BYTES {
+        return Err(RecipeError::TooLarge { path: path.to_owned(), limit: MAX_BYTES });
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let sound = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = sound.split(|byte| *byte == b'\n').count();
+        RecipeError::NotUtf8 { path: path.to_owned(), line }
+    })
+}
+
+impl Source {
+    fn parse(path: &Path, text: &str, overrides: &[String]) -> Result<Self, RecipeError> {
+        let is_blank = |line: &str| matches!(line.trim(), "" | "---" | "...") || line.trim_start().starts_with('#');
+        if text.trim_start_matches('\u{feff}').lines().all(is_blank) {
+            return Err(RecipeError::Empty { path: path.to_owned() });
+        }
+        let mut source = Self {
+            path: path.to_owned(),
+            lines: text.lines().map(str::to_owned).collect(),
+            overrides: overrides.to_vec(),
+            tree: Node { value: Value::Null, origin: Origin::File { line: 1, column: 1 } },
+        };
+        source.tree = tree::parse(text).map_err(|flaw| {
+            let place = match flaw.at {
+                Some((line, column)) => source.place(Origin::File { line, column }),
+                None => Place::Recipe { path: path.to_owned() },
+            };
+            match flaw.kind {
+                FlawKind::Duplicate(key) => RecipeError::DuplicateKey { place: Box::new(place), key: printable(&key) },
+                FlawKind::Syntax(reason) => RecipeError::Syntax { place: Box::new(place), reason },
+            }
+        })?;
+        if source.tree.value == Value::Null {
+            return Err(RecipeError::Empty { path: path.to_owned() });
+        }
+        Ok(source)
+    }
+
+    fn place(&self, origin: Origin) -> Place {
+        match origin {
+            Origin::File { line, column } => {
+                let text = self.lines.get(line.saturating_sub(1)).cloned().unwrap_or_default();
+                Place::Line { path: self.path.clone(), line, column, text }
+            }
+            Origin::Override(index) => Place::Override(self.overrides.get(index).cloned().unwrap_or_default()),
+        }
+    }
+
+    /// The node of a key such as `data.train[0].path`, where the recipe or an override gives it.
+    fn find(&self, key: &str) -> Option<&Node> {
+        KeyPath::parse(key)?.find(&self.tree)
+    }
+
+    /// The place of a key's value; the recipe as a whole for a default.
+    pub(super) fn place_of(&self, key: &str) -> Place {
+        self.find(key).map_or_else(|| Place::Recipe { path: self.path.clone() }, |node| self.place(node.origin))
+    }
+
+    /// The text that the recipe's file, and not an override, gives to a key.
+    pub(super) fn text_in_file(&self, key: &str) -> Option<&str> {
+        match self.find(key)? {
+            Node { value: Value::Text(text), origin: Origin::File { .. } } => Some(text),
+            _ => None,
+        }
+    }
+
+    fn is_override(&self, key: &str) -> bool {
+        self.find(key).is_some_and(|node| matches!(node.origin, Origin::Override(_)))
+    }
+
+    fn type_error(&self, error: TypeError) -> RecipeError {
+        let TypeError { path, origin, kind } = error;
+        let recipe = || Place::Recipe { path: self.path.clone() };
+        let place = Box::new(match (origin, &kind) {
+            (Some(_), Misfit::MissingKey(_)) if path.is_root() => recipe(),
+            (Some(origin), _) => self.place(origin),
+            (None, _) => recipe(),
+        });
+        let key = if path.is_root() { "the recipe".to_owned() } else { path.to_string() };
+        let remedy = |words: String| if words.is_empty() { words } else { format!("; {words}") };
+        match kind {
+            Misfit::UnknownKey { key, known } => {
+                let section = if path.is_root() { "at the top level".to_owned() } else { format!("in `{path}`") };
+                let hint = hints::unknown_key(&key, &path.to_string(), known);
+                RecipeError::UnknownKey { place, key: printable(&key), section, hint }
+            }
+            Misfit::MissingKey(name) => {
+                let key = if path.is_root() { name.to_owned() } else { format!("{path}.{name}") };
+                let hint = schema::describe(path.segments(), name).map(|purpose| {
+                    let (first, rest) = purpose.split_at(purpose.chars().next().map_or(0, char::len_utf8));
+                    format!(": {}{}", first.to_lowercase(), rest.trim_end_matches('.'))
+                });
+                RecipeError::MissingKey { place, key, hint: hint.unwrap_or_default() }
+            }
+            Misfit::Type { expected, got, remedy: words } => {
+                RecipeError::WrongType { place, key, expected, got, remedy: remedy(words.to_owned()) }
+            }
+            Misfit::Word { got, known } => {
+                let near = hints::nearest(&got, known);
+                let words = if near.is_empty() { String::new() } else { hints::did_you_mean(&near) };
+                let expected = format!("one of {}", known.join(", "));
+                let got = Value::Text(got).to_string();
+                RecipeError::WrongType { place, key, expected, got, remedy: remedy(words) }
+            }
+            Misfit::Custom(problem) => RecipeError::Value { place, key, problem: printable(&problem) },
+        }
+    }
+}
+
+/// Makes the recipe's paths absolute and fills in the folder for the run. Gives the recipe's folder.
+fn resolve(recipe: &mut Recipe, source: &Source) -> Result<PathBuf, RecipeError> {
+    let fail = |path: &Path| {
+        let path = path.to_owned();
+        move |source: io::Error| RecipeError::Read { path, source }
+    };
+    let folder = source.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let root = fs::canonicalize(folder).map_err(fail(folder))?;
+    let current = fs::canonicalize(".").map_err(fail(Path::new(".")))?;
+    let start = |key: &str| if source.is_override(key) { &current } else { &root };
+
+    let model = &mut recipe.model;
+    let base = absolute(start("model.base"), Path::new(&model.base))?;
+    if base.exists() || !model::is_hub_name(&model.base) {
+        model.base = base.to_string_lossy().into_owned();
+    }
+    let mut paths = Vec::new();
+    paths.extend(model.adapter.as_mut().map(|path| ("model.adapter".to_owned(), path)));
+    paths.extend(recipe.data.chat_template.as_mut().map(|path| ("data.chat_template".to_owned(), path)));
+    for (list, sources) in [
+        ("data.train", &mut recipe.data.train),
+        ("data.validation", &mut recipe.data.validation),
+        ("eval.test", &mut recipe.eval.test),
+    ] {
+        let files = sources.iter_mut().enumerate();
+        paths.extend(files.filter_map(|(i, source)| Some((format!("{list}[{i}].path"), source.path.as_mut()?))));
+    }
+    if recipe.output.as_os_str().is_empty() {
+        recipe.output = absolute(&current, &Path::new("runs").join(run_name(&source.path)))?;
+    } else {
+        paths.push(("output".to_owned(), &mut recipe.output));
+    }
+    for (key, path) in paths {
+        *path = absolute(start(&key), path)?;
+    }
+    Ok(root)
+}
+
+/// A path from an absolute folder without links; an empty one stays empty.
+fn absolute(folder: &Path, path: &Path) -> Result<PathBuf, RecipeError> {
+    if path.as_os_str().is_empty() {
+        return Ok(PathBuf::new());
+    }
+    let mut whole = folder.to_owned();
+    let mut rest = path.components().peekable();
+    while let Some(Component::CurDir | Component::ParentDir) = rest.peek() {
+        if rest.next() == Some(Component::ParentDir) {
+            whole.pop();
+        }
+    }
+    whole.push(rest.collect::<PathBuf>());
+    if whole.to_str().is_none() { Err(RecipeError::PathNotUtf8 { path: whole }) } else { Ok(whole) }
+}
+
+/// The name of a recipe: its file's, or its folder's when the file is called `recipe`.
+fn run_name(path: &Path) -> &Path {
+    let name = Path::new(path.file_stem().unwrap_or_default());
+    let folder = path.parent().and_then(Path::file_name).map(Path::new);
+    match folder {
+        Some(folder) if name == Path::new("recipe") => folder,
+        _ => name,
+    }
+}

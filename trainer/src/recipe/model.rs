@@ -1,0 +1,56 @@
+//! The recipe's `model` section: which base model, and where to go on from.
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::ranges::Ranges;
+
+/// The base model, which stays frozen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// The base model: a Hugging Face folder, a `.gguf` file, or a hub name `owner/name`. A path is relative to the
+    /// recipe, and goes before a hub name of the same spelling.
+    pub base: String,
+    /// The commit or tag of a hub name. Only a commit of 40 hexadecimal digits pins the weights, so that the run can
+    /// be repeated. Without it: `main`.
+    #[serde(default)]
+    pub revision: Option<String>,
+    /// A PEFT folder whose adapter is trained further; relative to the recipe. Its rank, alpha and targets hold then.
+    #[serde(default)]
+    pub adapter: Option<PathBuf>,
+}
+
+impl ModelConfig {
+    /// Whether the base is a name on the hub and not a path.
+    pub fn is_on_hub(&self) -> bool {
+        is_hub_name(&self.base)
+    }
+
+    pub(super) fn validate(&self, ranges: &mut Ranges) {
+        let expected = "a Hugging Face folder, a .gguf file, or a hub name owner/name";
+        ranges.check("base", &self.base, expected, !self.base.trim().is_empty());
+        let revision = self.revision.as_deref();
+        ranges.check("revision", "", "a commit or tag, or null", revision != Some(""));
+        let adapter = self.adapter.as_deref();
+        ranges.check("adapter", "", "a PEFT folder, or null", adapter != Some(Path::new("")));
+    }
+}
+
+/// Whether a name has the form `owner/name` of the hub and not that of a path.
+pub fn is_hub_name(name: &str) -> bool {
+    let is_part = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('.')
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+    };
+    let is_file = Path::new(name).extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
+    !is_file && name.split_once('/').is_some_and(|(owner, repo)| is_part(owner) && is_part(repo))
+}
+
+/// Whether a revision is a whole commit, which nobody can move.
+pub(super) fn is_commit(revision: &str) -> bool {
+    revision.len() == 40 && revision.bytes().all(|b| b.is_ascii_hexdigit())
+}

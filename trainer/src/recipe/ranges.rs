@@ -1,0 +1,146 @@
+//! The ranges of all values, checked together so that one run of `greffon check` tells everything.
+
+use std::fmt;
+
+use adapters::{AdapterError, LoraConfig};
+use datasets::{DataConfig, DataError, SourceConfig};
+
+use super::Recipe;
+use super::device_name::DeviceName;
+use super::error::{Place, Problem, printable};
+
+/// Collects what is out of range.
+#[derive(Debug, Default)]
+pub(super) struct Ranges {
+    section: &'static str,
+    problems: Vec<Problem>,
+}
+
+impl Ranges {
+    /// All that is out of range in a recipe, in the order of its sections.
+    pub(super) fn problems(recipe: &Recipe) -> Vec<Problem> {
+        let Recipe { model, data, lora, train, eval, output: _, device } = recipe;
+        let mut ranges = Self { section: "model.", ..Self::default() };
+        model.validate(&mut ranges);
+        ranges.section = "data.";
+        ranges.data(data.clone());
+        ranges.section = "lora.";
+        ranges.lora(lora.clone());
+        ranges.section = "train.";
+        train.validate(&mut ranges);
+        if data.validation.is_empty() && data.validation_fraction <= 0.0 {
+            let expected = "null, since there is no validation data; name some under data.validation, or set aside a \
+                            data.validation_fraction";
+            ranges.check_some("early_stopping", train.early_stopping, expected, |patience| patience == 0);
+        }
+        ranges.section = "eval.";
+        eval.validate(&mut ranges);
+        ranges.test(data, &eval.test);
+        ranges.section = "";
+        ranges.check("device", device, DeviceName::FORMS, device.parse::<DeviceName>().is_ok());
+        ranges.problems
+    }
+
+    /// Notes a value that is not within its range.
+    pub(super) fn check(&mut self, key: &str, got: impl fmt::Debug, expected: &str, within: bool) {
+        if !within {
+            let got = format!("{got:?}");
+            self.add(key, got.strip_suffix(".0").unwrap_or(&got), expected.to_owned());
+        }
+    }
+
+    /// Notes a value that is given and not within its range.
+    pub(super) fn check_some<T: Copy + fmt::Debug>(
+        &mut self,
+        key: &str,
+        got: Option<T>,
+        expected: &str,
+        within: impl Fn(T) -> bool,
+    ) {
+        if let Some(value) = got {
+            self.check(key, value, expected, within(value));
+        }
+    }
+
+    /// Notes a problem; false when the key is noted already.
+    fn add(&mut self, key: &str, got: &str, expected: String) -> bool {
+        let key = format!("{}{key}", self.section);
+        let got = printable(got);
+        let new = self.problems.iter().all(|problem| problem.key != key);
+        if new {
+            self.problems.push(Problem { place: Place::Program, key, got, expected });
+        }
+        new
+    }
+
+    /// The crates check their own sections and stop at the first problem. So each one found is mended in this copy,
+    /// and the check made again until it finds no more.
+    fn lora(&mut self, mut lora: LoraConfig) {
+        let sound = LoraConfig::default();
+        while let Err(AdapterError::Config { key, value, expected }) = lora.validate()
+            && self.add(key, &value, expected.to_owned())
+        {
+            match key {
+                "rank" => lora.rank = sound.rank,
+                "alpha" => lora.alpha = sound.alpha,
+                "dropout" => lora.dropout = sound.dropout,
+                "targets" => lora.targets = sound.targets.clone(),
+                _ => return,
+            }
+        }
+    }
+
+    /// As [`Self::lora`].
+    fn data(&mut self, mut data: DataConfig) {
+        while let Err(DataError::Config { key, got, expected }) = data.validate()
+            && self.add(&key, &got, expected)
+        {
+            match key.as_str() {
+                "train" => data.train.push(SourceConfig::from_path("-")),
+                "validation_fraction" => data.validation_fraction = 0.0,
+                "max_length" => data.max_length = 2,
+                source => mend_source(&mut data, source),
+            }
+        }
+    }
+
+    /// The test sources follow the rules of the training sources, so they are checked in their place.
+    fn test(&mut self, data: &DataConfig, test: &[SourceConfig]) {
+        if test.is_empty() {
+            return;
+        }
+        let stand_in = DataConfig {
+            train: test.to_vec(),
+            validation: Vec::new(),
+            validation_fraction: 0.0,
+            max_length: 2,
+            ..data.clone()
+        };
+        let first = self.problems.len();
+        self.data(stand_in);
+        for problem in &mut self.problems[first..] {
+            problem.key = problem.key.replacen("eval.train", "eval.test", 1);
+        }
+    }
+}
+
+/// Mends the value of a source that a key such as `train[0].weight` names, where the key is understood.
+fn mend_source(data: &mut DataConfig, key: &str) {
+    let parts = key.split_once('[').and_then(|(list, rest)| Some((list, rest.split_once(']')?)));
+    let Some((list, (index, field))) = parts else {
+        return;
+    };
+    let sources = if list == "train" { &mut data.train } else { &mut data.validation };
+    let Some(source) = index.parse::<usize>().ok().and_then(|index| sources.get_mut(index)) else {
+        return;
+    };
+    match field {
+        ".weight" => source.weight = 1.0,
+        ".limit" => source.limit = None,
+        ".prompt" => source.prompt = None,
+        _ => {
+            source.path = Some("-".into());
+            source.hub = None;
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! A resolved recipe loads back to itself, from any folder.
+
+use std::fs;
+
+use adapters::{LoraConfig, TargetModule, Targets};
+use datasets::{DataConfig, Format, HubSource, Overlong, SourceConfig};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+
+use super::super::{EvalConfig, ModelConfig, Recipe, Schedule, TrainConfig};
+use super::{SMALL, load_in};
+
+/// Texts that a careless writer of YAML gets wrong.
+fn text() -> impl Strategy<Value = String> {
+    let tricky = [
+        "true",
+        "no",
+        "~",
+        "null",
+        "1e-4",
+        "0x10",
+        "012",
+        "1_000",
+        ".inf",
+        "2026-11-22",
+        "12:30",
+        "- a",
+        "a: b",
+        "# a",
+        "a #b",
+        "*a",
+        "&a",
+        "!a",
+        "%a",
+        "@a",
+        "`a`",
+        "{context}",
+        "[a]",
+        "'",
+        "\"",
+        "\\",
+        " a",
+        "a ",
+        "a\n",
+        "\na",
+        "a\n\n b\n",
+        "a\tb",
+        "\u{85}",
+        "\u{2028}",
+        "\u{feff}a",
+        "\r\n",
+        "é 💡",
+        "---",
+        "...",
+        "<<",
+        "=",
+        "?",
+        "|",
+        ">",
+        "Document :\n{context}\n\nQuestion : {question}",
+        "\u{1b}[31m",
+        "\0",
+    ];
+    prop_oneof![3 => select(tricky.to_vec()).prop_map(str::to_owned), 3 => "\\PC{1,40}", 1 => "(?s).{1,120}"]
+}
+
+fn path() -> impl Strategy<Value = String> {
+    "/[a-zA-Z0-9_ é.:#'\"-]{1,12}/[a-z0-9]{1,8}(\\.jsonl)?".prop_filter("a step back", |path| !path.contains("/../"))
+}
+
+fn number(low: f64, high: f64) -> impl Strategy<Value = f64> {
+    prop_oneof![
+        low..high,
+        Just(low),
+        (-300.0..0.0).prop_map(move |exponent: f64| { (10f64.powf(exponent) * (high - low) + low).min(high) })
+    ]
+}
+
+fn source() -> impl Strategy<Value = SourceConfig> {
+    let hub = ("[a-z]{1,5}/[a-z]{1,5}", text(), text()).prop_map(|(dataset, revision, file)| HubSource {
+        dataset,
+        revision,
+        file,
+    });
+    let place = prop_oneof![path().prop_map(|path| (Some(path.into()), None)), hub.prop_map(|hub| (None, Some(hub)))];
+    let form = prop_oneof![
+        select(vec![Format::Auto, Format::Messages, Format::Sharegpt, Format::PromptCompletion])
+            .prop_map(|f| (f, None)),
+        text().prop_map(|text| (Format::Squad, Some(format!("{}{{context}}", text.replace(['{', '}'], ""))))),
+    ];
+    (place, form, number(1e-3, 1000.0), option::of(1usize..)).prop_map(
+        |((path, hub), (format, prompt), weight, limit)| SourceConfig { path, hub, format, weight, limit, prompt },
+    )
+}
+
+fn data() -> impl Strategy<Value = DataConfig> {
+    let lists = (vec(source(), 1..3), vec(source(), 0..2));
+    let overlong = select(vec![Overlong::Drop, Overlong::Truncate, Overlong::Error]);
+    let options = (number(0.0, 0.99), 2usize.., overlong, any::<bool>(), option::of(text()), option::of(path()));
+    (lists, options).prop_map(
+        |((train, validation), (validation_fraction, max_length, overlong, packing, system_prompt, template))| {
+            DataConfig {
+                train,
+                validation,
+                validation_fraction,
+                max_length,
+                overlong,
+                packing,
+                system_prompt,
+                chat_template: template.map(Into::into),
+            }
+        },
+    )
+}
+
+fn lora() -> impl Strategy<Value = LoraConfig> {
+    let targets = prop_oneof![
+        Just(Targets::AllLinear),
+        subsequence(TargetModule::ALL.to_vec(), 1..=7).prop_map(Targets::Modules)
+    ];
+    (1usize..=512, number(1e-3, 1e6), number(0.0, 0.99), targets).prop_map(|(rank, alpha, dropout, targets)| {
+        let mut lora = LoraConfig::default();
+        (lora.rank, lora.alpha, lora.dropout, lora.targets) = (rank, alpha, dropout, targets);
+        lora
+    })
+}
+
+fn train() -> impl Strategy<Value = TrainConfig> {
+    let schedule = select(vec![Schedule::Cosine, Schedule::Linear, Schedule::Constant]);
+    let length = (any::<u64>(), number(1e-3, 1e4), option::of(1000u64..), option::of(0u64..1000));
+    let batch = (1usize.., 1usize.., 1usize..);
+    let rates = (number(1e-9, 1.0), number(0.0, 1.0), number(0.0, 1.0), number(0.0, 0.99), number(1e-12, 0.1));
+    let every = (option::of(1u64..), option::of(1u64..));
+    (length, batch, rates, every, schedule, number(0.0, 1e9)).prop_map(
+        |(length, batch, rates, every, schedule, norm)| TrainConfig {
+            seed: length.0,
+            epochs: length.1,
+            max_steps: length.2,
+            global_batch_size: batch.0,
+            micro_batch_size: batch.1,
+            learning_rate: rates.0,
+            schedule,
+            warmup_ratio: rates.1,
+            warmup_steps: length.3,
+            weight_decay: rates.2,
+            betas: [rates.3, 0.999],
+            eps: rates.4,
+            max_grad_norm: norm,
+            eval_every: every.0,
+            save_every: every.1,
+            keep_checkpoints: batch.2,
+            early_stopping: None,
+        },
+    )
+}
+
+fn recipe() -> impl Strategy<Value = Recipe> {
+    let model = ("[a-z][a-z0-9]{0,8}/[a-zA-Z0-9_-]{1,8}", option::of(text()), option::of(path()))
+        .prop_map(|(base, revision, adapter)| ModelConfig { base, revision, adapter: adapter.map(Into::into) });
+    let eval = (vec(source(), 0..2), 1usize.., 1usize.., number(0.0, 10.0), option::of(1usize..)).prop_map(
+        |(test, max_new_tokens, batch_size, temperature, limit)| EvalConfig {
+            test,
+            max_new_tokens,
+            batch_size,
+            temperature,
+            limit,
+        },
+    );
+    let device = select(vec!["flex", "cuda", "cuda:3", "vulkan:1", "webgpu", "libtorch"]);
+    (model, data(), lora(), train(), eval, device, path()).prop_map(
+        |(model, data, lora, train, eval, device, output)| Recipe {
+            model,
+            data,
+            lora,
+            train,
+            eval,
+            device: device.to_owned(),
+            output: output.into(),
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn a_resolved_recipe_loads_back_to_itself(recipe in recipe()) {
+        recipe.validate().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let yaml = recipe.resolved_yaml();
+        let loaded = load_in(folder.path(), &yaml, &[]).map_err(|e| TestCaseError::fail(format!("{e}\n{yaml}")))?;
+        prop_assert_eq!(loaded.recipe, recipe, "{}", yaml);
+    }
+
+    #[test]
+    fn no_text_makes_loading_panic(text in "(?s).{0,200}", set in "\\PC{0,20}") {
+        let folder = tempfile::tempdir().unwrap();
+        let _ = load_in(folder.path(), &text, &[]);
+        let _ = load_in(folder.path(), SMALL, &[&set]);
+        let _ = load_in(folder.path(), SMALL, &[&format!("train.epochs={set}")]);
+        let _ = load_in(folder.path(), format!("{SMALL}{text}"), &[]);
+    }
+}
+
+#[test]
+fn every_default_stands_in_the_resolved_recipe() {
+    let first = tempfile::tempdir().unwrap();
+    let second = tempfile::tempdir().unwrap();
+    let recipe = load_in(first.path(), SMALL, &[]).unwrap().recipe;
+    let yaml = recipe.resolved_yaml();
+    let sections = serde_json::to_value(&recipe).unwrap();
+    for (section, keys) in sections.as_object().unwrap() {
+        assert!(yaml.contains(&format!("\n{section}:")), "{section}");
+        for key in keys.as_object().into_iter().flatten().map(|(key, _)| key) {
+            assert!(yaml.contains(&format!("\n  {key}:")), "{section}.{key}");
+        }
+    }
+    for line in ["  learning_rate: 0.0002\n", "  targets: all-linear\n", "  max_steps: null\n", "device: flex\n"] {
+        assert!(yaml.contains(line), "{line}");
+    }
+    assert_eq!(load_in(second.path(), &yaml, &[]).unwrap().recipe, recipe);
+    fs::write(second.path().join("moved.yaml"), &yaml).unwrap();
+    assert_eq!(Recipe::load(&second.path().join("moved.yaml"), &[]).unwrap().recipe, recipe);
+}
