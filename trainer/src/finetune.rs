@@ -72,8 +72,17 @@ pub fn finetune(
 
     // 1. The base model and its tokenizer.
     let device = device::open(&recipe.device)?;
-    let base = BaseModel::open(&recipe.model, recipe.data.chat_template.as_deref())?;
+    let mut base = BaseModel::open(&recipe.model, recipe.data.chat_template.as_deref())?;
     let mut decoder = base.decoder(&device)?;
+
+    let earlier = match start {
+        Start::Resume => Some(RunFolder::open(recipe.output.clone())?.info()?),
+        Start::New | Start::Force => None,
+    };
+    if let Some(clock) = earlier.as_ref().and_then(|info| info.template_clock.as_deref()) {
+        // A template that prints the date must print the day on which the run started.
+        base.tokenizer = base.tokenizer.with_clock(clock)?;
+    }
 
     // 2. The data: tokens with their loss masks.
     let data = datasets::prepare(&recipe.data, &base.tokenizer, recipe.train.seed, &Hub::from_env())?;
@@ -127,11 +136,14 @@ pub fn finetune(
         checkpoints,
         total_steps,
     };
-    let mut info = RunInfo::new(&loaded.path, recipe.train.seed, base.digest()?);
-    if start == Start::Resume {
-        run.resume(&fingerprint)?;
-        info.started = folder.info()?.started;
-    }
+    let mut info = match earlier {
+        Some(info) => {
+            run.resume(&fingerprint)?;
+            info
+        }
+        None => RunInfo::new(loaded, &base)?,
+    };
+    info.update(RunStatus::Running, run.progress.step, run.best(), None);
     folder.save_info(&info)?;
     trackers.push(Box::new(JsonLines::open(folder.path(), run.progress.step)?));
     let plan = Plan {
@@ -146,13 +158,12 @@ pub fn finetune(
 
     // 6. The steps.
     let ended = run.steps(stop, trackers, &folder);
-    let best = run.progress.best_loss.map(|loss| (loss, run.progress.best_step));
     let (status, reason) = match &ended {
         Ok(_) => (RunStatus::Finished, None),
         Err(TrainError::Interrupted { .. }) => (RunStatus::Interrupted, None),
         Err(error) => (RunStatus::Failed, Some(error.to_string())),
     };
-    info.update(status, run.progress.step, best, reason);
+    info.update(status, run.progress.step, run.best(), reason);
     folder.save_info(&info)?;
     let stopped_early = ended?;
 
@@ -257,6 +268,11 @@ impl Run<'_> {
         let seconds = started.elapsed().as_secs_f64();
         let record = ValidationRecord { step: self.progress.step, validation_loss: loss, best, seconds };
         trackers.iter_mut().try_for_each(|t| t.validation(&record))
+    }
+
+    /// The lowest validation loss and its step.
+    fn best(&self) -> Option<(f64, u64)> {
+        self.progress.best_loss.map(|loss| (loss, self.progress.best_step))
     }
 
     fn save(&self, trackers: &mut [Box<dyn Tracker>]) -> Result<(), TrainError> {

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 
+use adapters::LoraConfig;
 use datasets::SourceConfig;
 
 use super::Recipe;
@@ -143,7 +144,7 @@ fn summary(recipe: &Recipe) -> Vec<(&'static str, String)> {
     let targets: Vec<_> = lora.targets.modules().iter().map(|module| module.name()).collect();
     let length = match train.max_steps {
         Some(steps) => format!("{steps} steps"),
-        None if train.epochs == 1.0 => "1 epoch".to_owned(),
+        None if train.epochs.to_string() == "1" => "1 epoch".to_owned(),
         None => format!("{} epochs", train.epochs),
     };
     let mut lines = vec![
@@ -170,63 +171,56 @@ fn summary(recipe: &Recipe) -> Vec<(&'static str, String)> {
 
 fn warnings(recipe: &Recipe) -> Vec<String> {
     let Recipe { model, data, lora, train, eval, output, .. } = recipe;
-    let mut found = Vec::new();
-    let mut warn = |when: bool, text: &dyn Fn() -> String| {
-        if when {
-            found.push(text());
-        }
+    let unpinned = |key: &str, name: &str, revision: &str| {
+        format!("{key}: {name} at {revision} can change on the hub; name a commit of 40 hexadecimal digits to pin it")
     };
+    let mut found = Vec::new();
+
     let revision = model.revision.as_deref().unwrap_or("main");
-    warn(model.is_on_hub() && !is_commit(revision), &|| {
-        format!(
-            "model.revision: {} at {revision} can change on the hub; name a commit of 40 hexadecimal digits to pin it",
-            model.base
-        )
-    });
-    warn(!model.is_on_hub() && model.revision.is_some(), &|| {
-        format!("model.revision: without effect, {} is not on the hub", model.base)
-    });
-    warn(
-        model.adapter.is_some() && *lora != adapters::LoraConfig { dropout: lora.dropout, ..Default::default() },
-        &|| "lora: rank, alpha and targets are without effect, those of model.adapter hold".to_owned(),
-    );
+    if model.is_on_hub() && !is_commit(revision) {
+        found.push(unpinned("model.revision", &model.base, revision));
+    }
+    if !model.is_on_hub() && model.revision.is_some() {
+        found.push(format!("model.revision: without effect, {} is not on the hub", model.base));
+    }
+    if model.adapter.is_some() && *lora != (LoraConfig { dropout: lora.dropout, ..LoraConfig::default() }) {
+        found.push("lora: rank, alpha and targets are without effect, those of model.adapter hold".to_owned());
+    }
     for (key, source) in sources(recipe) {
         if let Some(hub) = source.hub.as_ref().filter(|hub| !is_commit(&hub.revision)) {
-            warn(true, &|| {
-                format!(
-                    "{key}.hub.revision: {} at {} can change on the hub; name a commit of 40 hexadecimal digits to \
-                     pin it",
-                    hub.dataset, hub.revision
-                )
-            });
+            found.push(unpinned(&format!("{key}.hub.revision"), &hub.dataset, &hub.revision));
         }
     }
     for (key, held_out) in sources(recipe).filter(|(key, _)| !key.starts_with("data.train")) {
-        let twin = data.train.iter().position(|s| same_file(s, held_out));
-        warn(twin.is_some(), &|| {
-            let index = twin.unwrap_or_default();
-            format!("{key}: the same file as data.train[{index}], so its figures say nothing about new questions")
-        });
+        if let Some(index) = data.train.iter().position(|source| same_file(source, held_out)) {
+            found.push(format!(
+                "{key}: the same file as data.train[{index}], so its figures say nothing about new questions"
+            ));
+        }
     }
-    let no_validation = data.validation.is_empty() && data.validation_fraction <= 0.0;
-    warn(no_validation, &|| {
-        "data.validation: none, so no loss is measured during the run and the last adapter is the result; \
-         set data.validation_fraction to 0.1 to set a tenth aside"
-            .to_owned()
-    });
-    warn(eval.test.is_empty(), &|| {
+    if data.validation.is_empty() && data.validation_fraction <= 0.0 {
+        found.push(
+            "data.validation: none, so no loss is measured during the run and the last adapter is the result; \
+             set data.validation_fraction to 0.1 to set a tenth aside"
+                .to_owned(),
+        );
+    }
+    if eval.test.is_empty() {
         let instead = if data.validation.is_empty() { "has nothing to ask" } else { "asks the validation questions" };
-        format!("eval.test: none, so `greffon eval` {instead}")
-    });
+        found.push(format!("eval.test: none, so `greffon eval` {instead}"));
+    }
     let batch = train.global_batch_size;
     if let Some(records) = few_records(&data.train, batch) {
-        let s = if records == 1 { "" } else { "s" };
-        warn(true, &|| format!("data.train: {records} record{s}, fewer than the {batch} of train.global_batch_size"));
+        let records = if records == 1 { "1 record".to_owned() } else { format!("{records} records") };
+        found.push(format!("data.train: {records}, fewer than the {batch} of train.global_batch_size"));
     }
-    warn(train.learning_rate > 5e-3, &|| {
-        format!("train.learning_rate: {:e} is far above what LoRA usually takes (1e-5 to 1e-3)", train.learning_rate)
-    });
-    warn(output.join("recipe.yaml").exists(), &|| format!("output: {} holds a run already", output.display()));
+    if train.learning_rate > 5e-3 {
+        let rate = train.learning_rate;
+        found.push(format!("train.learning_rate: {rate:e} is far above what LoRA usually takes (1e-5 to 1e-3)"));
+    }
+    if output.join("recipe.yaml").exists() {
+        found.push(format!("output: {} holds a run already", output.display()));
+    }
     found
 }
 

@@ -26,7 +26,7 @@ pub fn init_recipe(base: &str, data: &Path) -> Result<String, RecipeError> {
 }
 
 /// The recipe of [`init_recipe`] for a data file whose format is known.
-pub fn recipe_text(base: &str, data: &Path, format: Format) -> String {
+pub(super) fn recipe_text(base: &str, data: &Path, format: Format) -> String {
     let data = data.to_string_lossy().into_owned();
     let recipe = Recipe {
         model: ModelConfig { base: base.to_owned(), revision: None, adapter: None },
@@ -42,14 +42,17 @@ pub fn recipe_text(base: &str, data: &Path, format: Format) -> String {
         output: PathBuf::new(),
     };
     let mut text = String::from(
-        "# A recipe for greffon. Every key is here with its default; what you do not need can be deleted.\n\
-         # Next: greffon check, greffon data preview, greffon train.\n",
+        "# A recipe for greffon. Every key is here; one that is deleted gets its default.\n\
+         # Next: greffon check, greffon data preview, greffon train.\n\
+         # For completion in an editor: greffon schema > schema.json, and as the first line of this file\n\
+         #   `# yaml-language-server: $schema=schema.json`\n",
     );
     let tree = serde_json::to_value(&recipe).expect("a recipe with UTF-8 paths is plain data");
     for (key, value) in tree.as_object().into_iter().flatten() {
         text.push('\n');
         write_key(&mut text, key, value, &schema::root()["properties"][key], 0);
     }
+    text.push('\n');
     write_comment(&mut text, &schema::root()["properties"]["output"], 0);
     text.push_str("# output: runs/my-run\n");
     text
@@ -60,17 +63,26 @@ fn empty_data() -> DataConfig {
     serde_json::from_value(serde_json::json!({ "train": [] })).expect("all other keys have defaults")
 }
 
-/// Characters of a comment.
+/// Characters of a line of comment.
 const WIDTH: usize = 110;
 
+/// Writes what a key is for: one line, or a few where its first sentence is long.
 fn write_comment(text: &mut String, node: &'static Value, indent: usize) {
-    let margin = " ".repeat(indent);
-    let mut comment = schema::summary(node, WIDTH).unwrap_or_default();
+    let mut comment = schema::summary(node, WIDTH - indent).unwrap_or_default();
     let words = schema::words(schema::target(node));
     if !words.is_empty() {
         let _ = write!(comment, " One of {}.", words.join(", "));
     }
-    let _ = writeln!(text, "{margin}# {comment}");
+    let margin = " ".repeat(indent);
+    let mut line = format!("{margin}#");
+    for word in comment.split(' ') {
+        if line.len() + word.len() >= WIDTH {
+            let _ = writeln!(text, "{line}");
+            line = format!("{margin}#");
+        }
+        line.extend([" ", word]);
+    }
+    let _ = writeln!(text, "{line}");
 }
 
 /// Writes a key with its comment and value.
@@ -87,11 +99,12 @@ fn write_key(text: &mut String, key: &str, value: &Value, node: &'static Value, 
             for item in items.iter().filter_map(Value::as_object) {
                 let mut entry = String::new();
                 write_section(&mut entry, item, schema::target(&node["items"]), indent + 4);
-                // The dash of the entry stands before its first key, which comes after that key's comment.
-                let first = entry.lines().take_while(|line| line.trim_start().starts_with('#')).map(|l| l.len() + 1);
-                let dash = first.sum::<usize>() + indent + 2;
-                entry.replace_range(dash..=dash, "-");
-                text.push_str(&entry);
+                // The dash stands before the entry's first key, below the comment of that key.
+                let is_comment = |line: &&str| line.trim_start().starts_with('#');
+                let comment: usize = entry.split_inclusive('\n').take_while(is_comment).map(str::len).sum();
+                let (comment, keys) = entry.split_at(comment);
+                comment.lines().for_each(|line| text.extend([&line[2..], "\n"]));
+                let _ = write!(text, "{margin}  - {}", keys.trim_start());
             }
         }
         scalar => {

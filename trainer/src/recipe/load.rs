@@ -81,7 +81,7 @@ fn read(path: &Path) -> Result<String, RecipeError> {
     }
     String::from_utf8(bytes).map_err(|error| {
         let sound = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = 1 + sound.iter().filter(|byte| **byte == b'\n').count();
+        let line = sound.split(|byte| *byte == b'\n').count();
         RecipeError::NotUtf8 { path: path.to_owned(), line }
     })
 }

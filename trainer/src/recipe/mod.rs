@@ -34,7 +34,7 @@ pub use check::Report;
 pub use device_name::DeviceName;
 pub use error::{FileProblem, Place, Problem, RecipeError};
 pub use eval::EvalConfig;
-pub use init::{init_recipe, recipe_text};
+pub use init::init_recipe;
 pub use load::Loaded;
 pub use model::{ModelConfig, is_hub_name};
 pub use schema::schema;

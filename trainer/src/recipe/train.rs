@@ -31,11 +31,12 @@ pub struct TrainConfig {
     pub warmup_ratio: f64,
     /// The steps in which the learning rate rises from 0 to its peak. When set, it wins over `warmup_ratio`.
     pub warmup_steps: Option<u64>,
-    /// Decoupled weight decay of AdamW, 0 (off) to 1: a step takes this share of the learning rate off each parameter.
+    /// Decoupled weight decay of the optimizer (`AdamW`), 0 (off) to 1: a step takes this share of the learning rate
+    /// off each parameter.
     pub weight_decay: f64,
-    /// The decay rates of AdamW's two moments, each 0 to below 1.
+    /// The decay rates of the optimizer's two moments, each 0 to below 1.
     pub betas: [f64; 2],
-    /// What AdamW adds to its denominator, above 0 and at most 0.1.
+    /// What the optimizer adds to its denominator, above 0 and at most 0.1.
     pub eps: f64,
     /// The norm to which a longer gradient is cut, at least 0; 0 turns clipping off.
     pub max_grad_norm: f64,
@@ -142,4 +143,33 @@ impl TrainConfig {
 )]
 fn whole(steps: f64) -> u64 {
     steps.ceil() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_follow_from_epochs_unless_they_are_given() {
+        let mut train = TrainConfig { global_batch_size: 16, epochs: 1.0, ..TrainConfig::default() };
+        assert_eq!(train.total_steps(160), 10);
+        assert_eq!(train.total_steps(161), 11, "the last step takes what is left");
+        assert_eq!(train.total_steps(1), 1);
+        assert_eq!(train.total_steps(0), 0);
+        train.epochs = 2.5;
+        assert_eq!(train.total_steps(160), 25);
+        train.max_steps = Some(7);
+        assert_eq!(train.total_steps(160), 7);
+    }
+
+    #[test]
+    fn warm_up_is_a_share_unless_it_is_given_and_ends_with_the_run() {
+        let mut train = TrainConfig { warmup_ratio: 0.03, ..TrainConfig::default() };
+        assert_eq!(train.warmup(100), 3);
+        assert_eq!(train.warmup(101), 4, "rounded up, as transformers does");
+        assert_eq!(train.warmup(0), 0);
+        train.warmup_steps = Some(10);
+        assert_eq!(train.warmup(100), 10);
+        assert_eq!(train.warmup(5), 5);
+    }
 }

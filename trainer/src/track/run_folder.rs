@@ -16,7 +16,8 @@ use std::process::Command;
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
-use crate::recipe::Recipe;
+use crate::model::BaseModel;
+use crate::recipe::{Loaded, Recipe};
 
 /// The folder of one run.
 #[derive(Clone, Debug)]
@@ -63,6 +64,8 @@ pub struct RunInfo {
     pub seed: u64,
     /// SHA-256 of the base's weight files, by name.
     pub base_digest: String,
+    /// The time that a template which prints the date was given.
+    pub template_clock: Option<String>,
     /// The last step made.
     pub step: u64,
     /// The lowest validation loss and its step.
@@ -162,9 +165,12 @@ impl RunFolder {
 
 impl RunInfo {
     /// The facts of a run that starts now.
-    pub fn new(recipe_path: &Path, seed: u64, base_digest: String) -> Self {
+    ///
+    /// # Errors
+    /// When the base's files cannot be read.
+    pub fn new(loaded: &Loaded, base: &BaseModel) -> Result<Self, TrainError> {
         let now = jiff::Timestamp::now().to_string();
-        Self {
+        Ok(Self {
             status: RunStatus::Running,
             greffon_version: env!("CARGO_PKG_VERSION").to_owned(),
             burn_version: BURN_VERSION.to_owned(),
@@ -172,14 +178,15 @@ impl RunInfo {
             updated: now,
             host: host_name(),
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
-            recipe: recipe_path.to_owned(),
-            git: git_state(recipe_path),
-            seed,
-            base_digest,
+            recipe: loaded.path.clone(),
+            git: git_state(&loaded.path),
+            seed: loaded.recipe.train.seed,
+            base_digest: base.digest()?,
+            template_clock: base.tokenizer.template()?.clock(),
             step: 0,
             best: None,
             reason: None,
-        }
+        })
     }
 
     /// Notes how the run stands now.

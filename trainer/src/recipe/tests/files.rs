@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use datasets::Format;
 
-use super::super::{Recipe, RecipeError, init_recipe, recipe_text, schema};
+use super::super::init::{init_recipe, recipe_text};
+use super::super::{Recipe, RecipeError, schema};
 use super::{SMALL, load, load_in};
 
 const COMMIT: &str = "12fd25f77366fa6b3b4b768ec3050bf629380bac";

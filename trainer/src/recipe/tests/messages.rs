@@ -1,6 +1,7 @@
 //! Each way in which a recipe can be wrong, and what is said then.
 
 use std::error::Error as _;
+use std::fmt::Write as _;
 use std::path::Path;
 
 use super::super::{Recipe, RecipeError};
@@ -212,7 +213,7 @@ fn a_recipe_cannot_cost_more_than_a_recipe() {
     let mut bomb = format!("{SMALL}a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
     for level in 1..12 {
         let below = format!("*a{}", level - 1);
-        bomb += &format!("a{level}: &a{level} [{}]\n", vec![below; 10].join(", "));
+        writeln!(bomb, "a{level}: &a{level} [{}]", vec![below; 10].join(", ")).unwrap();
     }
     for text in [bomb, "[".repeat(100_000), "- ".repeat(10_000), "{a: ".repeat(100_000)] {
         let message = refusal(&text, &[]);
