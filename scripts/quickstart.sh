@@ -45,8 +45,8 @@ if [ -f "$run/adapter/adapter_model.safetensors" ]; then
 elif [ -f "$run/recipe.yaml" ]; then
   "$greffon" train --resume "$run"
 else
-  "$greffon" check "$recipe" --set "model.base=$base"
-  "$greffon" train "$recipe" --set "model.base=$base"
+  "$greffon" check "$recipe" --set "model.base=$base" --set model.revision=null
+  "$greffon" train "$recipe" --set "model.base=$base" --set model.revision=null
 fi
 done_stage
 
@@ -65,7 +65,7 @@ done
 cat <<EOF
 
 Try next:
-  $greffon data preview $recipe --set "model.base=$base"
+  $greffon data preview $recipe --set model.base=$base --set model.revision=null
   $greffon eval $run --json --limit 10
   $greffon chat --run $run
   $greffon init --model "$base" --data YOUR.jsonl > my-recipe.yaml

@@ -33,9 +33,7 @@ impl LowRank {
         device: &Device,
     ) -> Self {
         let bound = 1.0 / (d_input as f32).sqrt();
-        let a: Vec<f32> = (0..config.rank * d_input)
-            .map(|_| (2.0 * uniform() - 1.0) * bound)
-            .collect();
+        let a: Vec<f32> = (0..config.rank * d_input).map(|_| (2.0 * uniform() - 1.0) * bound).collect();
         Self {
             lora_a: Tensor::from_data(TensorData::new(a, [config.rank, d_input]), device),
             lora_b: Tensor::zeros([d_output, config.rank], device),
@@ -51,21 +49,13 @@ impl LowRank {
     /// Marks both matrices as leaves of autodiff whose gradients are kept.
     #[must_use]
     pub fn require_grad(self) -> Self {
-        Self {
-            lora_a: self.lora_a.autodiff().require_grad(),
-            lora_b: self.lora_b.autodiff().require_grad(),
-            ..self
-        }
+        Self { lora_a: self.lora_a.autodiff().require_grad(), lora_b: self.lora_b.autodiff().require_grad(), ..self }
     }
 
     /// The same matrices outside autodiff; nothing is copied.
     #[must_use]
     pub fn inner(self) -> Self {
-        Self {
-            lora_a: self.lora_a.inner(),
-            lora_b: self.lora_b.inner(),
-            ..self
-        }
+        Self { lora_a: self.lora_a.inner(), lora_b: self.lora_b.inner(), ..self }
     }
 
     /// The dense update `scaling · B A`, shape `[out, in]`; for merging only.
@@ -124,11 +114,7 @@ impl LoraLinear {
     #[must_use]
     pub fn merged(self) -> Self {
         match &self.lora {
-            Some(lora) => Self {
-                weight: self.weight.clone() + lora.delta(),
-                bias: self.bias,
-                lora: None,
-            },
+            Some(lora) => Self { weight: self.weight.clone() + lora.delta(), bias: self.bias, lora: None },
             None => self,
         }
     }

@@ -5,6 +5,7 @@
 
 mod config;
 mod conversation;
+mod digest;
 mod error;
 mod hub;
 mod mixture;
@@ -19,6 +20,7 @@ mod tokenizer;
 
 pub use config::{DataConfig, Format, HubSource, MAX_WEIGHT, Overlong, SourceConfig};
 pub use conversation::{Conversation, Message, Origin, Role};
+pub use digest::{hex, sha256_files};
 pub use error::DataError;
 pub use hub::{DownloadProgress, Hub, HubFile, RepoKind};
 pub use mixture::{Order, permutation};

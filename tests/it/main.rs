@@ -1,5 +1,7 @@
 //! Integration tests over the public surface. No network; the `real` ring adds real models and servers.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 mod bad_input;

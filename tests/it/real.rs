@@ -40,12 +40,14 @@ fn peft_log_probs(base: &Path, adapter: Option<&Path>, sequences: &[Vec<u32>], f
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let said: Value = serde_json::from_slice(&out.stdout).expect("the script prints JSON");
     assert_eq!(said["adapter"], adapter.is_some());
+    #[expect(clippy::cast_possible_truncation, reason = "they were computed in f32")]
+    let value = |v: &Value| v.as_f64().unwrap() as f32;
     let sequences = said["sequences"].as_array().unwrap();
     sequences
         .iter()
         .map(|s| {
             let values = s["logprobs"].as_array().unwrap();
-            values.iter().map(|v| v.as_f64().unwrap() as f32).collect()
+            values.iter().map(value).collect()
         })
         .collect()
 }

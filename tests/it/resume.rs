@@ -57,7 +57,7 @@ fn killed_and_resumed_equals_uninterrupted_byte_for_byte() {
                 .expect("greffon starts");
         let start = Instant::now();
         while metrics(&run).matches("\"loss\"").count() < killed_after {
-            assert!(start.elapsed() < Duration::from_secs(120), "the run makes no steps");
+            assert!(start.elapsed() < Duration::from_mins(2), "the run makes no steps");
             assert!(child.try_wait().expect("a child").is_none(), "the run ended before it was killed");
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -101,7 +101,7 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
         .expect("greffon starts");
     let start = Instant::now();
     while metrics(&run).matches("\"loss\"").count() < 3 {
-        assert!(start.elapsed() < Duration::from_secs(120), "the run makes no steps");
+        assert!(start.elapsed() < Duration::from_mins(2), "the run makes no steps");
         std::thread::sleep(Duration::from_millis(1));
     }
     let pid = child.id().to_string();

@@ -104,10 +104,11 @@ pub(crate) fn tiny_recipe(folder: &Path, set: &[&str]) -> String {
     let mut lines = String::new();
     for i in 0..24 {
         let answer = ["red", "green", "blue", "a long shade of grey"][i % 4];
-        lines.push_str(&format!(
+        let line = format!(
             "{{\"messages\": [{{\"role\": \"user\", \"content\": \"Which colour is number {i}?\"}}, \
              {{\"role\": \"assistant\", \"content\": \"{answer}\"}}]}}\n"
-        ));
+        );
+        lines.push_str(&line);
     }
     std::fs::write(folder.join("train.jsonl"), lines).expect("a file");
     let text = format!(

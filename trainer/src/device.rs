@@ -1,6 +1,6 @@
 //! The only file that names a backend.
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::error::TrainError;
 
@@ -23,6 +23,21 @@ pub fn open(name: &str) -> Result<Device, TrainError> {
         return Err(fail(format!("{backend} has no index; write \"{backend}\"")));
     }
     open_backend(backend, index).map_err(fail)
+}
+
+/// Puts token ids or row numbers on a device, shape `[count]`.
+pub fn indices<T: TryInto<i64>>(values: impl IntoIterator<Item = T>, device: &Device) -> Tensor<1, Int> {
+    let values: Vec<i64> = values.into_iter().map(|v| v.try_into().unwrap_or(i64::MAX)).collect();
+    let shape = [values.len()];
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+/// Copies a tensor back to the host, in row order.
+///
+/// # Panics
+/// When the device fails, or the tensor is not in float32, which every tensor of this program is.
+pub fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().try_into_vec().expect("a float32 tensor")
 }
 
 /// The backends that a build may carry, by the name of their feature.

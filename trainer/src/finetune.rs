@@ -102,12 +102,12 @@ pub fn finetune(
 
     // 4. The plan: how many steps.
     let examples_per_epoch = data.order.len_per_epoch() as u64;
-    let batch = recipe.train.global_batch_size as u64;
     let total_steps = recipe.train.total_steps(examples_per_epoch);
     if data.train.is_empty() || total_steps == 0 {
         return Err(TrainError::Run("there is nothing to train on: no example is left after preparation".to_owned()));
     }
-    if (batch as usize) > data.train.len() {
+    let batch = recipe.train.global_batch_size;
+    if batch > data.train.len() {
         tracing::warn!("train.global_batch_size is {batch}, more than the {} training examples", data.train.len());
     }
 
@@ -277,7 +277,9 @@ impl Run<'_> {
 
     fn save(&self, trackers: &mut [Box<dyn Tracker>]) -> Result<(), TrainError> {
         let path = self.checkpoints.save(&self.decoder, &self.peft, &self.optimizer, &self.progress)?;
-        trackers.iter_mut().for_each(|t| t.note(&format!("saved {}", path.display())));
+        for tracker in trackers {
+            tracker.note(&format!("saved {}", path.display()));
+        }
         Ok(())
     }
 
@@ -316,5 +318,5 @@ fn fingerprint(examples: &[Example]) -> String {
             hash.update([u8::from(*learn)]);
         }
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    datasets::hex(&hash.finalize())
 }

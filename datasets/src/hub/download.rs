@@ -1,15 +1,14 @@
 //! One download: taken up again when it breaks off, checked when it is there, its failures explained.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hf_hub::Cache;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
-use sha2::{Digest, Sha256};
 
 use super::names::At;
 use super::{DownloadProgress, Hub, OnProgress};
+use crate::digest::sha256_files;
 use crate::error::DataError;
 
 /// How often a download that breaks off is taken up again.
@@ -103,7 +102,7 @@ fn check_digest(path: &Path) -> Result<(), (String, String)> {
     if expected.len() != 64 || !expected.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Ok(());
     }
-    let got = sha256(&blob).unwrap_or_else(|error| error.to_string());
+    let got = sha256_files([&blob]).unwrap_or_else(|error| error.to_string());
     if got == expected {
         return Ok(());
     }
@@ -113,19 +112,6 @@ fn check_digest(path: &Path) -> Result<(), (String, String)> {
         }
     }
     Err((got, expected))
-}
-
-/// The SHA-256 of a file in hexadecimal.
-fn sha256(path: &Path) -> std::io::Result<String> {
-    let mut file = std::fs::File::open(path)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hash.finalize().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))),
-            n => hash.update(&buffer[..n]),
-        }
-    }
 }
 
 fn status(error: &ApiError) -> Option<u16> {

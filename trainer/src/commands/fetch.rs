@@ -9,7 +9,7 @@ use super::progress;
 
 use crate::cli::FetchArgs;
 use crate::error::TrainError;
-use crate::model::is_hub_name;
+use crate::recipe::is_hub_name;
 
 pub(super) fn fetch(args: &FetchArgs) -> anyhow::Result<()> {
     if !is_hub_name(&args.name) {

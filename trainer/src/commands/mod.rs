@@ -14,7 +14,7 @@ mod train;
 
 use std::process::ExitCode;
 
-use anstream::{eprintln, print};
+use anstream::{eprintln, print, println};
 use owo_colors::OwoColorize as _;
 
 use crate::cli::{Cli, DataVerb, Verb};

@@ -18,7 +18,7 @@ pub(super) fn train(args: &TrainArgs) -> anyhow::Result<()> {
         (Some(run), _) => {
             let folder = RunFolder::open(run.clone())?;
             let mut loaded = run_recipe(&folder, &[])?;
-            loaded.recipe.output = run.clone();
+            loaded.recipe.output.clone_from(run);
             (loaded, Start::Resume)
         }
         (None, Some(recipe)) => {

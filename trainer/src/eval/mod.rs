@@ -6,10 +6,11 @@ pub mod bootstrap;
 pub mod probes;
 pub mod squad;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use datasets::{ChatTokenizer, Conversation};
 use serde::Serialize;
 
+use crate::device::{indices, read};
 use crate::error::TrainError;
 use crate::kernels::linear_cross_entropy::token_log_probs;
 use crate::model::{Context, Decoder, Segments};
@@ -78,23 +79,18 @@ pub fn log_probs(decoder: &Decoder, input_ids: &[u32], device: &Device) -> Vec<f
     if input_ids.len() < 2 {
         return Vec::new();
     }
-    let count = input_ids.len() - 1;
-    let ids: Vec<i64> = input_ids.iter().map(|&id| i64::from(id)).collect();
-    let tensor = |ids: &[i64]| Tensor::<1, Int>::from_data(TensorData::new(ids.to_vec(), [ids.len()]), device);
-    let segments = Segments::new(&[count], &[0], &decoder.config.inverse_frequencies(), device);
-    let hidden = decoder.forward(tensor(&ids[..count]), &segments, Context::default());
-    token_log_probs(decoder.logits(hidden), tensor(&ids[1..]))
-        .into_data()
-        .try_into_vec()
-        .expect("log-probabilities are f32")
+    let (context, targets) = (&input_ids[..input_ids.len() - 1], &input_ids[1..]);
+    let logits = decoder.logits(hidden(decoder, context, device));
+    read(token_log_probs(logits, indices(targets.iter().copied(), device)))
 }
 
 /// The logits of every position of one sequence, `tokens · vocab` values in row order.
 pub fn logits(decoder: &Decoder, input_ids: &[u32], device: &Device) -> Vec<f32> {
-    let ids: Vec<i64> = input_ids.iter().map(|&id| i64::from(id)).collect();
-    let count = ids.len();
-    let segments = Segments::new(&[count], &[0], &decoder.config.inverse_frequencies(), device);
-    let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [count]), device);
-    let hidden = decoder.forward(ids, &segments, Context::default());
-    decoder.logits(hidden).into_data().try_into_vec().expect("logits are f32")
+    read(decoder.logits(hidden(decoder, input_ids, device)))
+}
+
+/// The last hidden states of one sequence, `[tokens, hidden]`.
+fn hidden(decoder: &Decoder, input_ids: &[u32], device: &Device) -> Tensor<2> {
+    let segments = Segments::new(&[input_ids.len()], &[0], &decoder.config.inverse_frequencies(), device);
+    decoder.forward(indices(input_ids.iter().copied(), device), &segments, Context::default())
 }

@@ -12,13 +12,14 @@ pub struct Rotation {
 }
 
 /// The inverse frequencies `theta^(-2i / head_dim)`, for `i` in `0..head_dim / 2`.
+#[expect(clippy::cast_possible_truncation, reason = "the angles are computed in f32, as transformers does")]
 pub fn inverse_frequencies(theta: f64, head_dim: usize) -> Vec<f32> {
     (0..head_dim / 2).map(|i| (1.0 / theta.powf(2.0 * i as f64 / head_dim as f64)) as f32).collect()
 }
 
 impl Rotation {
     /// Computes the angles for the given positions, in f32 as transformers does.
-    pub fn new(position_ids: &[u32], inverse_frequencies: &[f32], device: &Device) -> Self {
+    pub fn new(position_ids: &[usize], inverse_frequencies: &[f32], device: &Device) -> Self {
         let shape = [position_ids.len(), 1, inverse_frequencies.len()];
         let angles = || position_ids.iter().flat_map(|&p| inverse_frequencies.iter().map(move |f| p as f32 * f));
         let cos: Vec<f32> = angles().map(f32::cos).collect();

@@ -7,6 +7,7 @@ use adapters::{AdapterConfig, LoraPair, LowRank};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::decoder::Decoder;
+use crate::device::read;
 use crate::error::TrainError;
 
 /// The adapter's matrices by module path, as PEFT files hold them.
@@ -75,5 +76,5 @@ pub fn require_grad(decoder: &mut Decoder) {
 }
 
 fn values(tensor: &Tensor<2>) -> Vec<f32> {
-    tensor.clone().inner().into_data().try_into_vec().expect("adapters are f32")
+    read(tensor.clone().inner())
 }

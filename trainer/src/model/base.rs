@@ -9,7 +9,7 @@ use super::config::DecoderConfig;
 use super::decoder::Decoder;
 use super::load::{self, Weights};
 use crate::error::TrainError;
-use crate::recipe::ModelConfig;
+use crate::recipe::{ModelConfig, is_hub_name};
 
 /// A base that was found: its configuration and tokenizer are read, its weights are mapped but not yet loaded.
 pub struct BaseModel {
@@ -81,15 +81,4 @@ fn locate(model: &ModelConfig) -> Result<PathBuf, TrainError> {
         return Err(TrainError::Base { base: model.base.clone(), reason });
     }
     Ok(Hub::from_env().model(&model.base, model.revision.as_deref().unwrap_or("main"))?)
-}
-
-/// Whether a name has the form `owner/name` of the hub and not that of a path.
-pub fn is_hub_name(name: &str) -> bool {
-    let is_part = |part: &str| {
-        !part.is_empty()
-            && !part.starts_with('.')
-            && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
-    };
-    let is_file = Path::new(name).extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
-    !is_file && name.split_once('/').is_some_and(|(owner, repo)| is_part(owner) && is_part(repo))
 }

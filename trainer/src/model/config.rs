@@ -104,10 +104,10 @@ impl DecoderConfig {
                 return Err(format!("key \"{key}\" is {value}, expected 1 to {limit}"));
             }
         }
-        if self.head_dim % 2 != 0 {
+        if !self.head_dim.is_multiple_of(2) {
             return Err(format!("key \"head_dim\" is {}, expected an even number", self.head_dim));
         }
-        if self.num_attention_heads % self.num_key_value_heads != 0 {
+        if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
             return Err(format!(
                 "\"num_attention_heads\" is {}, expected a multiple of \"num_key_value_heads\", {}",
                 self.num_attention_heads, self.num_key_value_heads

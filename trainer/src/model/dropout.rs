@@ -29,6 +29,7 @@ impl Dropout {
 
     /// A mask of zeros and `1 / (1 - probability)`.
     pub(super) fn mask(&mut self, shape: [usize; 2], device: &Device) -> Tensor<2> {
+        #[expect(clippy::cast_possible_truncation, reason = "activations are f32")]
         let keep = (1.0 / (1.0 - self.probability)) as f32;
         let values: Vec<f32> = (0..shape[0] * shape[1])
             .map(|_| if self.rng.random::<f64>() < self.probability { 0.0 } else { keep })

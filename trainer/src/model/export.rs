@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use burn::tensor::Tensor;
+use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 
 use super::base::BaseModel;
 use super::config::DecoderConfig;
 use super::decoder::Decoder;
+use crate::device::read;
 use crate::error::TrainError;
 
 /// Writes the weights of a decoder without adapter, in float32, with its configuration and tokenizer.
@@ -17,21 +19,22 @@ use crate::error::TrainError;
 /// When the folder is there and `overwrite` is off, or a file cannot be written; nothing is left half-written.
 pub fn write_folder(decoder: &Decoder, base: &BaseModel, folder: &Path, overwrite: bool) -> Result<(), TrainError> {
     adapters::write_folder_atomic(folder, overwrite, |folder| {
-        let tensors = tensors(decoder);
-        let views = tensors.iter().map(|(name, shape, data)| {
-            let view = TensorView::new(Dtype::F32, shape.clone(), data).expect("the shape is the data's length");
-            (name.as_str(), view)
-        });
-        let metadata = [("format".to_owned(), "pt".to_owned())].into();
         let path = folder.join("model.safetensors");
-        safetensors::serialize_to_file(views, Some(metadata), &path)
-            .map_err(|e| TrainError::Write { path, source: std::io::Error::other(e) })?;
-        let mut text = serde_json::to_string_pretty(&config_json(&decoder.config, base)).expect("plain data");
-        text.push('\n');
+        adapters::write_atomic(&path, false, |out| out.write_all(&weights(decoder)?))?;
+        let text = format!("{:#}\n", config_json(&decoder.config, base));
         adapters::write_atomic(&folder.join("config.json"), false, |out| out.write_all(text.as_bytes()))?;
         base.tokenizer.save(folder)?;
         Ok(())
     })
+}
+
+/// The bytes of `model.safetensors`.
+fn weights(decoder: &Decoder) -> std::io::Result<Vec<u8>> {
+    let tensors = tensors(decoder);
+    let views = tensors.iter().map(|(name, shape, data)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), data)?)));
+    let views: Vec<_> = views.collect::<Result<_, SafeTensorError>>().map_err(std::io::Error::other)?;
+    let metadata = [("format".to_owned(), "pt".to_owned())].into();
+    safetensors::serialize(views, Some(metadata)).map_err(std::io::Error::other)
 }
 
 /// Every weight by its Hugging Face name, as little-endian bytes.
@@ -63,7 +66,7 @@ fn vector(name: String, tensor: &Tensor<1>) -> (String, Vec<usize>, Vec<u8>) {
 }
 
 fn bytes(tensor: Tensor<1>) -> Vec<u8> {
-    let values: Vec<f32> = tensor.into_data().try_into_vec().expect("weights are f32");
+    let values = read(tensor);
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 

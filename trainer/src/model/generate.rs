@@ -1,12 +1,13 @@
 //! Generation with a cache: several prompts at a time, greedy or sampled.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::Device;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::cache::KvCache;
 use super::decoder::{Context, Decoder};
 use super::segments::Segments;
+use crate::device::{indices, read};
 
 /// How the next token is chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -114,10 +115,8 @@ pub fn generate(
 fn next_logits(decoder: &Decoder, active: &mut [Sequence], inverse_frequencies: &[f32], device: &Device) -> Vec<f32> {
     let lengths: Vec<usize> = active.iter().map(|s| s.pending.len()).collect();
     let pasts: Vec<usize> = active.iter().map(|s| s.cache.seen()).collect();
-    let input_ids: Vec<i64> = active.iter().flat_map(|s| &s.pending).map(|&id| i64::from(id)).collect();
     let segments = Segments::new(&lengths, &pasts, inverse_frequencies, device);
-    let count = input_ids.len();
-    let input_ids = Tensor::<1, Int>::from_data(TensorData::new(input_ids, [count]), device);
+    let input_ids = indices(active.iter().flat_map(|s| s.pending.iter().copied()), device);
     let mut caches: Vec<KvCache> =
         active.iter_mut().map(|s| std::mem::replace(&mut s.cache, KvCache::new(0))).collect();
     let context = Context { caches: Some(&mut caches), ..Context::default() };
@@ -125,10 +124,7 @@ fn next_logits(decoder: &Decoder, active: &mut [Sequence], inverse_frequencies: 
     for (sequence, cache) in active.iter_mut().zip(caches) {
         sequence.cache = cache;
     }
-    let last: Vec<i64> = segments.last_tokens().into_iter().map(|i| i as i64).collect();
-    let rows = last.len();
-    let last = Tensor::<1, Int>::from_data(TensorData::new(last, [rows]), device);
-    decoder.logits(hidden.select(0, last)).into_data().try_into_vec::<f32>().expect("logits are f32")
+    read(decoder.logits(hidden.select(0, indices(segments.last_tokens(), device))))
 }
 
 /// Chooses a token from a row of logits.

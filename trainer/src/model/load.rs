@@ -2,14 +2,12 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use adapters::gguf::{GgufFile, GgufValue, names, unpermute};
 use adapters::{LoraLinear, SafetensorsFolder, TensorSource as _};
 use burn::tensor::{Device, Tensor, TensorData};
 use datasets::GgufVocabulary;
-use sha2::{Digest as _, Sha256};
 
 use super::config::DecoderConfig;
 use super::decoder::{Decoder, DecoderLayer, Mlp, SelfAttention};
@@ -72,19 +70,8 @@ impl Weights {
 
     /// SHA-256 over the weight files, one after the other in the order of their names.
     pub(super) fn digest(&self) -> Result<String, TrainError> {
-        let mut hash = Sha256::new();
-        for path in self.files() {
-            let read = |source| TrainError::Read { path: path.clone(), source };
-            let mut file = std::fs::File::open(&path).map_err(read)?;
-            let mut buffer = vec![0; 1 << 20];
-            loop {
-                match file.read(&mut buffer).map_err(read)? {
-                    0 => break,
-                    count => hash.update(&buffer[..count]),
-                }
-            }
-        }
-        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        let path = || self.files().swap_remove(0);
+        datasets::sha256_files(self.files()).map_err(|source| TrainError::Read { path: path(), source })
     }
 }
 

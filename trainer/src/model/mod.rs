@@ -12,7 +12,7 @@ pub mod generate;
 mod load;
 mod segments;
 
-pub use base::{BaseModel, is_hub_name};
+pub use base::BaseModel;
 pub use cache::KvCache;
 pub use config::DecoderConfig;
 pub use decoder::{Context, Decoder, DecoderLayer, Mlp, SelfAttention};

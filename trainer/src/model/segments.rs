@@ -34,7 +34,7 @@ impl Segments {
         for (&new, &past) in lengths.iter().zip(pasts) {
             ranges.push(start..start + new);
             start += new;
-            position_ids.extend((past..past + new).map(|p| p as u32));
+            position_ids.extend(past..past + new);
             masks.entry((new, past + new)).or_insert_with(|| causal_mask(new, past + new, device));
         }
         Self {

@@ -75,7 +75,7 @@ pub struct RunInfo {
 }
 
 /// The version of burn that this program is built on; pinned in `Cargo.toml`.
-pub const BURN_VERSION: &str = "0.22.1";
+const BURN_VERSION: &str = "0.22.1";
 
 impl RunFolder {
     /// Takes a folder for a new run.
@@ -153,9 +153,10 @@ impl RunFolder {
     /// # Errors
     /// When it cannot be written; the one before stays.
     pub fn save_info(&self, info: &RunInfo) -> Result<(), TrainError> {
-        let mut text = serde_json::to_string_pretty(info).expect("the run's facts are plain data");
-        text.push('\n');
-        Ok(adapters::write_atomic(&self.path.join("run.json"), true, |out| out.write_all(text.as_bytes()))?)
+        let path = self.path.join("run.json");
+        let failed = |e: serde_json::Error| TrainError::Write { path: path.clone(), source: e.into() };
+        let text = serde_json::to_string_pretty(info).map_err(failed)? + "\n";
+        Ok(adapters::write_atomic(&path, true, |out| out.write_all(text.as_bytes()))?)
     }
 
     fn write_error(&self, source: std::io::Error) -> TrainError {

@@ -3,8 +3,10 @@
 //! Which examples a step holds is decided before, by the seed alone. Packing and the micro-batch size only decide how
 //! they are laid out, so they change memory and speed, never the result.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor};
 use datasets::{Example, Row, pack};
+
+use crate::device::indices;
 
 /// Sequences that go through the decoder together, one after the other, without padding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,24 +45,18 @@ impl MicroBatch {
 
     /// The tokens as a tensor, `[tokens]`.
     pub fn input_ids(&self, device: &Device) -> Tensor<1, Int> {
-        ids(self.input_ids.iter().map(|&id| i64::from(id)), device)
+        indices(self.input_ids.iter().copied(), device)
     }
 
     /// The predictors as a tensor, `[supervised]`.
     pub fn predictors(&self, device: &Device) -> Tensor<1, Int> {
-        ids(self.predictors.iter().map(|&i| i as i64), device)
+        indices(self.predictors.iter().copied(), device)
     }
 
     /// The targets as a tensor, `[supervised]`.
     pub fn targets(&self, device: &Device) -> Tensor<1, Int> {
-        ids(self.targets.iter().map(|&id| i64::from(id)), device)
+        indices(self.targets.iter().copied(), device)
     }
-}
-
-fn ids(values: impl Iterator<Item = i64>, device: &Device) -> Tensor<1, Int> {
-    let values: Vec<i64> = values.collect();
-    let shape = [values.len()];
-    Tensor::from_data(TensorData::new(values, shape), device)
 }
 
 /// How the examples of a step are laid out.

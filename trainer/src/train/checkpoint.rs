@@ -13,6 +13,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::optimizer::AdamW;
+use crate::device::read;
 use crate::error::TrainError;
 use crate::model::{Decoder, adapter};
 
@@ -81,7 +82,8 @@ impl Checkpoints {
         adapters::write_folder_atomic(&target, true, |folder| {
             adapter::save(decoder, config, &folder.join(ADAPTER), false)?;
             adapters::write_atomic(&folder.join(OPTIMIZER), false, |out| out.write_all(&moments(optimizer)))?;
-            let state = serde_json::to_vec_pretty(progress).expect("progress is plain data");
+            let state = serde_json::to_vec_pretty(progress)
+                .map_err(|e| TrainError::Write { path: folder.join(STATE), source: e.into() })?;
             Ok::<_, TrainError>(adapters::write_atomic(&folder.join(STATE), false, |out| out.write_all(&state))?)
         })?;
         for old in self.list().into_iter().rev().skip(self.keep.max(1)) {
@@ -173,7 +175,7 @@ fn load(folder: &Path, decoder: &mut Decoder, optimizer: &mut AdamW, device: &De
 
 fn moments(optimizer: &AdamW) -> Vec<u8> {
     let bytes = |tensor: &Tensor<1>| -> Vec<u8> {
-        let values: Vec<f32> = tensor.clone().into_data().try_into_vec().expect("moments are f32");
+        let values = read(tensor.clone());
         values.iter().flat_map(|v| v.to_le_bytes()).collect()
     };
     let parts = [("exp_avg", bytes(&optimizer.exp_avg)), ("exp_avg_sq", bytes(&optimizer.exp_avg_sq))];

@@ -1,8 +1,8 @@
-//! AdamW and gradient clipping over the flat parameter vector.
+//! `AdamW` and gradient clipping over the flat parameter vector.
 
 use burn::tensor::{Device, Tensor};
 
-/// The constants of AdamW.
+/// The constants of [`AdamW`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamWConfig {
     /// Decay rates of the two moments, each in `[0, 1)`.
