@@ -34,6 +34,9 @@ MAX_PER_PARAGRAPH = 2
 SENTENCE_END = re.compile(r"(?<!\b[A-Z]\.)(?<!\bMM\.)(?<!\bMme\.)(?<!\bDr\.)(?<!\bSt\.)(?<!\bav\.)(?<!\bapr\.)(?<!\bch\.)"
                           r"(?<!\bp\.)(?<!\bcf\.)(?<!\bn°\.)(?<=[.!?…])\s+(?=[«\"(]?\s?[A-ZÀ-ÖØ-Þ0-9])")
 
+# "ItalieAmanda": where the source lost a footnote between two words.
+GLUED_WORDS = re.compile(r"[a-zà-ÿ][A-ZÀ-ÖØ-Þ][a-zà-ÿ]")
+
 SYSTEM = "Réponds par un extrait exact du texte."
 PROMPT = "{context}\n\nQuestion : {question}"
 
@@ -44,6 +47,7 @@ def read(path: Path) -> list[dict]:
     except (OSError, ValueError) as error:
         sys.exit(f"make_quickstart_data.py: {path}: {error}")
     for row in rows:
+        row["title"] = re.sub(r"<[^>]+>", "", row["title"])  # some carry HTML tags for italics
         answer = row["answers"][0]
         found = row["context"][answer["answer_start"]:][:len(answer["text"])]
         if found != answer["text"]:
@@ -88,8 +92,11 @@ def shorten(row: dict, chance: random.Random) -> dict | None:
 
 
 def wanted(row: dict) -> bool:
-    """Questions and answers of an ordinary length, the answer clean at its ends."""
-    answer = row["answers"][0]["text"]
+    """Questions and answers of an ordinary length, the answer whole words, none of them two run together."""
+    answer, start = row["answers"][0]["text"], row["answers"][0]["answer_start"]
+    around = row["context"][max(start - 1, 0):start] + " " + row["context"][start + len(answer):][:1]
+    if any(character.isalnum() for character in around) or GLUED_WORDS.search(answer):
+        return False
     return (len(row["question"]) <= MAX_QUESTION_CHARS and len(answer) <= MAX_ANSWER_CHARS and answer == answer.strip()
             and row["question"].strip().endswith("?") and "\n" not in row["context"])
 

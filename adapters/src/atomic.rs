@@ -31,21 +31,16 @@ pub fn write_atomic(
     if !overwrite && path.symlink_metadata().is_ok() {
         return Err(AdapterError::Exists { path: path.into() });
     }
-    let mut temporary = temporary(&temporary_prefix(name), 0o666)
-        .tempfile_in(&parent)
-        .map_err(AdapterError::io("write", path))?;
+    let mut temporary =
+        temporary(&temporary_prefix(name), 0o666).tempfile_in(&parent).map_err(AdapterError::io("write", path))?;
     write_and_sync(temporary.as_file_mut(), write).map_err(AdapterError::io("write", path))?;
     if overwrite {
-        temporary
-            .persist(path)
-            .map_err(|error| AdapterError::io("replace", path)(error.error))?;
+        temporary.persist(path).map_err(|error| AdapterError::io("replace", path)(error.error))?;
     } else {
-        temporary
-            .persist_noclobber(path)
-            .map_err(|error| match error.error.kind() {
-                io::ErrorKind::AlreadyExists => AdapterError::Exists { path: path.into() },
-                _ => AdapterError::io("write", path)(error.error),
-            })?;
+        temporary.persist_noclobber(path).map_err(|error| match error.error.kind() {
+            io::ErrorKind::AlreadyExists => AdapterError::Exists { path: path.into() },
+            _ => AdapterError::io("write", path)(error.error),
+        })?;
     }
     sync_folder(&parent)
 }
@@ -89,12 +84,8 @@ pub fn write_folder_atomic<E: From<AdapterError>>(
 /// The folder that holds `path`, and its own name.
 fn split(path: &Path) -> Result<(PathBuf, &OsStr), AdapterError> {
     let Some(name) = path.file_name() else {
-        let problem =
-            "has no name of its own that could be written; name a file or folder inside it".into();
-        return Err(AdapterError::File {
-            path: path.into(),
-            problem,
-        });
+        let problem = "has no name of its own that could be written; name a file or folder inside it".into();
+        return Err(AdapterError::File { path: path.into(), problem });
     };
     let parent = match path.parent() {
         Some(parent) if parent != Path::new("") => parent.to_path_buf(),
@@ -114,10 +105,7 @@ fn temporary_prefix(name: &OsStr) -> OsString {
 /// A builder of temporaries; `mode` is what a plain `create` asks for, so that the user's umask decides.
 fn temporary(prefix: &OsStr, mode: u32) -> tempfile::Builder<'_, 'static> {
     let mut builder = tempfile::Builder::new();
-    builder
-        .prefix(prefix)
-        .suffix(TEMPORARY_SUFFIX)
-        .permissions(Permissions::from_mode(mode));
+    builder.prefix(prefix).suffix(TEMPORARY_SUFFIX).permissions(Permissions::from_mode(mode));
     builder
 }
 
@@ -128,20 +116,14 @@ fn is_occupied(path: &Path) -> Result<bool, AdapterError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
             let problem = "is a file, expected a folder or nothing; choose another path".into();
-            Err(AdapterError::File {
-                path: path.into(),
-                problem,
-            })
+            Err(AdapterError::File { path: path.into(), problem })
         }
         Err(error) => Err(AdapterError::io("list", path)(error)),
     }
 }
 
 /// Runs the writer on a buffer before the file, and brings everything to the disk.
-fn write_and_sync(
-    file: &mut File,
-    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> io::Result<()> {
+fn write_and_sync(file: &mut File, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let mut buffered = BufWriter::with_capacity(1 << 20, &mut *file);
     write(&mut buffered)?;
     // Dropping the buffer would flush too, and swallow the error of a full disk.
@@ -155,15 +137,11 @@ fn sync_tree(folder: &Path) -> Result<(), AdapterError> {
     for entry in fs::read_dir(folder).map_err(AdapterError::io("list", folder))? {
         let entry = entry.map_err(AdapterError::io("list", folder))?;
         let path = entry.path();
-        let kind = entry
-            .file_type()
-            .map_err(AdapterError::io("inspect", &path))?;
+        let kind = entry.file_type().map_err(AdapterError::io("inspect", &path))?;
         if kind.is_dir() {
             sync_tree(&path)?;
         } else if kind.is_file() {
-            File::open(&path)
-                .and_then(|file| file.sync_all())
-                .map_err(AdapterError::io("flush", &path))?;
+            File::open(&path).and_then(|file| file.sync_all()).map_err(AdapterError::io("flush", &path))?;
         }
     }
     sync_folder(folder)
@@ -173,9 +151,7 @@ fn sync_tree(folder: &Path) -> Result<(), AdapterError> {
 fn sync_folder(folder: &Path) -> Result<(), AdapterError> {
     match File::open(folder).and_then(|file| file.sync_all()) {
         // Some network file systems cannot flush a folder; the content is on its way all the same.
-        Err(error) if error.kind() != io::ErrorKind::InvalidInput => {
-            Err(AdapterError::io("flush", folder)(error))
-        }
+        Err(error) if error.kind() != io::ErrorKind::InvalidInput => Err(AdapterError::io("flush", folder)(error)),
         _ => Ok(()),
     }
 }
@@ -237,13 +213,7 @@ mod tests {
     fn names(folder: &Path) -> Vec<String> {
         let mut names: Vec<_> = fs::read_dir(folder)
             .expect("the test folder")
-            .map(|entry| {
-                entry
-                    .expect("an entry")
-                    .file_name()
-                    .to_string_lossy()
-                    .into_owned()
-            })
+            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
             .collect();
         names.sort();
         names
@@ -260,12 +230,7 @@ mod tests {
         write_atomic(&path, false, |out| out.write_all(b"one")).expect("a new file");
         let error = write_atomic(&path, false, |out| out.write_all(b"two")).expect_err("it exists");
         assert!(matches!(&error, AdapterError::Exists { path: named } if *named == path));
-        assert!(
-            error
-                .to_string()
-                .contains("exists already and is not overwritten"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("exists already and is not overwritten"), "{error}");
         assert_eq!(fs::read(&path).expect("the old file"), b"one");
         write_atomic(&path, true, |out| out.write_all(b"two")).expect("asked to");
         assert_eq!(fs::read(&path).expect("the new file"), b"two");
@@ -278,16 +243,11 @@ mod tests {
         let path = folder.path().join("weights.bin");
         write_atomic(&path, false, |out| out.write_all(b"old")).expect("a new file");
         for left in [0, 1, 5000, 3 << 20] {
-            let error = write_atomic(&path, true, |inner| {
-                Full { inner, left }.write_all(&vec![7; 4 << 20])
-            })
-            .expect_err("the disk is full");
+            let error = write_atomic(&path, true, |inner| Full { inner, left }.write_all(&vec![7; 4 << 20]))
+                .expect_err("the disk is full");
             assert!(error.to_string().starts_with("cannot write "), "{error}");
             let source = std::error::Error::source(&error).expect("the system's reason");
-            assert_eq!(
-                source.to_string(),
-                io::Error::from(io::ErrorKind::StorageFull).to_string()
-            );
+            assert_eq!(source.to_string(), io::Error::from(io::ErrorKind::StorageFull).to_string());
             assert_eq!(fs::read(&path).expect("the old file"), b"old");
             assert_eq!(names(folder.path()), ["weights.bin"]);
         }
@@ -297,12 +257,8 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn an_error_of_the_last_flush_is_not_lost() {
-        let mut full = fs::OpenOptions::new()
-            .write(true)
-            .open("/dev/full")
-            .expect("Linux has it");
-        let error =
-            write_and_sync(&mut full, |out| out.write_all(b"few")).expect_err("the device is full");
+        let mut full = fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+        let error = write_and_sync(&mut full, |out| out.write_all(b"few")).expect_err("the device is full");
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     }
 
@@ -314,10 +270,7 @@ mod tests {
         write_atomic(&ours, false, |_| Ok(())).expect("a file");
         let mode = |path: &Path| fs::metadata(path).expect("it exists").permissions().mode();
         assert_eq!(mode(&ours), mode(&plain));
-        let (plain, ours) = (
-            folder.path().join("plain_folder"),
-            folder.path().join("our_folder"),
-        );
+        let (plain, ours) = (folder.path().join("plain_folder"), folder.path().join("our_folder"));
         fs::create_dir(&plain).expect("a folder");
         write_folder_atomic::<AdapterError>(&ours, false, |_| Ok(())).expect("a folder");
         assert_eq!(mode(&ours), mode(&plain));
@@ -339,15 +292,9 @@ mod tests {
         write_folder_atomic(&path, false, fill("one")).expect("a new folder, its parent created");
         let error = write_folder_atomic(&path, false, fill("two")).expect_err("it exists");
         assert!(matches!(error, AdapterError::Exists { .. }));
-        assert_eq!(
-            fs::read(path.join("inner/file")).expect("the old file"),
-            b"one"
-        );
+        assert_eq!(fs::read(path.join("inner/file")).expect("the old file"), b"one");
         write_folder_atomic(&path, true, fill("two")).expect("asked to");
-        assert_eq!(
-            fs::read(path.join("inner/file")).expect("the new file"),
-            b"two"
-        );
+        assert_eq!(fs::read(path.join("inner/file")).expect("the new file"), b"two");
         assert_eq!(names(&folder.path().join("made")), ["checkpoint"]);
     }
 
@@ -358,15 +305,10 @@ mod tests {
         write_folder_atomic(&path, false, fill("old")).expect("a new folder");
         let full = write_folder_atomic(&path, true, |inner| {
             fs::write(inner.join("half"), b"half").map_err(AdapterError::io("write", inner))?;
-            Err(AdapterError::io("write", inner)(
-                io::ErrorKind::StorageFull.into(),
-            ))
+            Err(AdapterError::io("write", inner)(io::ErrorKind::StorageFull.into()))
         });
         assert!(full.is_err());
-        assert_eq!(
-            fs::read(path.join("inner/file")).expect("the old file"),
-            b"old"
-        );
+        assert_eq!(fs::read(path.join("inner/file")).expect("the old file"), b"old");
         assert_eq!(names(folder.path()), ["checkpoint"]);
     }
 
@@ -375,16 +317,13 @@ mod tests {
         let folder = folder();
         let (new, old) = (folder.path().join("new"), folder.path().join("old"));
         for (path, content) in [(&new, "new"), (&old, "old")] {
-            fs::create_dir(path)
-                .and_then(|()| fs::write(path.join("file"), content))
-                .expect("a folder");
+            fs::create_dir(path).and_then(|()| fs::write(path.join("file"), content)).expect("a folder");
         }
         exchange_in_steps(&new, &old).expect("both exist");
         assert_eq!(fs::read(old.join("file")).expect("swapped"), b"new");
         assert_eq!(fs::read(new.join("file")).expect("swapped"), b"old");
         assert_eq!(names(folder.path()), ["new", "old"]);
-        exchange_in_steps(&folder.path().join("absent"), &old)
-            .expect_err("nothing to put in place");
+        exchange_in_steps(&folder.path().join("absent"), &old).expect_err("nothing to put in place");
         assert_eq!(fs::read(old.join("file")).expect("put back"), b"new");
     }
 
@@ -394,28 +333,13 @@ mod tests {
         let file = folder.path().join("file");
         fs::write(&file, b"kept").expect("a file");
         let error = write_folder_atomic(&file, true, fill("x")).expect_err("a file is in the way");
-        assert!(
-            error
-                .to_string()
-                .contains("is a file, expected a folder or nothing"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("is a file, expected a folder or nothing"), "{error}");
         assert_eq!(fs::read(&file).expect("untouched"), b"kept");
         for path in ["/", "..", "."] {
             let error = write_folder_atomic(Path::new(path), true, fill("x")).expect_err("no name");
-            assert!(
-                error.to_string().contains("has no name of its own"),
-                "{error}"
-            );
+            assert!(error.to_string().contains("has no name of its own"), "{error}");
         }
-        let error = write_atomic(&folder.path().join("absent/file"), true, |_| Ok(()))
-            .expect_err("no folder");
-        assert!(matches!(
-            error,
-            AdapterError::Io {
-                action: "write",
-                ..
-            }
-        ));
+        let error = write_atomic(&folder.path().join("absent/file"), true, |_| Ok(())).expect_err("no folder");
+        assert!(matches!(error, AdapterError::Io { action: "write", .. }));
     }
 }

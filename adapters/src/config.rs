@@ -33,12 +33,7 @@ pub struct LoraConfig {
 
 impl Default for LoraConfig {
     fn default() -> Self {
-        Self {
-            rank: 16,
-            alpha: 32.0,
-            dropout: 0.0,
-            targets: Targets::AllLinear,
-        }
+        Self { rank: 16, alpha: 32.0, dropout: 0.0, targets: Targets::AllLinear }
     }
 }
 
@@ -48,48 +43,22 @@ impl LoraConfig {
     /// # Errors
     /// [`AdapterError::Config`] for the first value out of its range.
     pub fn validate(&self) -> Result<(), AdapterError> {
-        let error = |key, value: String, expected| {
-            Err(AdapterError::Config {
-                key,
-                value,
-                expected,
-            })
-        };
+        let error = |key, value: String, expected| Err(AdapterError::Config { key, value, expected });
         if !(1..=512).contains(&self.rank) {
-            return error(
-                "rank",
-                self.rank.to_string(),
-                "a whole number from 1 to 512",
-            );
+            return error("rank", self.rank.to_string(), "a whole number from 1 to 512");
         }
         if !(self.alpha > 0.0 && self.alpha.is_finite()) {
-            return error(
-                "alpha",
-                self.alpha.to_string(),
-                "a finite number above 0 (twice the rank is usual)",
-            );
+            return error("alpha", self.alpha.to_string(), "a finite number above 0 (twice the rank is usual)");
         }
         if !(0.0..1.0).contains(&self.dropout) {
-            return error(
-                "dropout",
-                self.dropout.to_string(),
-                "a number from 0 (off) to below 1",
-            );
+            return error("dropout", self.dropout.to_string(), "a number from 0 (off) to below 1");
         }
         if let Targets::Modules(modules) = &self.targets {
             if modules.is_empty() {
-                return error(
-                    "targets",
-                    "an empty list".into(),
-                    "`all-linear` or at least one module name",
-                );
+                return error("targets", "an empty list".into(), "`all-linear` or at least one module name");
             }
             if let Some(twice) = first_duplicate(modules) {
-                return error(
-                    "targets",
-                    format!("a list with `{twice}` twice"),
-                    "each module once",
-                );
+                return error("targets", format!("a list with `{twice}` twice"), "each module once");
             }
         }
         Ok(())
@@ -124,15 +93,8 @@ pub enum TargetModule {
 
 impl TargetModule {
     /// All modules, in the order in which a layer applies them.
-    pub const ALL: [Self; 7] = [
-        Self::QProj,
-        Self::KProj,
-        Self::VProj,
-        Self::OProj,
-        Self::GateProj,
-        Self::UpProj,
-        Self::DownProj,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::QProj, Self::KProj, Self::VProj, Self::OProj, Self::GateProj, Self::UpProj, Self::DownProj];
 
     /// The name in checkpoints, recipes and adapter files: `q_proj`.
     pub fn name(self) -> &'static str {
@@ -153,13 +115,8 @@ impl TargetModule {
             return Ok(module);
         }
         let known = Self::ALL.map(Self::name);
-        let nearest = nearest(name, known)
-            .map(|near| format!("; did you mean `{near}`?"))
-            .unwrap_or_default();
-        Err(format!(
-            "unknown module `{name}`, expected one of {}{nearest}",
-            known.join(", ")
-        ))
+        let nearest = nearest(name, known).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        Err(format!("unknown module `{name}`, expected one of {}{nearest}", known.join(", ")))
     }
 }
 
@@ -181,10 +138,13 @@ pub enum Targets {
 impl Targets {
     /// The modules, in the order in which a layer applies them.
     pub fn modules(&self) -> Vec<TargetModule> {
-        TargetModule::ALL
-            .into_iter()
-            .filter(|module| self.contains(*module))
-            .collect()
+        TargetModule::ALL.into_iter().filter(|module| self.contains(*module)).collect()
+    }
+
+    /// Whether the module at a path such as `model.layers.0.self_attn.q_proj` gets an adapter.
+    pub fn matches(&self, path: &str) -> bool {
+        let name = path.rsplit('.').next().unwrap_or(path);
+        self.modules().iter().any(|module| module.name() == name)
     }
 
     /// Whether the module gets an adapter.
@@ -200,9 +160,7 @@ impl Serialize for Targets {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::AllLinear => serializer.serialize_str(ALL_LINEAR),
-            Self::Modules(modules) => {
-                serializer.collect_seq(modules.iter().map(|module| module.name()))
-            }
+            Self::Modules(modules) => serializer.collect_seq(modules.iter().map(|module| module.name())),
         }
     }
 }
@@ -227,15 +185,11 @@ impl<'de> Visitor<'de> for TargetsVisitor {
             return Ok(Targets::AllLinear);
         }
         match TargetModule::parse(text) {
-            Ok(_) => Err(E::custom(format!(
-                "a single module is written as a list: [{text}]"
-            ))),
-            Err(_) if nearest(text, [ALL_LINEAR]).is_some() => Err(E::custom(format!(
-                "unknown targets `{text}`; did you mean `{ALL_LINEAR}`?"
-            ))),
-            Err(unknown) => Err(E::custom(format!(
-                "{unknown}, as a list, or `{ALL_LINEAR}`"
-            ))),
+            Ok(_) => Err(E::custom(format!("a single module is written as a list: [{text}]"))),
+            Err(_) if nearest(text, [ALL_LINEAR]).is_some() => {
+                Err(E::custom(format!("unknown targets `{text}`; did you mean `{ALL_LINEAR}`?")))
+            }
+            Err(unknown) => Err(E::custom(format!("{unknown}, as a list, or `{ALL_LINEAR}`"))),
         }
     }
 
@@ -249,9 +203,7 @@ impl<'de> Visitor<'de> for TargetsVisitor {
             modules.push(module);
         }
         if modules.is_empty() {
-            return Err(A::Error::custom(format!(
-                "the list is empty, expected module names or `{ALL_LINEAR}`"
-            )));
+            return Err(A::Error::custom(format!("the list is empty, expected module names or `{ALL_LINEAR}`")));
         }
         Ok(Targets::Modules(modules))
     }
@@ -279,20 +231,13 @@ impl JsonSchema for Targets {
 }
 
 fn first_duplicate(modules: &[TargetModule]) -> Option<TargetModule> {
-    modules
-        .iter()
-        .enumerate()
-        .find(|(i, module)| modules[..*i].contains(module))
-        .map(|(_, module)| *module)
+    modules.iter().enumerate().find(|(i, module)| modules[..*i].contains(module)).map(|(_, module)| *module)
 }
 
 /// The candidate most like `name`, if any is near enough for a suggestion.
 ///
 /// Jaro-Winkler favours names that begin alike, as misspelt tensor and module names do.
-pub(crate) fn nearest<'a>(
-    name: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     candidates
         .into_iter()
         .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
@@ -310,10 +255,7 @@ mod tests {
     #[track_caller]
     fn refused(value: serde_json::Value, expected: &str) {
         let message = match from_value::<LoraConfig>(value) {
-            Ok(config) => config
-                .validate()
-                .expect_err("the value must be refused")
-                .to_string(),
+            Ok(config) => config.validate().expect_err("the value must be refused").to_string(),
             Err(error) => error.to_string(),
         };
         assert!(message.contains(expected), "{message}");
@@ -322,10 +264,7 @@ mod tests {
     #[test]
     fn defaults_are_visible_when_written() {
         let written = to_value(LoraConfig::default()).expect("plain data");
-        assert_eq!(
-            written,
-            json!({"rank": 16, "alpha": 32.0, "dropout": 0.0, "targets": "all-linear"})
-        );
+        assert_eq!(written, json!({"rank": 16, "alpha": 32.0, "dropout": 0.0, "targets": "all-linear"}));
         let read: LoraConfig = from_value(json!({})).expect("all defaults");
         read.validate().expect("defaults are valid");
         assert!((read.scaling() - 2.0).abs() < f64::EPSILON);
@@ -333,82 +272,42 @@ mod tests {
 
     #[test]
     fn a_list_of_targets_round_trips_and_comes_out_in_layer_order() {
-        let read: LoraConfig =
-            from_value(json!({"targets": ["v_proj", "q_proj"]})).expect("two modules");
-        assert_eq!(
-            read.targets.modules(),
-            [TargetModule::QProj, TargetModule::VProj]
-        );
-        assert_eq!(
-            to_value(&read).expect("plain data")["targets"],
-            json!(["v_proj", "q_proj"])
-        );
+        let read: LoraConfig = from_value(json!({"targets": ["v_proj", "q_proj"]})).expect("two modules");
+        assert_eq!(read.targets.modules(), [TargetModule::QProj, TargetModule::VProj]);
+        assert_eq!(to_value(&read).expect("plain data")["targets"], json!(["v_proj", "q_proj"]));
         assert_eq!(Targets::AllLinear.modules(), TargetModule::ALL);
+        assert!(read.targets.matches("model.layers.0.self_attn.q_proj"));
+        assert!(!read.targets.matches("model.layers.0.self_attn.k_proj"));
+        assert!(!Targets::AllLinear.matches("lm_head"));
     }
 
     #[test]
     fn each_value_out_of_range_is_named_with_its_range() {
-        refused(
-            json!({"rank": 0}),
-            "lora.rank is 0, expected a whole number from 1 to 512",
-        );
+        refused(json!({"rank": 0}), "lora.rank is 0, expected a whole number from 1 to 512");
         refused(json!({"rank": 513}), "lora.rank is 513");
-        refused(
-            json!({"alpha": 0.0}),
-            "lora.alpha is 0, expected a finite number above 0",
-        );
+        refused(json!({"alpha": 0.0}), "lora.alpha is 0, expected a finite number above 0");
         refused(json!({"alpha": -1.0}), "lora.alpha is -1");
-        refused(
-            json!({"dropout": 1.0}),
-            "lora.dropout is 1, expected a number from 0 (off) to below 1",
-        );
+        refused(json!({"dropout": 1.0}), "lora.dropout is 1, expected a number from 0 (off) to below 1");
         refused(json!({"dropout": -0.1}), "lora.dropout is -0.1");
         refused(json!({"rnak": 4}), "unknown field `rnak`");
-        let not_a_number = LoraConfig {
-            alpha: f64::NAN,
-            ..LoraConfig::default()
-        };
+        let not_a_number = LoraConfig { alpha: f64::NAN, ..LoraConfig::default() };
         assert!(not_a_number.validate().is_err());
-        let not_a_number = LoraConfig {
-            dropout: f64::NAN,
-            ..LoraConfig::default()
-        };
+        let not_a_number = LoraConfig { dropout: f64::NAN, ..LoraConfig::default() };
         assert!(not_a_number.validate().is_err());
     }
 
     #[test]
     fn unknown_and_doubled_targets_are_refused_with_a_suggestion() {
         refused(json!({"targets": ["q_porj"]}), "did you mean `q_proj`?");
-        refused(
-            json!({"targets": ["lm_head"]}),
-            "unknown module `lm_head`, expected one of q_proj, k_proj",
-        );
-        refused(
-            json!({"targets": ["q_proj", "q_proj"]}),
-            "module `q_proj` is listed twice",
-        );
+        refused(json!({"targets": ["lm_head"]}), "unknown module `lm_head`, expected one of q_proj, k_proj");
+        refused(json!({"targets": ["q_proj", "q_proj"]}), "module `q_proj` is listed twice");
         refused(json!({"targets": []}), "the list is empty");
-        refused(
-            json!({"targets": "all_linear"}),
-            "did you mean `all-linear`?",
-        );
-        refused(
-            json!({"targets": "q_proj"}),
-            "a single module is written as a list: [q_proj]",
-        );
-        refused(
-            json!({"targets": 3}),
-            "expected `all-linear` or a list of module names",
-        );
-        let built = LoraConfig {
-            targets: Targets::Modules(vec![]),
-            ..LoraConfig::default()
-        };
+        refused(json!({"targets": "all_linear"}), "did you mean `all-linear`?");
+        refused(json!({"targets": "q_proj"}), "a single module is written as a list: [q_proj]");
+        refused(json!({"targets": 3}), "expected `all-linear` or a list of module names");
+        let built = LoraConfig { targets: Targets::Modules(vec![]), ..LoraConfig::default() };
         assert!(built.validate().is_err());
-        let built = LoraConfig {
-            targets: Targets::Modules(vec![TargetModule::QProj; 2]),
-            ..LoraConfig::default()
-        };
+        let built = LoraConfig { targets: Targets::Modules(vec![TargetModule::QProj; 2]), ..LoraConfig::default() };
         assert!(built.validate().is_err());
     }
 

@@ -2,7 +2,9 @@
 //! expected.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use crate::config::nearest;
 
 /// Everything that reading or writing base models and adapters can end with.
 #[derive(Debug, thiserror::Error)]
@@ -156,15 +158,16 @@ pub enum AdapterError {
 
 impl AdapterError {
     /// Wraps an input/output error with the path and the verb; made for `map_err`.
-    pub(crate) fn io(
-        action: &'static str,
-        path: impl Into<PathBuf>,
-    ) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io {
-            action,
-            path,
-            source,
-        }
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// The error for a tensor that is not among `names`, with the nearest of them.
+    pub(crate) fn tensor_missing<'a>(path: &Path, tensor: &str, names: impl Iterator<Item = &'a str>) -> Self {
+        let names: Vec<&str> = names.collect();
+        let count = names.len();
+        let hint = nearest(tensor, names).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        Self::TensorMissing { path: path.into(), tensor: tensor.into(), count, hint }
     }
 }

@@ -29,17 +29,12 @@ const LFS_POINTER: &[u8] = b"version https://git-lfs";
 pub(crate) fn map(path: &Path) -> Result<Mmap, AdapterError> {
     let file = File::open(path).map_err(AdapterError::io("open", path))?;
     let metadata = file.metadata().map_err(AdapterError::io("inspect", path))?;
-    let problem = |problem: &str| AdapterError::File {
-        path: path.into(),
-        problem: problem.into(),
-    };
+    let problem = |problem: &str| AdapterError::File { path: path.into(), problem: problem.into() };
     if !metadata.is_file() {
         return Err(problem("is not a regular file"));
     }
     if metadata.len() == 0 {
-        return Err(problem(
-            "is empty; the download or copy did not finish, fetch it again",
-        ));
+        return Err(problem("is empty; the download or copy did not finish, fetch it again"));
     }
     #[expect(
         unsafe_code,
@@ -50,9 +45,7 @@ pub(crate) fn map(path: &Path) -> Result<Mmap, AdapterError> {
     )]
     let map = unsafe { Mmap::map(&file) }.map_err(AdapterError::io("map", path))?;
     if map.starts_with(LFS_POINTER) {
-        return Err(problem(
-            "is a Git LFS pointer, not the weights; run `git lfs pull` in its folder",
-        ));
+        return Err(problem("is a Git LFS pointer, not the weights; run `git lfs pull` in its folder"));
     }
     Ok(map)
 }
@@ -65,20 +58,12 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, AdapterEr
     let file = File::open(path).map_err(AdapterError::io("open", path))?;
     let mut bytes = Vec::new();
     // One byte more than allowed, so that a file which grows while it is read is still noticed.
-    file.take(MAX_JSON_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(AdapterError::io("read", path))?;
+    file.take(MAX_JSON_BYTES + 1).read_to_end(&mut bytes).map_err(AdapterError::io("read", path))?;
     if bytes.len() as u64 > MAX_JSON_BYTES {
         let problem = format!("is larger than {MAX_JSON_BYTES} bytes, the limit for a JSON file");
-        return Err(AdapterError::File {
-            path: path.into(),
-            problem,
-        });
+        return Err(AdapterError::File { path: path.into(), problem });
     }
-    serde_json::from_slice(&bytes).map_err(|source| AdapterError::Json {
-        path: path.into(),
-        source,
-    })
+    serde_json::from_slice(&bytes).map_err(|source| AdapterError::Json { path: path.into(), source })
 }
 
 /// True when the path exists and is a regular file, links followed.
@@ -109,9 +94,7 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for UniqueEntries<V> {
                     if !seen.insert(key.clone()) {
                         return Err(A::Error::custom(format!("key `{key}` comes twice")));
                     }
-                    let value = map
-                        .next_value()
-                        .map_err(|error| A::Error::custom(format!("key `{key}`: {error}")))?;
+                    let value = map.next_value().map_err(|error| A::Error::custom(format!("key `{key}`: {error}")))?;
                     entries.push((key, value));
                 }
                 Ok(UniqueEntries(entries))

@@ -9,11 +9,20 @@
 //! Source: Hu et al. 2021, <https://arxiv.org/abs/2106.09685>, section 4.1.
 
 pub mod atomic;
+pub mod checkpoint;
 mod config;
 mod error;
 mod file;
 pub mod gguf;
+mod lora;
+pub mod peft;
+mod safetensors_file;
 
+pub use atomic::{write_atomic, write_folder_atomic};
+pub use checkpoint::{SafetensorsFolder, TensorSource};
 pub use config::{LoraConfig, TargetModule, Targets};
 pub use error::AdapterError;
 pub use gguf::{GgmlType, GgufFile};
+pub use lora::{LoraLinear, LowRank};
+pub use peft::{AdapterConfig, LoraPair, read_peft, write_peft};
+pub use safetensors_file::SafetensorsFile;

@@ -99,7 +99,7 @@ pub enum DataError {
 
     /// No known format has the keys of the first record.
     #[error(
-        "{origin}: the record has the keys {keys}, expected those of a known format: messages (messages), \
+        "{origin}: the record has {keys}, expected the keys of a known format: messages (messages), \
          sharegpt (conversations), alpaca (instruction, output), prompt-completion (prompt, completion) or \
          squad (context, question, answers)"
     )]
@@ -423,9 +423,7 @@ pub enum DataError {
     },
 
     /// A clock setting that is no date and time.
-    #[error(
-        "{value:?} is no date and time for the chat template, expected the form 2026-11-22T09:30:00: {message}"
-    )]
+    #[error("{value:?} is no date and time for the chat template, expected the form 2026-11-22T09:30:00: {message}")]
     TemplateClock {
         /// The value got.
         value: String,
@@ -506,11 +504,8 @@ impl DataError {
 
 /// The start of a message about a conversation: `chat.jsonl:1042: `.
 fn place(origin: Option<&Origin>) -> String {
-    origin
-        .map(|origin| format!("{origin}: "))
-        .unwrap_or_default()
+    origin.map(|origin| format!("{origin}: ")).unwrap_or_default()
 }
-
 
 fn after_row(row: usize) -> String {
     if row == 0 { String::new() } else { format!(", after row {row}") }

@@ -3,23 +3,21 @@
 //! Built on `hf-hub` 0.5, which brings the cache's layout, locks and resumed downloads; this file adds
 //! what it leaves to the caller: `HF_HUB_OFFLINE`, tokens from the environment, retries, the check of
 //! digests, and errors that say what to do. (Version 1.0 needs four times as many crates, an async
-//! runtime and a C toolchain, and starts a broken download anew.)
+//! runtime among them, and starts a broken download anew.)
 
-use std::io::Read;
-use std::path::{Component, Path, PathBuf};
+mod download;
+mod names;
+
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
+use hf_hub::Cache;
 use hf_hub::api::RepoInfo;
-use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
-use hf_hub::{Cache, Repo, RepoType};
-use sha2::{Digest, Sha256};
 
+use self::names::{At, check_file, is_commit, matches};
 use crate::error::DataError;
 
 const ENDPOINT: &str = "https://huggingface.co";
-/// How often a download that breaks off is taken up again.
-const ATTEMPTS: u32 = 5;
 /// The files of a model that training, evaluation and export need, weights apart.
 const MODEL_FILES: &[&str] = &[
     "config.json",
@@ -202,7 +200,7 @@ impl Hub {
             return Ok(None);
         }
         let what = "the list of files";
-        let info: RepoInfo = match self.api(at)?.info() {
+        let info: RepoInfo = match self.api(at)?.repo(at.repo()).info() {
             Ok(info) => info,
             Err(error) => {
                 let error = self.error(at, what, &error);
@@ -266,152 +264,12 @@ impl Hub {
             .ok_or_else(|| self.offline_error(at, "the snapshot"))
     }
 
-    /// Downloads a file, taking a broken-off download up where it stopped, and checks its digest.
-    fn download(&self, at: &At<'_>, file: &str) -> Result<PathBuf, DataError> {
-        let api = self.api(at)?;
-        let mut attempt = 1;
-        loop {
-            let progress = Progress { listener: &self.on_progress, file, done: 0, total: 0 };
-            let result = match api.download_with_progress(file, progress) {
-                Ok(path) => match check_digest(&path) {
-                    Ok(()) => return Ok(path),
-                    Err((got, expected)) => {
-                        let (repo, file) = (at.repo.to_owned(), file.to_owned());
-                        DataError::HubDamaged { repo, file, path, got, expected }
-                    }
-                },
-                Err(error) if attempt < ATTEMPTS && is_passing(&error) => {
-                    tracing::warn!(%error, file, attempt, "the download broke off, it is taken up again");
-                    std::thread::sleep(Duration::from_millis(200 << attempt));
-                    attempt += 1;
-                    continue;
-                }
-                Err(error) => self.error(at, file, &error),
-            };
-            return Err(result);
-        }
-    }
-
-    fn api(&self, at: &At<'_>) -> Result<ApiRepo, DataError> {
-        // Retries are ours: after a failure without a byte the library's own retry starts at 0 and
-        // appends to what is there.
-        ApiBuilder::from_cache(Cache::new(self.cache.clone()))
-            .with_endpoint(self.endpoint.clone())
-            .with_token(self.token.clone())
-            .with_retries(0)
-            .with_progress(false)
-            .build()
-            .map(|api| api.repo(at.repo()))
-            .map_err(|error| self.error(at, "the client", &error))
-    }
-
     fn offline_error(&self, at: &At<'_>, what: &str) -> DataError {
         DataError::HubOffline {
             what: what.to_owned(),
             repo: at.repo.to_owned(),
             revision: at.revision.to_owned(),
             cache: self.cache.clone(),
-        }
-    }
-
-    fn error(&self, at: &At<'_>, what: &str, error: &ApiError) -> DataError {
-        match (status(error), error) {
-            (Some(401 | 403), _) if self.token.is_some() => at
-                .refused(what, "the token gives no access; accept the terms on its page, or check its name".to_owned()),
-            (Some(401 | 403), _) => {
-                at.refused(what, "it needs an account, or does not exist; set HF_TOKEN, or check its name".to_owned())
-            }
-            (Some(404), _) => at.refused(what, "not found, check the name and the revision".to_owned()),
-            (Some(status), _) if status < 500 => at.refused(what, format!("status {status}")),
-            (None, ApiError::MissingHeader(_) | ApiError::InvalidHeader(_) | ApiError::ParseIntError(_)) => {
-                at.refused(what, format!("{error}; is {} a hub?", self.endpoint))
-            }
-            (None, ApiError::IoError(source)) if !is_broken_connection(source) => {
-                let source = std::io::Error::new(source.kind(), source.to_string());
-                DataError::Write { path: self.cache.clone(), source }
-            }
-            _ => DataError::HubUnreachable {
-                repo: at.repo.to_owned(),
-                revision: at.revision.to_owned(),
-                endpoint: self.endpoint.clone(),
-                cache: self.cache.clone(),
-                message: error.to_string(),
-            },
-        }
-    }
-}
-
-/// A repository at a revision, with names that are safe to use in paths and addresses.
-#[derive(Clone, Copy)]
-struct At<'a> {
-    kind: RepoKind,
-    repo: &'a str,
-    revision: &'a str,
-}
-
-impl<'a> At<'a> {
-    fn new(kind: RepoKind, repo: &'a str, revision: &'a str) -> Result<Self, DataError> {
-        let error = |what, got: &str, expected| DataError::HubName { what, got: got.to_owned(), expected };
-        if repo.split('/').count() > 2 || !is_path_of_names(repo) {
-            return Err(error("repository", repo, "owner/name of letters, digits, dots, hyphens and underscores"));
-        }
-        if !is_path_of_names(revision) {
-            return Err(error("revision", revision, "a branch, a tag or a commit hash"));
-        }
-        Ok(Self { kind, repo, revision })
-    }
-
-    fn repo(&self) -> Repo {
-        let kind = match self.kind {
-            RepoKind::Model => RepoType::Model,
-            RepoKind::Dataset => RepoType::Dataset,
-        };
-        Repo::with_revision(self.repo.to_owned(), kind, self.revision.to_owned())
-    }
-
-    fn refused(&self, what: &str, message: String) -> DataError {
-        DataError::HubRefused {
-            what: what.to_owned(),
-            repo: self.repo.to_owned(),
-            revision: self.revision.to_owned(),
-            message,
-        }
-    }
-}
-
-/// Parts of letters, digits and `._-`, none of them a step up in the folder tree.
-fn is_path_of_names(text: &str) -> bool {
-    let is_name = |part: &str| {
-        let known = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        !part.is_empty() && part.chars().all(known) && part.chars().any(|c| c != '.')
-    };
-    text.split('/').all(is_name)
-}
-
-/// Refuses a file whose name would leave the snapshot folder, or would not survive in an address.
-fn check_file(file: &str) -> Result<(), DataError> {
-    let stays = Path::new(file).components().all(|part| matches!(part, Component::Normal(_)));
-    let plain = file.chars().all(|c| c.is_ascii_graphic() && !"?#%\\:".contains(c));
-    if stays && plain && !file.is_empty() {
-        return Ok(());
-    }
-    Err(DataError::HubName {
-        what: "file",
-        got: file.to_owned(),
-        expected: "a relative path inside the repository, in ASCII and without spaces or any of ?#%\\:",
-    })
-}
-
-fn is_commit(revision: &str) -> bool {
-    revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-/// Whether a file has the name of a pattern with at most one `*`, which does not stand for a slash.
-fn matches(pattern: &str, file: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == file,
-        Some((start, end)) => {
-            file.strip_prefix(start).and_then(|rest| rest.strip_suffix(end)).is_some_and(|middle| !middle.contains('/'))
         }
     }
 }
@@ -432,98 +290,6 @@ fn shards_of(index: &Path) -> Result<Vec<String>, DataError> {
     let shards: std::collections::BTreeSet<String> = parsed.weight_map.into_values().collect();
     shards.iter().try_for_each(|shard| check_file(shard))?;
     Ok(shards.into_iter().collect())
-}
-
-/// Compares a large file with the SHA-256 that the hub uses as its name in the cache. Small files are
-/// named by git's hash, which is not compared. A file that differs is removed.
-fn check_digest(path: &Path) -> Result<(), (String, String)> {
-    let Ok(blob) = path.canonicalize() else {
-        return Ok(());
-    };
-    let expected = blob.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_lowercase();
-    if expected.len() != 64 || !expected.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Ok(());
-    }
-    let got = sha256(&blob).unwrap_or_else(|error| error.to_string());
-    if got == expected {
-        return Ok(());
-    }
-    for file in [path, &blob] {
-        if let Err(error) = std::fs::remove_file(file) {
-            tracing::warn!(path = %file.display(), %error, "the damaged file cannot be removed");
-        }
-    }
-    Err((got, expected))
-}
-
-/// The SHA-256 of a file in hexadecimal.
-fn sha256(path: &Path) -> std::io::Result<String> {
-    let mut file = std::fs::File::open(path)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hash.finalize().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))),
-            n => hash.update(&buffer[..n]),
-        }
-    }
-}
-
-fn status(error: &ApiError) -> Option<u16> {
-    match error {
-        ApiError::RequestError(error) => match **error {
-            ureq::Error::StatusCode(status) => Some(status),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-/// Whether trying again may help: the connection broke, or the hub is overloaded.
-fn is_passing(error: &ApiError) -> bool {
-    match error {
-        ApiError::IoError(error) => is_broken_connection(error),
-        ApiError::RequestError(error) => match &**error {
-            ureq::Error::StatusCode(status) => *status == 429 || *status >= 500,
-            ureq::Error::Io(error) => is_broken_connection(error),
-            ureq::Error::Protocol(_) | ureq::Error::Timeout(_) => true,
-            _ => false,
-        },
-        _ => false,
-    }
-}
-
-/// Whether an error comes from a connection that was there, and not from the disk.
-fn is_broken_connection(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{
-        BrokenPipe, ConnectionAborted, ConnectionReset, Interrupted, Other, TimedOut, UnexpectedEof,
-    };
-    matches!(
-        error.kind(),
-        BrokenPipe | ConnectionAborted | ConnectionReset | Interrupted | Other | TimedOut | UnexpectedEof
-    )
-}
-
-/// Carries the client's progress to the caller's.
-struct Progress<'a> {
-    listener: &'a OnProgress,
-    file: &'a str,
-    done: u64,
-    total: u64,
-}
-
-impl hf_hub::api::Progress for Progress<'_> {
-    fn init(&mut self, size: usize, _filename: &str) {
-        (self.done, self.total) = (0, size as u64);
-    }
-
-    fn update(&mut self, size: usize) {
-        self.done += size as u64;
-        let progress = DownloadProgress { file: self.file, done_bytes: self.done, total_bytes: self.total };
-        (self.listener)(&progress);
-    }
-
-    fn finish(&mut self) {}
 }
 
 #[cfg(test)]

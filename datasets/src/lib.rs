@@ -28,7 +28,5 @@ pub use source::{Loaded, load, load_with};
 pub use split::{content_hash, leaks, split};
 pub use stats::LengthStats;
 pub use template::{ChatTemplate, Rendered, SpecialTokens};
-pub use tokenize::{
-    Example, Outcome, Tokenized, preview, preview_text, tokenize, tokenize_all,
-};
+pub use tokenize::{Example, Outcome, Tokenized, tokenize, tokenize_all};
 pub use tokenizer::{ChatTokenizer, GgufVocabulary, TextStream};

@@ -8,7 +8,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::{ChatTokenizer, Conversation, DataError, Origin, Overlong, Role};
+use crate::config::Overlong;
+use crate::{ChatTokenizer, Conversation, DataError, Origin, Role, TextStream};
 
 /// A tokenized conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,19 +69,11 @@ pub fn tokenize(
     overlong: Overlong,
 ) -> Result<Outcome, DataError> {
     let origin = &conversation.origin;
-    let rendered = tokenizer
-        .template()?
-        .render_supervised(&conversation.messages)
-        .map_err(|error| error.at(origin))?;
-    let encoding = tokenizer
-        .encode_with_offsets(&rendered.text)
-        .map_err(|error| error.at(origin))?;
+    let rendered = tokenizer.template()?.render_supervised(&conversation.messages).map_err(|error| error.at(origin))?;
+    let encoding = tokenizer.encode_with_offsets(&rendered.text).map_err(|error| error.at(origin))?;
     let ids = encoding.get_ids();
-    let spans: Vec<Range<usize>> = rendered
-        .supervised
-        .iter()
-        .map(|range| token_range(encoding.get_offsets(), range))
-        .collect();
+    let spans: Vec<Range<usize>> =
+        rendered.supervised.iter().map(|range| token_range(encoding.get_offsets(), range)).collect();
     let mut loss_mask = vec![false; ids.len()];
     for span in &spans {
         loss_mask[span.clone()].fill(true);
@@ -93,11 +86,7 @@ pub fn tokenize(
     let truncated = ids.len() > max_length;
     match overlong {
         Overlong::Error if truncated => {
-            return Err(DataError::Overlong {
-                origin: origin.clone(),
-                tokens: ids.len(),
-                max_length,
-            });
+            return Err(DataError::Overlong { origin: origin.clone(), tokens: ids.len(), max_length });
         }
         Overlong::Drop if truncated => return Ok(Outcome::Dropped { tokens: ids.len() }),
         _ => {}
@@ -115,16 +104,8 @@ pub fn tokenize(
             return Err(nothing_supervised(conversation, reason));
         }
     }
-    let example = Example {
-        input_ids,
-        loss_mask,
-        origin: origin.clone(),
-    };
-    Ok(Outcome::Kept {
-        example,
-        truncated,
-        unsupervised_turns: rendered.unsupervised_turns,
-    })
+    let example = Example { input_ids, loss_mask, origin: origin.clone() };
+    Ok(Outcome::Kept { example, truncated, unsupervised_turns: rendered.unsupervised_turns })
 }
 
 /// Renders and encodes all conversations, on all cores, in order.
@@ -138,19 +119,13 @@ pub fn tokenize_all(
     max_length: usize,
     overlong: Overlong,
 ) -> Result<Tokenized, DataError> {
-    let outcomes: Vec<Result<Outcome, DataError>> = conversations
-        .par_iter()
-        .map(|conversation| tokenize(tokenizer, conversation, max_length, overlong))
-        .collect();
+    let outcomes: Vec<Result<Outcome, DataError>> =
+        conversations.par_iter().map(|conversation| tokenize(tokenizer, conversation, max_length, overlong)).collect();
     let mut all = Tokenized::default();
     let mut shortest = usize::MAX;
     for outcome in outcomes {
         match outcome? {
-            Outcome::Kept {
-                example,
-                truncated,
-                unsupervised_turns,
-            } => {
+            Outcome::Kept { example, truncated, unsupervised_turns } => {
                 all.examples.push(example);
                 all.truncated += usize::from(truncated);
                 all.unsupervised_turns += unsupervised_turns;
@@ -172,45 +147,44 @@ pub fn tokenize_all(
     }
 }
 
-/// The tokens of an example as text, each with whether it is learned.
-///
-/// A character that takes several tokens stands at its last one; the others are empty.
-///
-/// # Errors
-/// [`DataError::Encoding`] when the decoder fails.
-pub fn preview(
-    tokenizer: &ChatTokenizer,
-    example: &Example,
-) -> Result<Vec<(String, bool)>, DataError> {
-    let mut stream = tokenizer.stream(false);
-    let mut tokens = Vec::with_capacity(example.input_ids.len());
-    for (id, supervised) in example.input_ids.iter().zip(&example.loss_mask) {
-        tokens.push((stream.push(*id)?, *supervised));
-    }
-    if let Some((text, _)) = tokens.last_mut() {
-        text.push_str(&stream.finish()?);
-    }
-    Ok(tokens)
-}
-
-/// An example as plain text, what is learned between `«` and `»`.
-///
-/// # Errors
-/// [`DataError::Encoding`] when the decoder fails.
-pub fn preview_text(tokenizer: &ChatTokenizer, example: &Example) -> Result<String, DataError> {
-    let mut text = String::new();
-    let mut inside = false;
-    for (token, supervised) in preview(tokenizer, example)? {
-        if supervised != inside {
-            text.push(if supervised { '«' } else { '»' });
-            inside = supervised;
+impl ChatTokenizer {
+    /// The tokens of an example as text, each with whether it is learned.
+    ///
+    /// A character that takes several tokens stands at its last one; the others are empty.
+    ///
+    /// # Errors
+    /// [`DataError::Encoding`] when the decoder fails.
+    pub fn pieces(&self, example: &Example) -> Result<Vec<(String, bool)>, DataError> {
+        let mut stream = TextStream::new(self, false);
+        let mut pieces = Vec::with_capacity(example.input_ids.len());
+        for (id, supervised) in example.input_ids.iter().zip(&example.loss_mask) {
+            pieces.push((stream.push(*id)?.unwrap_or_default(), *supervised));
         }
-        text.push_str(&token);
+        if let Some((text, _)) = pieces.last_mut() {
+            text.push_str(&stream.finish()?);
+        }
+        Ok(pieces)
     }
-    if inside {
-        text.push('»');
+
+    /// An example as plain text, what is learned between `«` and `»`.
+    ///
+    /// # Errors
+    /// [`DataError::Encoding`] when the decoder fails.
+    pub fn marked_text(&self, example: &Example) -> Result<String, DataError> {
+        let mut text = String::new();
+        let mut inside = false;
+        for (piece, supervised) in self.pieces(example)? {
+            if supervised != inside {
+                text.push(if supervised { '«' } else { '»' });
+                inside = supervised;
+            }
+            text.push_str(&piece);
+        }
+        if inside {
+            text.push('»');
+        }
+        Ok(text)
     }
-    Ok(text)
 }
 
 /// The tokens whose characters touch a byte range of the text.
@@ -245,43 +219,36 @@ fn check_terminators(
             _ => first_open = first_open.or(Some((index, last.copied()))),
         }
     }
-    let turns = conversation
-        .messages
-        .iter()
-        .filter(|message| message.role == Role::Assistant)
-        .count();
+    let turns = conversation.messages.iter().filter(|message| message.role == Role::Assistant).count();
     match first_open {
-        Some((index, last)) if ended < spans.len().min(turns) => {
-            Err(DataError::TerminatorNotSupervised {
-                origin: conversation.origin.clone(),
-                span: index + 1,
-                found: last.and_then(|id| tokenizer.token(id)).unwrap_or_default(),
-                expected: tokenizer.special_tokens().terminators.join(", "),
-            })
-        }
+        Some((index, last)) if ended < spans.len().min(turns) => Err(DataError::TerminatorNotSupervised {
+            origin: conversation.origin.clone(),
+            span: index + 1,
+            found: last.and_then(|id| tokenizer.token(id)).unwrap_or_default(),
+            expected: tokenizer.special_tokens().terminators.join(", "),
+        }),
         _ => Ok(()),
     }
 }
 
 fn is_white(tokenizer: &ChatTokenizer, id: u32) -> bool {
-    tokenizer
-        .decode(&[id], false)
-        .is_ok_and(|text| text.trim().is_empty())
+    tokenizer.decode(&[id], false).is_ok_and(|text| text.trim().is_empty())
 }
 
 fn nothing_supervised(conversation: &Conversation, reason: String) -> DataError {
-    DataError::NothingSupervised {
-        origin: conversation.origin.clone(),
-        reason,
-    }
+    DataError::NothingSupervised { origin: conversation.origin.clone(), reason }
 }
 
 fn why_nothing(conversation: &Conversation) -> String {
     if conversation.messages.iter().any(|message| message.role == Role::Assistant) {
-        "the chat template writes the assistant's turns otherwise than after a prompt, or prints nothing in its \
-         generation blocks; set data.chat_template to a template with {% generation %} blocks around them"
+        "no assistant turn follows the prompt that generation would use for it (the chat template may rewrite \
+         earlier turns, the conversation may begin with the assistant), or the generation blocks print nothing; set \
+         data.chat_template to a template with {% generation %} blocks around the assistant's turns"
     } else {
         "the conversation has no assistant message; add the answer that is to be learned"
     }
     .to_owned()
 }
+
+#[cfg(test)]
+mod tests;

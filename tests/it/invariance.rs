@@ -37,7 +37,7 @@ fn loss_and_gradient_do_not_depend_on_packing_or_micro_batch() {
             let layout = Layout { packing, max_length: 64, micro_batch_size };
             let batches = micro_batches(&examples, layout);
             let result = gradient(&decoder, &batches, seed, &device, &|| false).unwrap();
-            let values: Vec<f32> = result.gradient.into_data().into_vec().unwrap();
+            let values: Vec<f32> = result.gradient.into_data().try_into_vec().unwrap();
             let name = format!("packing {packing}, micro-batch {micro_batch_size}");
             match &first {
                 None => first = Some((result.loss, values)),

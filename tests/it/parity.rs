@@ -101,7 +101,7 @@ fn every_adapter_gradient_equals_peft() {
     assert_eq!(result.supervised as u64, parity["supervised_tokens"].as_u64().unwrap());
 
     let expected = Tensors::open("parity/gradients.safetensors");
-    let got: Vec<f32> = result.gradient.into_data().into_vec().unwrap();
+    let got: Vec<f32> = result.gradient.into_data().try_into_vec().unwrap();
     let mut offset = 0;
     for (path, linear) in decoder.linears() {
         let lora = linear.lora.as_ref().expect("all seven modules are adapted");
@@ -183,7 +183,12 @@ fn answer_metrics_equal_the_squad_definition() {
         let answers: Vec<String> =
             case["answers"].as_array().unwrap().iter().map(|a| a.as_str().unwrap().to_owned()).collect();
         let (exact, f1) = (case["exact_match"].as_f64().unwrap(), case["f1"].as_f64().unwrap());
-        assert_near(&format!("exact match of {prediction:?}"), trainer::eval::squad::exact_match(prediction, &answers), exact, 0.0);
+        assert_near(
+            &format!("exact match of {prediction:?}"),
+            trainer::eval::squad::exact_match(prediction, &answers),
+            exact,
+            0.0,
+        );
         assert_near(&format!("F1 of {prediction:?}"), trainer::eval::squad::f1(prediction, &answers), f1, 1e-6);
     }
 }

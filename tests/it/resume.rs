@@ -40,7 +40,10 @@ fn numbers(run: &Path) -> Vec<serde_json::Value> {
 #[test]
 fn killed_and_resumed_equals_uninterrupted_byte_for_byte() {
     let folder = tempfile::tempdir().expect("a folder");
-    let recipe = tiny_recipe(folder.path(), &["train.max_steps=30", "train.save_every=4", "train.eval_every=5", "lora.dropout=0.1"]);
+    let recipe = tiny_recipe(
+        folder.path(),
+        &["train.max_steps=30", "train.save_every=4", "train.eval_every=5", "lora.dropout=0.1"],
+    );
 
     let whole = folder.path().join("whole");
     let done = greffon(&["train", &recipe, "--set", &format!("output={}", whole.display())]);
@@ -48,9 +51,10 @@ fn killed_and_resumed_equals_uninterrupted_byte_for_byte() {
 
     for killed_after in [1, 6, 13, 27] {
         let run = folder.path().join(format!("killed-{killed_after}"));
-        let mut child = crate::support::greffon_command(&["train", &recipe, "--set", &format!("output={}", run.display())])
-            .spawn()
-            .expect("greffon starts");
+        let mut child =
+            crate::support::greffon_command(&["train", &recipe, "--set", &format!("output={}", run.display())])
+                .spawn()
+                .expect("greffon starts");
         let start = Instant::now();
         while metrics(&run).matches("\"loss\"").count() < killed_after {
             assert!(start.elapsed() < Duration::from_secs(120), "the run makes no steps");

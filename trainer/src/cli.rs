@@ -6,7 +6,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Fine-tune small open language models with LoRA, check them, and export adapters that serving stacks load.
 #[derive(Debug, Parser)]
-#[command(name = "greffon", version, arg_required_else_help = true, after_help = "\
+#[command(
+    name = "greffon",
+    version,
+    arg_required_else_help = true,
+    after_help = "\
 Examples:
   greffon init --model HuggingFaceTB/SmolLM2-135M-Instruct --data questions.jsonl > recipe.yaml
   greffon check recipe.yaml
@@ -14,7 +18,8 @@ Examples:
   greffon eval runs/recipe
   greffon export runs/recipe --to adapter
 
-Exit codes: 0 done, 1 failed, 2 the input must be mended, 130 interrupted with everything saved.")]
+Exit codes: 0 done, 1 failed, 2 the input must be mended, 130 interrupted with everything saved."
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

@@ -25,6 +25,9 @@ pub fn open(name: &str) -> Result<Device, TrainError> {
     open_backend(backend, index).map_err(fail)
 }
 
+/// The backends that a build may carry, by the name of their feature.
+const BACKENDS: [&str; 5] = ["flex", "cuda", "vulkan", "webgpu", "libtorch"];
+
 fn open_backend(backend: &str, index: usize) -> Result<Device, String> {
     let _ = index;
     match backend {
@@ -38,11 +41,9 @@ fn open_backend(backend: &str, index: usize) -> Result<Device, String> {
         "webgpu" => Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
         #[cfg(feature = "libtorch")]
         "libtorch" => Ok(Device::libtorch()),
-        "flex" | "cuda" | "vulkan" | "webgpu" | "libtorch" => Err(format!(
-            "this build does not carry that backend; build it with `cargo build --release --features {backend}`"
+        known if BACKENDS.contains(&known) => Err(format!(
+            "this build does not carry that backend; build it with `cargo build --release --features {known}`"
         )),
-        other => Err(format!(
-            "backend \"{other}\" is not known, expected flex, cuda, vulkan, webgpu or libtorch"
-        )),
+        other => Err(format!("backend \"{other}\" is not known, expected one of {}", BACKENDS.join(", "))),
     }
 }

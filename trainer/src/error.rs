@@ -73,8 +73,10 @@ pub enum TrainError {
         reason: String,
     },
     /// The loss or a gradient is not a number.
-    #[error("{what} is {value} at step {step} (learning rate {learning_rate:e}); examples of this step: {examples}. \
-             lower train.learning_rate, or look at these examples with `greffon data preview`")]
+    #[error(
+        "{what} is {value} at step {step} (learning rate {learning_rate:e}); examples of this step: {examples}. \
+             lower train.learning_rate, or look at these examples with `greffon data preview`"
+    )]
     NotFinite {
         /// `loss` or `gradient norm`.
         what: &'static str,

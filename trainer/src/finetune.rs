@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use adapters::AdapterConfig;
 use burn::tensor::Device;
-use datasets::{Example, Prepared};
+use datasets::{Example, Hub, Prepared};
 use sha2::{Digest, Sha256};
 
 use crate::device;
@@ -76,7 +76,7 @@ pub fn finetune(
     let mut decoder = base.decoder(&device)?;
 
     // 2. The data: tokens with their loss masks.
-    let data = datasets::prepare(&recipe.data, &base.tokenizer, recipe.train.seed)?;
+    let data = datasets::prepare(&recipe.data, &base.tokenizer, recipe.train.seed, &Hub::from_env())?;
 
     // 3. The adapter and its optimizer.
     let peft = if let Some(folder) = &recipe.model.adapter {
@@ -85,7 +85,7 @@ pub fn finetune(
         config
     } else {
         parameters::attach_adapter(&mut decoder, &recipe.lora, recipe.train.seed, &device);
-        adapter::peft_config(&recipe.lora, &base.name, base.revision.as_deref())
+        AdapterConfig::new(&recipe.lora, base.name.clone(), base.revision.clone())
     };
     let trainable_parameters = parameters::count(&decoder);
     let adapted_modules = adapter::to_pairs(&decoder).len();

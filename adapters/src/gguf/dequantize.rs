@@ -34,26 +34,12 @@ const TASK_VALUES: usize = 1 << 14;
 /// When `bytes` and `out` are not the same number of whole blocks; their lengths come from a checked header.
 pub fn dequantize(ggml_type: GgmlType, bytes: &[u8], out: &mut [f32]) -> bool {
     let n_blocks = out.len() / ggml_type.block_size();
-    assert_eq!(
-        out.len(),
-        n_blocks * ggml_type.block_size(),
-        "{ggml_type} values are not whole blocks"
-    );
-    assert_eq!(
-        bytes.len(),
-        n_blocks * ggml_type.block_bytes(),
-        "{ggml_type} bytes do not match the values"
-    );
+    assert_eq!(out.len(), n_blocks * ggml_type.block_size(), "{ggml_type} values are not whole blocks");
+    assert_eq!(bytes.len(), n_blocks * ggml_type.block_bytes(), "{ggml_type} bytes do not match the values");
     match ggml_type {
-        GgmlType::F32 => each_block(bytes, out, |block, [value]| {
-            *value = f32::from_le_bytes(*block)
-        }),
-        GgmlType::F16 => each_block(bytes, out, |block, [value]| {
-            *value = f16::from_le_bytes(*block).to_f32()
-        }),
-        GgmlType::Bf16 => each_block(bytes, out, |block, [value]| {
-            *value = bf16::from_le_bytes(*block).to_f32()
-        }),
+        GgmlType::F32 => each_block(bytes, out, |block, out| *out = [f32::from_le_bytes(*block)]),
+        GgmlType::F16 => each_block(bytes, out, |block, out| *out = [f16::from_le_bytes(*block).to_f32()]),
+        GgmlType::Bf16 => each_block(bytes, out, |block, out| *out = [bf16::from_le_bytes(*block).to_f32()]),
         GgmlType::Q8_0 => each_block(bytes, out, q8_0),
         GgmlType::Q4_0 => each_block(bytes, out, q4_0),
         GgmlType::Q4_1 => each_block(bytes, out, q4_1),
@@ -76,14 +62,11 @@ fn each_block<const BYTES: usize, const VALUES: usize>(
     let (blocks, _) = bytes.as_chunks::<BYTES>();
     let (values, _) = out.as_chunks_mut::<VALUES>();
     let per_task = TASK_VALUES / VALUES;
-    blocks
-        .par_chunks(per_task)
-        .zip(values.par_chunks_mut(per_task))
-        .for_each(|(blocks, values)| {
-            for (block, values) in blocks.iter().zip(values) {
-                decode(block, values);
-            }
-        });
+    blocks.par_chunks(per_task).zip(values.par_chunks_mut(per_task)).for_each(|(blocks, values)| {
+        for (block, values) in blocks.iter().zip(values) {
+            decode(block, values);
+        }
+    });
 }
 
 /// The half-precision number that a block stores at a byte offset.
@@ -121,12 +104,7 @@ fn q4_1(block: &[u8; 20], out: &mut [f32; 32]) {
 
 /// The fifth bits of 32 values, stored as one little-endian word at a byte offset.
 fn fifth_bits(block: &[u8], offset: usize) -> impl Fn(usize) -> u8 {
-    let bytes = [
-        block[offset],
-        block[offset + 1],
-        block[offset + 2],
-        block[offset + 3],
-    ];
+    let bytes = [block[offset], block[offset + 1], block[offset + 2], block[offset + 3]];
     move |i| (bytes[i / 8] >> (i % 8) & 1) << 4
 }
 
@@ -152,7 +130,7 @@ fn q5_1(block: &[u8; 24], out: &mut [f32; 32]) {
     }
 }
 
-/// The 6-bit scale and minimum of sub-block `i` of 8, packed into the 12 bytes that Q4_K and Q5_K share.
+/// The 6-bit scale and minimum of sub-block `i` of 8, packed into the 12 bytes that [`q4_k`] and [`q5_k`] share.
 ///
 /// Sub-blocks 0 to 3 have their scales in the low six bits of bytes 0 to 3 and their minima in those of bytes 4 to 7.
 /// Sub-blocks 4 to 7 have their low four bits in bytes 8 to 11 and their high two in the top of bytes 0 to 7.
@@ -160,10 +138,7 @@ fn scale_and_min(packed: &[u8], i: usize) -> (f32, f32) {
     let (scale, min) = if i < 4 {
         (packed[i] & 63, packed[i + 4] & 63)
     } else {
-        (
-            packed[i + 4] & 15 | packed[i - 4] >> 6 << 4,
-            packed[i + 4] >> 4 | packed[i] >> 6 << 4,
-        )
+        (packed[i + 4] & 15 | packed[i - 4] >> 6 << 4, packed[i + 4] >> 4 | packed[i] >> 6 << 4)
     };
     (f32::from(scale), f32::from(min))
 }

@@ -1,11 +1,13 @@
 //! GGUF files as base models: metadata, tensors, and their values as 32-bit floats.
 //!
-//! [`GgufFile`] maps the file and checks its header once, in `header`; afterwards every tensor is known to lie inside
-//! it. `types` and `value` are the format's vocabulary, `dequantize` turns blocks into numbers, `permute` the order of
-//! q and k rows, and `write` is the way out.
+//! [`GgufFile`] maps the file and checks its header once, in `header` over `cursor`; afterwards every tensor is known to
+//! lie inside it. `types` and `value` are the format's vocabulary, `dequantize` turns blocks into numbers, `permute` and
+//! [`names`] translate to Hugging Face's order and names, and `write` is the way out.
 
+mod cursor;
 mod dequantize;
 mod header;
+pub mod names;
 mod permute;
 #[cfg(test)]
 mod tests;
@@ -25,8 +27,7 @@ pub use types::GgmlType;
 pub use value::{GgufArray, GgufValue};
 pub use write::GgufWriter;
 
-use crate::config::nearest;
-use crate::{AdapterError, file};
+use crate::{AdapterError, TensorSource, file};
 
 /// A GGUF file of version 2 or 3, little-endian, mapped into memory.
 #[derive(Debug)]
@@ -50,20 +51,8 @@ impl GgufFile {
         let path = path.into();
         let map = file::map(&path)?;
         let header = header::parse(&path, &map)?;
-        let by_name = header
-            .tensors
-            .iter()
-            .enumerate()
-            .map(|(i, tensor)| (tensor.name.clone(), i))
-            .collect();
-        Ok(Self {
-            path,
-            map,
-            version: header.version,
-            metadata: header.metadata,
-            tensors: header.tensors,
-            by_name,
-        })
+        let by_name = header.tensors.iter().enumerate().map(|(i, tensor)| (tensor.name.clone(), i)).collect();
+        Ok(Self { path, map, version: header.version, metadata: header.metadata, tensors: header.tensors, by_name })
     }
 
     /// The path it was opened with.
@@ -96,13 +85,7 @@ impl GgufFile {
     /// # Errors
     /// [`AdapterError::MetadataMissing`], or [`AdapterError::MetadataType`] with the type found.
     pub fn u32(&self, key: &str) -> Result<u32, AdapterError> {
-        self.typed(key, "u32", |value| {
-            if let GgufValue::U32(number) = value {
-                Some(*number)
-            } else {
-                None
-            }
-        })
+        self.typed(key, "u32", |value| if let GgufValue::U32(number) = value { Some(*number) } else { None })
     }
 
     /// The `f32` under a key.
@@ -110,13 +93,7 @@ impl GgufFile {
     /// # Errors
     /// As [`GgufFile::u32`].
     pub fn f32(&self, key: &str) -> Result<f32, AdapterError> {
-        self.typed(key, "f32", |value| {
-            if let GgufValue::F32(number) = value {
-                Some(*number)
-            } else {
-                None
-            }
-        })
+        self.typed(key, "f32", |value| if let GgufValue::F32(number) = value { Some(*number) } else { None })
     }
 
     /// The `bool` under a key.
@@ -124,13 +101,7 @@ impl GgufFile {
     /// # Errors
     /// As [`GgufFile::u32`].
     pub fn bool(&self, key: &str) -> Result<bool, AdapterError> {
-        self.typed(key, "bool", |value| {
-            if let GgufValue::Bool(truth) = value {
-                Some(*truth)
-            } else {
-                None
-            }
-        })
+        self.typed(key, "bool", |value| if let GgufValue::Bool(truth) = value { Some(*truth) } else { None })
     }
 
     /// The string under a key.
@@ -138,13 +109,7 @@ impl GgufFile {
     /// # Errors
     /// As [`GgufFile::u32`].
     pub fn str(&self, key: &str) -> Result<&str, AdapterError> {
-        self.typed(key, "string", |value| {
-            if let GgufValue::String(text) = value {
-                Some(text.as_str())
-            } else {
-                None
-            }
-        })
+        self.typed(key, "string", |value| if let GgufValue::String(text) = value { Some(text.as_str()) } else { None })
     }
 
     /// The array of strings under a key, such as the tokens of a vocabulary.
@@ -189,10 +154,7 @@ impl GgufFile {
         let value = self
             .metadata
             .get(key)
-            .ok_or_else(|| AdapterError::MetadataMissing {
-                path: self.path.clone(),
-                key: key.into(),
-            })?;
+            .ok_or_else(|| AdapterError::MetadataMissing { path: self.path.clone(), key: key.into() })?;
         pick(value).ok_or_else(|| AdapterError::MetadataType {
             path: self.path.clone(),
             key: key.into(),
@@ -206,17 +168,8 @@ impl GgufFile {
     /// # Errors
     /// [`AdapterError::TensorMissing`], with the nearest name there is.
     pub fn tensor(&self, name: &str) -> Result<&GgufTensor, AdapterError> {
-        match self.by_name.get(name) {
-            Some(index) => Ok(&self.tensors[*index]),
-            None => Err(AdapterError::TensorMissing {
-                path: self.path.clone(),
-                tensor: name.into(),
-                count: self.tensors.len(),
-                hint: nearest(name, self.by_name.keys().map(String::as_str))
-                    .map(|near| format!("; did you mean `{near}`?"))
-                    .unwrap_or_default(),
-            }),
-        }
+        let tensor = self.by_name.get(name).map(|index| &self.tensors[*index]);
+        tensor.ok_or_else(|| AdapterError::tensor_missing(&self.path, name, self.names().into_iter()))
     }
 
     /// The bytes of a tensor, as blocks of its type.
@@ -248,17 +201,8 @@ impl GgufFile {
     pub fn dequantize_into(&self, name: &str, out: &mut [f32]) -> Result<(), AdapterError> {
         let tensor = self.tensor(name)?;
         if out.len() != tensor.len() {
-            let problem = format!(
-                "holds {} values of shape {:?}, expected {}",
-                tensor.len(),
-                tensor.shape,
-                out.len()
-            );
-            return Err(AdapterError::Tensor {
-                path: self.path.clone(),
-                tensor: name.into(),
-                problem,
-            });
+            let problem = format!("holds {} values of shape {:?}, expected {}", tensor.len(), tensor.shape, out.len());
+            return Err(AdapterError::Tensor { path: self.path.clone(), tensor: name.into(), problem });
         }
         if dequantize(tensor.ggml_type, &self.map[tensor.range.clone()], out) {
             Ok(())
@@ -274,5 +218,27 @@ impl GgufFile {
             found: tensor.ggml_type.name().into(),
             supported: SUPPORTED.map(GgmlType::name).join(", "),
         }
+    }
+}
+
+impl TensorSource for GgufFile {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.tensors.iter().map(|tensor| tensor.name.as_str()).collect()
+    }
+
+    fn shape(&self, name: &str) -> Result<&[usize], AdapterError> {
+        Ok(&self.tensor(name)?.shape)
+    }
+
+    fn read_f32_into(&self, name: &str, out: &mut [f32]) -> Result<(), AdapterError> {
+        self.dequantize_into(name, out)
+    }
+
+    fn read_f32(&self, name: &str) -> Result<Vec<f32>, AdapterError> {
+        self.dequantize(name)
     }
 }

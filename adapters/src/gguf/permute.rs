@@ -16,20 +16,9 @@ use crate::AdapterError;
 ///
 /// # Errors
 /// [`AdapterError::HeadLayout`] when the numbers do not fit each other.
-pub fn unpermute(
-    values: &[f32],
-    rows: usize,
-    cols: usize,
-    n_heads: usize,
-) -> Result<Vec<f32>, AdapterError> {
+pub fn unpermute(values: &[f32], rows: usize, cols: usize, n_heads: usize) -> Result<Vec<f32>, AdapterError> {
     let half = half_head(values.len(), rows, cols, n_heads)?;
-    Ok(reorder(
-        values,
-        cols,
-        n_heads,
-        |head, half_index, i| head * 2 * half + 2 * i + half_index,
-        half,
-    ))
+    Ok(reorder(values, cols, n_heads, |head, half_index, i| head * 2 * half + 2 * i + half_index, half))
 }
 
 /// Brings the rows of a q or k weight, or of a LoRA `B` for one, into llama.cpp's order: the inverse of [`unpermute`].
@@ -39,12 +28,7 @@ pub fn unpermute(
 ///
 /// # Errors
 /// [`AdapterError::HeadLayout`] when the numbers do not fit each other.
-pub fn permute(
-    values: &[f32],
-    rows: usize,
-    cols: usize,
-    n_heads: usize,
-) -> Result<Vec<f32>, AdapterError> {
+pub fn permute(values: &[f32], rows: usize, cols: usize, n_heads: usize) -> Result<Vec<f32>, AdapterError> {
     let half = half_head(values.len(), rows, cols, n_heads)?;
     // Position `p` of the output, counted in halves as `reorder` does, holds row `half · (p mod 2) + p / 2`.
     let source = |head, half_index, i| {
@@ -60,19 +44,8 @@ fn half_head(values: usize, rows: usize, cols: usize, heads: usize) -> Result<us
     let fits = heads > 0
         && values > 0
         && rows.checked_mul(cols) == Some(values)
-        && heads
-            .checked_mul(2)
-            .is_some_and(|halves| rows.is_multiple_of(halves));
-    if fits {
-        Ok(rows / heads / 2)
-    } else {
-        Err(AdapterError::HeadLayout {
-            values,
-            rows,
-            cols,
-            heads,
-        })
-    }
+        && heads.checked_mul(2).is_some_and(|halves| rows.is_multiple_of(halves));
+    if fits { Ok(rows / heads / 2) } else { Err(AdapterError::HeadLayout { values, rows, cols, heads }) }
 }
 
 /// Writes the rows in order of head, half and index, each taken from the row that `source` names.
@@ -101,21 +74,11 @@ mod tests {
 
     #[test]
     fn numbers_that_do_not_fit_are_refused() {
-        for (len, rows, cols, heads) in [
-            (8, 4, 2, 0),
-            (7, 4, 2, 1),
-            (12, 6, 2, 2),
-            (8, 4, 2, 4),
-            (0, usize::MAX, 0, 1),
-            (0, 0, 1, 1 << 60),
-        ] {
+        for (len, rows, cols, heads) in
+            [(8, 4, 2, 0), (7, 4, 2, 1), (12, 6, 2, 2), (8, 4, 2, 4), (0, usize::MAX, 0, 1), (0, 0, 1, 1 << 60)]
+        {
             let error = unpermute(&vec![0.0; len], rows, cols, heads).expect_err("must not fit");
-            assert!(
-                error
-                    .to_string()
-                    .contains(&format!("{rows} rows by {cols} columns in {heads} heads")),
-                "{error}"
-            );
+            assert!(error.to_string().contains(&format!("{rows} rows by {cols} columns in {heads} heads")), "{error}");
         }
     }
 
@@ -124,9 +87,6 @@ mod tests {
         let values: Vec<f32> = (0_u8..48).map(f32::from).collect();
         let permuted = permute(&values, 16, 3, 2).expect("two heads of eight rows");
         assert_ne!(permuted, values);
-        assert_eq!(
-            unpermute(&permuted, 16, 3, 2).expect("the same shape"),
-            values
-        );
+        assert_eq!(unpermute(&permuted, 16, 3, 2).expect("the same shape"), values);
     }
 }

@@ -9,10 +9,7 @@ use std::fmt;
 ///
 /// Source: ggml's `enum ggml_type` and `docs/gguf.md`, <https://github.com/ggml-org/ggml>.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(
-    missing_docs,
-    reason = "the names are ggml's own; the table below gives their sizes"
-)]
+#[expect(missing_docs, reason = "the names are ggml's own; the table below gives their sizes")]
 pub enum GgmlType {
     F32,
     F16,

@@ -78,9 +78,7 @@ impl ValueType {
 
     /// The type of this number, if there is one.
     pub(super) fn from_id(id: u32) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|value_type| value_type.id() == id)
+        Self::ALL.into_iter().find(|value_type| value_type.id() == id)
     }
 
     /// The number in the file.

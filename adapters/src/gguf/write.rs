@@ -47,12 +47,7 @@ impl<'a> GgufWriter<'a> {
         ggml_type: GgmlType,
         bytes: impl Into<Cow<'a, [u8]>>,
     ) -> &mut Self {
-        self.tensors.push(Pending {
-            name: name.into(),
-            shape: shape.into(),
-            ggml_type,
-            bytes: bytes.into(),
-        });
+        self.tensors.push(Pending { name: name.into(), shape: shape.into(), ggml_type, bytes: bytes.into() });
         self
     }
 
@@ -158,11 +153,7 @@ fn put_value(header: &mut Vec<u8>, value: &GgufValue) {
 }
 
 fn put_array(header: &mut Vec<u8>, array: &GgufArray) {
-    fn numbers<T: Copy, const N: usize>(
-        header: &mut Vec<u8>,
-        list: &[T],
-        to_bytes: fn(T) -> [u8; N],
-    ) {
+    fn numbers<T: Copy, const N: usize>(header: &mut Vec<u8>, list: &[T], to_bytes: fn(T) -> [u8; N]) {
         put_len(header, list.len());
         header.extend(list.iter().flat_map(|number| to_bytes(*number)));
     }
@@ -179,11 +170,15 @@ fn put_array(header: &mut Vec<u8>, array: &GgufArray) {
         GgufArray::Bool(list) => numbers(header, list, |truth| [u8::from(truth)]),
         GgufArray::String(list) => {
             put_len(header, list.len());
-            list.iter().for_each(|text| put_string(header, text));
+            for text in list {
+                put_string(header, text);
+            }
         }
         GgufArray::Array(list) => {
             put_len(header, list.len());
-            list.iter().for_each(|inner| put_array(header, inner));
+            for inner in list {
+                put_array(header, inner);
+            }
         }
         GgufArray::U64(list) => numbers(header, list, u64::to_le_bytes),
         GgufArray::I64(list) => numbers(header, list, i64::to_le_bytes),

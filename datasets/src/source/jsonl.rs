@@ -138,8 +138,8 @@ impl Lines<'_> {
             if self.number == 1 && line.starts_with(BYTE_ORDER_MARK) {
                 line.drain(..BYTE_ORDER_MARK.len());
             }
-            let blank = line.iter().all(u8::is_ascii_whitespace);
-            if !blank {
+            line.truncate(line.trim_ascii_end().len());
+            if !line.is_empty() {
                 bytes += read;
                 lines.push((self.number, line));
             }
@@ -212,9 +212,14 @@ impl<'a> Document<'a> {
                         Some(_) => Err(self.error("text after the end of the list")),
                     };
                 }
-                (None, _) => return Err(self.error("the list is not closed, expected `]`")),
+                (None, _) => return Err(self.error("the list is not closed, expected `,` or `]`")),
                 (_, 0) => {}
-                (Some(b','), _) => self.advance(1),
+                (Some(b','), _) => {
+                    self.advance(1);
+                    if self.peek().is_none() {
+                        return Err(self.error("the list is not closed, expected a value"));
+                    }
+                }
                 _ => return Err(self.error("expected `,` or `]`")),
             }
         }

@@ -1,6 +1,7 @@
 //! Parquet files, read row by row without Arrow: each row becomes a JSON record.
 
 use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,10 +16,14 @@ use crate::config::SourceConfig;
 use crate::conversation::Origin;
 use crate::error::DataError;
 
+/// The most columns and groups that a schema may have.
+const MAX_SCHEMA_PARTS: u64 = 1000;
+
 /// Reads the rows of a Parquet file.
 pub(super) fn read(file: &Path, name: &Arc<Path>, source: &SourceConfig) -> Result<Loaded, DataError> {
     let error = |row, message| DataError::Parquet { path: name.to_path_buf(), row, message };
-    let input = File::open(file).map_err(|source| DataError::Read { path: name.to_path_buf(), source })?;
+    let mut input = File::open(file).map_err(|source| DataError::Read { path: name.to_path_buf(), source })?;
+    check_schema(&mut input).map_err(|message| error(0, message))?;
     let mut rows = guard(|| {
         let reader = SerializedFileReader::new(input).map_err(|e| e.to_string())?;
         Ok(RowIter::from_file_into(Box::new(reader)))
@@ -44,6 +49,56 @@ pub(super) fn read(file: &Path, name: &Arc<Path>, source: &SourceConfig) -> Resu
     }
 }
 
+/// Refuses a schema of too many parts before the reader, which goes down a nested schema by recursion
+/// and would overflow the stack on a file made for it.
+///
+/// The footer begins with the version and the list of schema parts, in Thrift's compact form: a byte
+/// 0x15 and a number, then 0x19 and the list's length, in the upper half of a byte or as a number after it.
+///
+/// Source: <https://github.com/apache/parquet-format>, `parquet.thrift`, and Thrift's
+/// `thrift-compact-protocol.md`.
+fn check_schema(input: &mut File) -> Result<(), String> {
+    let mut start = Vec::new();
+    let mut read = || -> std::io::Result<()> {
+        let mut end = [0; 8];
+        input.seek(SeekFrom::End(-8))?;
+        input.read_exact(&mut end)?;
+        let [a, b, c, d, ..] = end;
+        input.seek(SeekFrom::End(-8 - i64::from(u32::from_le_bytes([a, b, c, d]))))?;
+        input.by_ref().take(32).read_to_end(&mut start)?;
+        input.rewind()
+    };
+    read().map_err(|_| "its footer lies outside of the file, it is cut off or not a Parquet file".to_owned())?;
+    let mut bytes = start.into_iter();
+    let parts = (|| {
+        (bytes.next()? == 0x15).then_some(())?;
+        varint(&mut bytes)?;
+        (bytes.next()? == 0x19).then_some(())?;
+        match bytes.next()? >> 4 {
+            0xF => varint(&mut bytes),
+            short => Some(u64::from(short)),
+        }
+    })();
+    match parts {
+        Some(parts) if parts <= MAX_SCHEMA_PARTS => Ok(()),
+        Some(parts) => Err(format!("its schema has {parts} columns and groups, expected at most {MAX_SCHEMA_PARTS}")),
+        None => Err("its footer does not begin with a version and a schema, it is damaged".to_owned()),
+    }
+}
+
+/// A number of Thrift's compact form: seven bits a byte, the lowest first.
+fn varint(bytes: &mut impl Iterator<Item = u8>) -> Option<u64> {
+    let mut number = 0;
+    for shift in (0..63).step_by(7) {
+        let byte = bytes.next()?;
+        number |= u64::from(byte & 0x7F) << shift;
+        if byte < 0x80 {
+            return Some(number);
+        }
+    }
+    None
+}
+
 fn next(rows: &mut RowIter<'_>) -> Result<Option<Value>, String> {
     match rows.next() {
         Some(Ok(row)) => Ok(Some(row.to_json_value())),
@@ -59,3 +114,6 @@ fn guard<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(read))
         .unwrap_or_else(|_| Err("the file's pages contradict its own header, it is damaged".to_owned()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::config::Format;
 use crate::conversation::Origin;
-use crate::error::{DataError, closest, did_you_mean};
+use crate::error::{DataError, closest};
 
 /// A record of a file whose format is known.
 pub(super) struct Record<'a> {
@@ -55,10 +55,11 @@ impl<'a> Record<'a> {
         }
         let slip = closest(key, self.fields.keys().map(String::as_str));
         match (slip, super::format::detect(self.fields)) {
+            (Some(slip), _) => format!("; rename {slip:?} to {key:?}"),
             (None, Some(found)) if found != self.format => {
                 format!("; it looks like the format {found}: set format: {found}, or auto, and keep one format a file")
             }
-            _ => did_you_mean(slip),
+            _ => String::new(),
         }
     }
 }

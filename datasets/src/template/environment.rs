@@ -34,30 +34,17 @@ impl std::error::Error for Raised {}
 /// The parser's error when the template is not valid.
 pub(super) fn compile(source: String, clock: DateTime) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
-    environment.set_syntax(
-        SyntaxConfig::builder()
-            .trim_blocks(true)
-            .lstrip_blocks(true)
-            .build()?,
-    );
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_unknown_method_callback(python_method);
     environment.add_filter("trim", trim);
     environment.add_filter("tojson", to_json);
-    environment.add_function(
-        "raise_exception",
-        |message: String| -> Result<Value, Error> {
-            Err(Error::new(ErrorKind::InvalidOperation, message.clone())
-                .with_source(Raised(message)))
-        },
-    );
+    environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
+        Err(Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Raised(message)))
+    });
     environment.add_function("strftime_now", move |format: &str| {
-        jiff::fmt::strtime::format(format, clock).map_err(|error| {
-            Error::new(
-                ErrorKind::InvalidOperation,
-                format!("strftime_now({format:?}): {error}"),
-            )
-        })
+        jiff::fmt::strtime::format(format, clock)
+            .map_err(|error| Error::new(ErrorKind::InvalidOperation, format!("strftime_now({format:?}): {error}")))
     });
     environment.add_template_owned(NAME, source)?;
     Ok(environment)
@@ -69,23 +56,16 @@ fn is_python_space(character: char) -> bool {
 }
 
 /// Jinja's `trim` is Python's `strip`.
+#[expect(clippy::needless_pass_by_value, reason = "minijinja hands arguments over by value")]
 fn trim(value: StringInput<'_>, characters: Option<String>) -> String {
     match characters {
-        Some(characters) => value
-            .as_str()
-            .trim_matches(|c| characters.contains(c))
-            .to_owned(),
+        Some(characters) => value.as_str().trim_matches(|c| characters.contains(c)).to_owned(),
         None => value.as_str().trim_matches(is_python_space).to_owned(),
     }
 }
 
 /// Methods of Python's strings, lists and dictionaries.
-fn python_method(
-    state: &mut State,
-    value: &Value,
-    method: &str,
-    args: &[Value],
-) -> Result<Value, Error> {
+fn python_method(state: &mut State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
     if let (Some(text), []) = (value.as_str(), args) {
         match method {
             "strip" => return Ok(text.trim_matches(is_python_space).into()),
@@ -98,10 +78,9 @@ fn python_method(
 }
 
 /// Hugging Face's `tojson`: Python's `json.dumps`, without the HTML escapes of Jinja's own filter.
+#[expect(clippy::needless_pass_by_value, reason = "minijinja hands arguments over by value")]
 fn to_json(value: &Value, kwargs: Kwargs) -> Result<String, Error> {
-    let failed = |error: serde_json::Error| {
-        Error::new(ErrorKind::InvalidOperation, format!("tojson: {error}"))
-    };
+    let failed = |error: serde_json::Error| Error::new(ErrorKind::InvalidOperation, format!("tojson: {error}"));
     let indent: Option<usize> = kwargs.get("indent")?;
     let ensure_ascii: Option<bool> = kwargs.get("ensure_ascii")?;
     let sort_keys: Option<bool> = kwargs.get("sort_keys")?;
@@ -110,16 +89,10 @@ fn to_json(value: &Value, kwargs: Kwargs) -> Result<String, Error> {
     let (item_separator, key_separator) = match separators.as_deref() {
         Some([item, key]) => (item.clone(), key.clone()),
         Some(_) => {
-            return Err(Error::new(
-                ErrorKind::InvalidOperation,
-                "tojson: separators must be a pair",
-            ));
+            return Err(Error::new(ErrorKind::InvalidOperation, "tojson: separators must be a pair"));
         }
         // Python leaves no space before a line break.
-        None => (
-            if indent.is_some() { "," } else { ", " }.to_owned(),
-            ": ".to_owned(),
-        ),
+        None => (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned()),
     };
     let mut json = serde_json::to_value(value).map_err(failed)?;
     if sort_keys == Some(true) {
@@ -134,10 +107,8 @@ fn to_json(value: &Value, kwargs: Kwargs) -> Result<String, Error> {
         depth: 0,
         is_empty: true,
     };
-    json.serialize(&mut Serializer::with_formatter(&mut out, formatter))
-        .map_err(failed)?;
-    String::from_utf8(out)
-        .map_err(|error| Error::new(ErrorKind::InvalidOperation, format!("tojson: {error}")))
+    json.serialize(&mut Serializer::with_formatter(&mut out, formatter)).map_err(failed)?;
+    String::from_utf8(out).map_err(|error| Error::new(ErrorKind::InvalidOperation, format!("tojson: {error}")))
 }
 
 /// Python's layout of JSON: a space after separators, line breaks only with an indent.
@@ -191,11 +162,7 @@ impl Formatter for PythonJson {
         self.close(writer, "]")
     }
 
-    fn begin_array_value<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
+    fn begin_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
         self.item(writer, first)
     }
 
@@ -207,11 +174,7 @@ impl Formatter for PythonJson {
         self.close(writer, "}")
     }
 
-    fn begin_object_key<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
+    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
         self.item(writer, first)
     }
 
@@ -219,11 +182,7 @@ impl Formatter for PythonJson {
         writer.write_all(self.key_separator.as_bytes())
     }
 
-    fn write_string_fragment<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        fragment: &str,
-    ) -> io::Result<()> {
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
         if !self.ensure_ascii {
             return writer.write_all(fragment.as_bytes());
         }
@@ -239,11 +198,7 @@ impl Formatter for PythonJson {
         Ok(())
     }
 
-    fn write_char_escape<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        escape: CharEscape,
-    ) -> io::Result<()> {
+    fn write_char_escape<W: ?Sized + io::Write>(&mut self, writer: &mut W, escape: CharEscape) -> io::Result<()> {
         match escape {
             CharEscape::AsciiControl(byte) => write!(writer, "\\u{byte:04x}"),
             other => serde_json::ser::CompactFormatter.write_char_escape(writer, other),

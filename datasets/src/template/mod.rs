@@ -64,9 +64,7 @@ impl ChatTemplate {
     /// # Errors
     /// [`DataError::TemplateSyntax`] when the template is not valid Jinja.
     pub fn new(source: &str, path: &Path, special: SpecialTokens) -> Result<Self, DataError> {
-        let now = jiff::Timestamp::now()
-            .to_zoned(jiff::tz::TimeZone::UTC)
-            .datetime();
+        let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).datetime();
         Self::compile(source, path, special, now)
     }
 
@@ -77,21 +75,17 @@ impl ChatTemplate {
     /// # Errors
     /// [`DataError::TemplateClock`] when the value is no date and time.
     pub fn with_clock(self, clock: &str) -> Result<Self, DataError> {
-        let clock = clock
-            .parse()
-            .map_err(|error: jiff::Error| DataError::TemplateClock {
-                value: clock.to_owned(),
-                message: error.to_string(),
-            })?;
+        let clock = clock.parse().map_err(|error: jiff::Error| DataError::TemplateClock {
+            value: clock.to_owned(),
+            message: error.to_string(),
+        })?;
         Self::compile(&self.source, &self.path, self.special, clock)
     }
 
     /// The time that `strftime_now` tells, in the form that [`with_clock`](Self::with_clock) takes;
     /// `None` when the template does not ask for it.
     pub fn clock(&self) -> Option<String> {
-        self.source
-            .contains("strftime_now")
-            .then(|| self.clock.to_string())
+        self.source.contains("strftime_now").then(|| self.clock.to_string())
     }
 
     /// The Jinja source.
@@ -105,11 +99,7 @@ impl ChatTemplate {
     /// # Errors
     /// [`DataError::TemplateRaised`] when the template refuses the messages, and
     /// [`DataError::TemplateFailed`] when it fails on them.
-    pub fn render(
-        &self,
-        messages: &[Message],
-        add_generation_prompt: bool,
-    ) -> Result<String, DataError> {
+    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, DataError> {
         self.run(&self.plain, messages, add_generation_prompt)
     }
 
@@ -127,19 +117,12 @@ impl ChatTemplate {
     /// blocks cannot be followed.
     pub fn render_supervised(&self, messages: &[Message]) -> Result<Rendered, DataError> {
         let text = self.render(messages, false)?;
-        let turns = messages
-            .iter()
-            .filter(|message| message.role == Role::Assistant)
-            .count();
+        let turns = messages.iter().filter(|message| message.role == Role::Assistant).count();
         let supervised = match &self.marked {
             Some(marked) => self.supervised_by_blocks(marked, messages, &text)?,
             None => self.supervised_by_prompts(messages, &text)?,
         };
-        Ok(Rendered {
-            unsupervised_turns: turns.saturating_sub(supervised.len()),
-            text,
-            supervised,
-        })
+        Ok(Rendered { unsupervised_turns: turns.saturating_sub(supervised.len()), text, supervised })
     }
 
     fn supervised_by_blocks(
@@ -155,25 +138,16 @@ impl ChatTemplate {
         };
         // A mark in the data would be taken for one of ours; it cannot pass, since it is in the text too.
         if text.contains([generation::OPEN, generation::CLOSE]) {
-            return Err(failed(
-                "the text holds the private-use character U+10FFF0 or U+10FFF1, which must be removed",
-            ));
+            return Err(failed("the text holds the private-use character U+10FFF0 or U+10FFF1, which must be removed"));
         }
-        let (unmarked, supervised) =
-            generation::unmark(&self.run(marked, messages, false)?).map_err(failed)?;
+        let (unmarked, supervised) = generation::unmark(&self.run(marked, messages, false)?).map_err(failed)?;
         if unmarked != text {
-            return Err(failed(
-                "the template works on the block's text after the block, so that its place is lost",
-            ));
+            return Err(failed("the template works on the block's text after the block, so that its place is lost"));
         }
         Ok(supervised)
     }
 
-    fn supervised_by_prompts(
-        &self,
-        messages: &[Message],
-        text: &str,
-    ) -> Result<Vec<Range<usize>>, DataError> {
+    fn supervised_by_prompts(&self, messages: &[Message], text: &str) -> Result<Vec<Range<usize>>, DataError> {
         let mut supervised = Vec::new();
         for (index, message) in messages.iter().enumerate() {
             if message.role != Role::Assistant {
@@ -213,24 +187,12 @@ impl ChatTemplate {
         }
         // Some templates close the whole text, so that a text that ends with this turn is no beginning of
         // the whole. The turn is intact all the same when the common part reaches its terminator.
-        let common = text
-            .char_indices()
-            .zip(until_turn.chars())
-            .find(|((_, a), b)| a != b)?
-            .0
-            .0;
+        let common = text.char_indices().zip(until_turn.chars()).find(|((_, a), b)| a != b)?.0.0;
         let terminators = self.special.terminators.iter();
-        terminators
-            .filter_map(|token| text[..common].rfind(token).map(|start| start + token.len()))
-            .max()
+        terminators.filter_map(|token| text[..common].rfind(token).map(|start| start + token.len())).max()
     }
 
-    fn compile(
-        source: &str,
-        path: &Path,
-        special: SpecialTokens,
-        clock: DateTime,
-    ) -> Result<Self, DataError> {
+    fn compile(source: &str, path: &Path, special: SpecialTokens, clock: DateTime) -> Result<Self, DataError> {
         // Jinja reads every line break as a plain one.
         let source = source.replace("\r\n", "\n").replace('\r', "\n");
         let failed = |error: minijinja::Error| DataError::TemplateSyntax {
@@ -240,8 +202,7 @@ impl ChatTemplate {
         };
         let rewritten = generation::rewrite(&source);
         let mut plain =
-            environment::compile(rewritten.clone().unwrap_or_else(|| source.clone()), clock)
-                .map_err(failed)?;
+            environment::compile(rewritten.clone().unwrap_or_else(|| source.clone()), clock).map_err(failed)?;
         plain.add_filter(generation::FILTER, |body: String| body);
         let marked = match rewritten {
             Some(rewritten) => {
@@ -253,14 +214,7 @@ impl ChatTemplate {
             }
             None => None,
         };
-        Ok(Self {
-            source,
-            path: path.to_owned(),
-            special,
-            clock,
-            plain,
-            marked,
-        })
+        Ok(Self { source, path: path.to_owned(), special, clock, plain, marked })
     }
 
     fn run(
@@ -276,33 +230,24 @@ impl ChatTemplate {
             ("pad_token", &special.padding),
             ("unk_token", &special.unknown),
         ];
-        let mut context: BTreeMap<&str, Value> = tokens
-            .into_iter()
-            .filter_map(|(name, text)| Some((name, text.as_ref()?.into())))
-            .collect();
+        let mut context: BTreeMap<&str, Value> =
+            tokens.into_iter().filter_map(|(name, text)| Some((name, text.as_ref()?.into()))).collect();
         context.insert("messages", messages.iter().map(to_value).collect());
         context.insert("tools", ().into());
         context.insert("documents", ().into());
         context.insert("add_generation_prompt", add_generation_prompt.into());
-        environment
-            .get_template(environment::NAME)
-            .and_then(|template| template.render(context))
-            .map_err(|error| {
-                let path = self.path.clone();
-                match raised(&error) {
-                    Some(message) => DataError::TemplateRaised {
-                        path,
-                        origin: None,
-                        message,
-                    },
-                    None => DataError::TemplateFailed {
-                        path,
-                        origin: None,
-                        line: error.line().unwrap_or(1),
-                        message: describe(&error),
-                    },
-                }
-            })
+        environment.get_template(environment::NAME).and_then(|template| template.render(context)).map_err(|error| {
+            let path = self.path.clone();
+            match raised(&error) {
+                Some(message) => DataError::TemplateRaised { path, origin: None, message },
+                None => DataError::TemplateFailed {
+                    path,
+                    origin: None,
+                    line: error.line().unwrap_or(1),
+                    message: describe(&error),
+                },
+            }
+        })
     }
 }
 
@@ -336,3 +281,6 @@ fn describe(error: &minijinja::Error) -> String {
         None => error.kind().to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,17 +16,16 @@ use super::{ChatTokenizer, Parts, guarded};
 use crate::{DataError, SpecialTokens};
 
 impl ChatTokenizer {
-    /// Reads the tokenizer of a Hugging Face model folder.
+    /// Reads the tokenizer of a Hugging Face model folder. `chat_template` is a Jinja file that replaces the
+    /// model's own template.
     ///
     /// # Errors
     /// [`DataError::TokenizerMissing`] without a `tokenizer.json`, [`DataError::Read`] and
     /// [`DataError::TokenizerFile`] when a file is unreadable or says something else than expected,
     /// [`DataError::TemplateSyntax`] when the chat template does not parse.
-    pub fn from_folder(folder: &Path) -> Result<Self, DataError> {
+    pub fn from_folder(folder: &Path, chat_template: Option<&Path>) -> Result<Self, DataError> {
         let path = folder.join("tokenizer.json");
-        let bytes = read(&path)?.ok_or_else(|| DataError::TokenizerMissing {
-            folder: folder.to_owned(),
-        })?;
+        let bytes = read(&path)?.ok_or_else(|| DataError::TokenizerMissing { folder: folder.to_owned() })?;
         let tokenizer = guarded(|| Tokenizer::from_bytes(&bytes))
             .map_err(|message| refuse(&path, format!("expected a tokenizer in JSON: {message}")))?;
 
@@ -44,40 +43,20 @@ impl ChatTokenizer {
             terminators: Vec::new(),
         };
 
-        let generation =
-            ObjectFile::read(folder.join("generation_config.json"))?.ids("eos_token_id")?;
+        let generation = ObjectFile::read(folder.join("generation_config.json"))?.ids("eos_token_id")?;
         let eos_token_ids = match generation {
             Some(ids) => ids,
-            None => ObjectFile::read(folder.join("config.json"))?
-                .ids("eos_token_id")?
-                .unwrap_or_default(),
+            None => ObjectFile::read(folder.join("config.json"))?.ids("eos_token_id")?.unwrap_or_default(),
         };
 
-        let template_path = folder.join("chat_template.jinja");
-        let template = match read(&template_path)? {
-            Some(bytes) => {
-                let source = String::from_utf8(bytes).map_err(|error| {
-                    refuse(
-                        &template_path,
-                        format!("expected a template in UTF-8: {error}"),
-                    )
-                })?;
-                Some((source, template_path))
-            }
-            None => config
-                .template()?
-                .map(|source| (source, config.path.clone())),
+        let own = folder.join("chat_template.jinja");
+        let template = match chat_template.or_else(|| own.exists().then_some(own.as_path())) {
+            Some(path) => Some(template_file(path)?),
+            None => config.template()?.map(|source| (source, config.path.clone())),
         };
         let mut config = config.object;
         config.remove("chat_template");
-        Self::assemble(Parts {
-            tokenizer,
-            special,
-            eos_token_ids,
-            template,
-            path,
-            config,
-        })
+        Self::assemble(Parts { tokenizer, special, eos_token_ids, template, path, config })
     }
 
     /// Writes `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja` into a folder that
@@ -86,13 +65,9 @@ impl ChatTokenizer {
     /// # Errors
     /// [`DataError::Write`] when a file cannot be written; a file that stood there is then untouched.
     pub fn save(&self, folder: &Path) -> Result<(), DataError> {
-        let tokenizer = self
-            .tokenizer
-            .to_string(true)
-            .map_err(|error| self.refused(&error))?;
+        let tokenizer = guarded(|| self.tokenizer.to_string(true)).map_err(|message| self.refused(message))?;
         write(&folder.join("tokenizer.json"), &tokenizer)?;
-        let mut config = serde_json::to_string_pretty(&self.config).unwrap_or_default();
-        config.push('\n');
+        let config = format!("{:#}\n", Value::Object(self.config.clone()));
         write(&folder.join("tokenizer_config.json"), &config)?;
         match &self.template {
             Some(template) => write(&folder.join("chat_template.jinja"), template.source()),
@@ -110,17 +85,11 @@ struct ObjectFile {
 impl ObjectFile {
     fn read(path: PathBuf) -> Result<Self, DataError> {
         let Some(bytes) = read(&path)? else {
-            return Ok(Self {
-                path,
-                object: Map::new(),
-            });
+            return Ok(Self { path, object: Map::new() });
         };
         match serde_json::from_slice(&bytes) {
             Ok(Value::Object(object)) => Ok(Self { path, object }),
-            Ok(other) => Err(refuse(
-                &path,
-                format!("expected a JSON object, got {}", excerpt(&other)),
-            )),
+            Ok(other) => Err(refuse(&path, format!("expected a JSON object, got {}", excerpt(&other)))),
             Err(error) => Err(refuse(&path, format!("expected a JSON object: {error}"))),
         }
     }
@@ -131,10 +100,7 @@ impl ObjectFile {
     }
 
     fn expected(&self, key: &str, expected: &str, got: &Value) -> DataError {
-        refuse(
-            &self.path,
-            format!("{key}: expected {expected}, got {}", excerpt(got)),
-        )
+        refuse(&self.path, format!("{key}: expected {expected}, got {}", excerpt(got)))
     }
 
     /// A special token: a string, or an object with its text as `content`.
@@ -153,15 +119,9 @@ impl ObjectFile {
         let Some(value) = self.get(key) else {
             return Ok(None);
         };
-        let list = value
-            .as_array()
-            .map_or(std::slice::from_ref(value), Vec::as_slice);
-        let ids: Option<BTreeSet<u32>> = list
-            .iter()
-            .map(|id| u32::try_from(id.as_u64()?).ok())
-            .collect();
-        ids.map(Some)
-            .ok_or_else(|| self.expected(key, "a token id or a list of them", value))
+        let list = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+        let ids: Option<BTreeSet<u32>> = list.iter().map(|id| u32::try_from(id.as_u64()?).ok()).collect();
+        ids.map(Some).ok_or_else(|| self.expected(key, "a token id or a list of them", value))
     }
 
     /// The chat template: a string, or a list of named ones of which `default` is taken.
@@ -177,17 +137,12 @@ impl ObjectFile {
             return Err(self.expected(KEY, "a string or a list of named templates", value));
         };
         let named = |template: &Value| {
-            Some((
-                template.get("name")?.as_str()?.to_owned(),
-                template.get("template")?.as_str()?.to_owned(),
-            ))
+            Some((template.get("name")?.as_str()?.to_owned(), template.get("template")?.as_str()?.to_owned()))
         };
         let templates: Vec<(String, String)> = list
             .iter()
             .map(|template| {
-                named(template).ok_or_else(|| {
-                    self.expected(KEY, "templates with `name` and `template`", template)
-                })
+                named(template).ok_or_else(|| self.expected(KEY, "templates with `name` and `template`", template))
             })
             .collect::<Result<_, _>>()?;
         let names: Vec<&str> = templates.iter().map(|(name, _)| name.as_str()).collect();
@@ -200,10 +155,7 @@ impl ObjectFile {
 }
 
 fn refuse(path: &Path, message: String) -> DataError {
-    DataError::TokenizerFile {
-        path: path.to_owned(),
-        message,
-    }
+    DataError::TokenizerFile { path: path.to_owned(), message }
 }
 
 /// A value as JSON, cut when it is long.
@@ -215,15 +167,18 @@ fn excerpt(value: &Value) -> String {
     }
 }
 
+/// A chat template in a file of its own, and its path.
+pub(super) fn template_file(path: &Path) -> Result<(String, PathBuf), DataError> {
+    let source = fs::read_to_string(path).map_err(|source| DataError::Read { path: path.to_owned(), source })?;
+    Ok((source, path.to_owned()))
+}
+
 /// The bytes of a file, `None` when there is none.
 fn read(path: &Path) -> Result<Option<Vec<u8>>, DataError> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(DataError::Read {
-            path: path.to_owned(),
-            source,
-        }),
+        Err(source) => Err(DataError::Read { path: path.to_owned(), source }),
     }
 }
 
@@ -240,9 +195,6 @@ fn write(path: &Path, content: &str) -> Result<(), DataError> {
     result.map_err(|source| {
         // Best effort: the error to tell is the first one.
         let _ = fs::remove_file(&temporary);
-        DataError::Write {
-            path: path.to_owned(),
-            source,
-        }
+        DataError::Write { path: path.to_owned(), source }
     })
 }

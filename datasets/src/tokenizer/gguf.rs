@@ -1,12 +1,12 @@
 //! A tokenizer rebuilt from the vocabulary inside a GGUF file.
 //!
-//! Two kinds exist: `gpt2`, a byte-level BPE with merges, and `llama`, a SentencePiece BPE whose merges
+//! Two kinds exist: `gpt2`, a byte-level BPE with merges, and `llama`, a `SentencePiece` BPE whose merges
 //! follow from the scores. The text is cut and merged as llama.cpp does it, so that a model is trained on
 //! the ids with which it will be served. Key names: the GGUF specification, section "Tokenizer".
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::path::Path;
 
 use serde_json::{Map, Value, json};
 use tokenizers::models::bpe::{BPE, BpeBuilder};
@@ -15,14 +15,13 @@ use tokenizers::tokenizer::AddedToken;
 use tokenizers::{DecoderWrapper, NormalizerWrapper, Tokenizer};
 use tokenizers::{decoders, normalizers, pre_tokenizers};
 
+use super::files::template_file;
 use super::{ChatTokenizer, Parts, guarded, pre_tokenizer};
 use crate::{DataError, SpecialTokens};
 
 /// The keys `tokenizer.*` of a GGUF file, as they stand there.
 #[derive(Clone, Debug, Default)]
 pub struct GgufVocabulary {
-    /// The file, for error messages.
-    pub path: PathBuf,
     /// `tokenizer.ggml.model`: `gpt2` or `llama`.
     pub model: String,
     /// `tokenizer.ggml.pre`: the name of the rule that cuts text into words; only for `gpt2`.
@@ -59,90 +58,89 @@ const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
 const BYTE: i32 = 6;
 
-/// What SentencePiece writes for a space.
+/// What `SentencePiece` writes for a space.
 const SPACE: &str = "▁";
 
 impl ChatTokenizer {
-    /// Rebuilds the tokenizer of a GGUF file.
+    /// Rebuilds the tokenizer of a GGUF file, which is at `path`. `chat_template` is a Jinja file that
+    /// replaces the model's own template.
     ///
     /// # Errors
     /// [`DataError::GgufVocabulary`] when the lists contradict each other, an id is beyond the vocabulary
-    /// or the kind or pre-tokenizer is not known; [`DataError::TemplateSyntax`] when the chat template does
-    /// not parse.
-    pub fn from_gguf(vocabulary: GgufVocabulary) -> Result<Self, DataError> {
-        let ids = vocabulary.check()?;
-        let (mut tokenizer, adds_bos) = match vocabulary.model.as_str() {
-            "gpt2" => vocabulary.byte_level(&ids)?,
-            "llama" => vocabulary.sentence_piece(&ids)?,
-            other => {
-                let message = format!(
-                    "expected gpt2 or llama, got {other:?}; use the model's Hugging Face folder instead"
-                );
-                return Err(vocabulary.refuse("tokenizer.ggml.model", message));
-            }
-        };
-        let added = vocabulary
-            .tokens
-            .iter()
-            .zip(&vocabulary.token_types)
-            .filter_map(|(token, kind)| {
-                matches!(*kind, UNKNOWN | CONTROL | USER_DEFINED)
-                    .then(|| AddedToken::from(token, *kind != USER_DEFINED).normalized(false))
-            });
-        tokenizer
-            .add_tokens(added)
-            .map_err(|error| vocabulary.refuse("tokenizer.ggml.token_type", error.to_string()))?;
-        let adds_bos = vocabulary.add_bos.unwrap_or(adds_bos);
-        if let (true, Some(bos)) = (adds_bos, vocabulary.bos) {
-            let processor = bos_first(&vocabulary.tokens[bos as usize], bos)
-                .map_err(|message| vocabulary.refuse("tokenizer.ggml.bos_token_id", message))?;
-            tokenizer.with_post_processor(Some(processor));
-        }
-        let text = |id: Option<u32>| id.map(|id| vocabulary.tokens[id as usize].clone());
-        let special = SpecialTokens {
-            bos: text(vocabulary.bos),
-            eos: text(vocabulary.eos),
-            padding: text(vocabulary.padding),
-            unknown: text(vocabulary.unknown),
-            terminators: Vec::new(),
+    /// or the kind or pre-tokenizer is not known; [`DataError::Read`] and [`DataError::TemplateSyntax`] when
+    /// the chat template cannot be read or does not parse.
+    pub fn from_gguf(vocabulary: GgufVocabulary, path: &Path, chat_template: Option<&Path>) -> Result<Self, DataError> {
+        let (tokenizer, special, adds_bos) = vocabulary
+            .tokenizer()
+            .map_err(|Fault { key, message }| DataError::GgufVocabulary { path: path.to_owned(), key, message })?;
+        let template = match chat_template {
+            Some(chat_template) => Some(template_file(chat_template)?),
+            None => vocabulary.chat_template.map(|source| (source, path.to_owned())),
         };
         Self::assemble(Parts {
             tokenizer,
             config: tokenizer_config(&special, adds_bos),
             special,
-            eos_token_ids: vocabulary.eot.into_iter().collect::<BTreeSet<u32>>(),
-            template: vocabulary
-                .chat_template
-                .map(|source| (source, vocabulary.path.clone())),
-            path: vocabulary.path,
+            eos_token_ids: vocabulary.eot.into_iter().collect(),
+            template,
+            path: path.to_owned(),
         })
     }
 }
 
+/// A metadata key, and what is wrong with its value.
+struct Fault {
+    key: &'static str,
+    message: String,
+}
+
+fn fault(key: &'static str, message: impl Into<String>) -> Fault {
+    Fault { key, message: message.into() }
+}
+
 impl GgufVocabulary {
-    fn refuse(&self, key: &'static str, message: impl Into<String>) -> DataError {
-        DataError::GgufVocabulary {
-            path: self.path.clone(),
-            key,
-            message: message.into(),
+    /// The tokenizer, the special tokens, and whether bos is added before a text.
+    fn tokenizer(&self) -> Result<(Tokenizer, SpecialTokens, bool), Fault> {
+        let ids = self.check()?;
+        let (mut tokenizer, adds_bos) = match self.model.as_str() {
+            "gpt2" => self.byte_level(&ids)?,
+            "llama" => self.sentence_piece(&ids)?,
+            other => {
+                let message =
+                    format!("expected gpt2 or llama, got {other:?}; use the model's Hugging Face folder instead");
+                return Err(fault("tokenizer.ggml.model", message));
+            }
+        };
+        let is_added = |kind: i32| matches!(kind, UNKNOWN | CONTROL | USER_DEFINED);
+        let added = self.tokens.iter().zip(&self.token_types).filter(|(_, kind)| is_added(**kind));
+        let added = added.map(|(token, kind)| AddedToken::from(token, *kind != USER_DEFINED).normalized(false));
+        tokenizer.add_tokens(added).map_err(|error| fault("tokenizer.ggml.token_type", error.to_string()))?;
+
+        let text = |id: Option<u32>| id.map(|id| self.tokens[id as usize].clone());
+        let special = SpecialTokens {
+            bos: text(self.bos),
+            eos: text(self.eos),
+            padding: text(self.padding),
+            unknown: text(self.unknown),
+            terminators: Vec::new(),
+        };
+        let adds_bos = self.add_bos.unwrap_or(adds_bos);
+        if let (true, Some(id), Some(bos)) = (adds_bos, self.bos, &special.bos) {
+            let processor = bos_first(bos, id).map_err(|message| fault("tokenizer.ggml.bos_token_id", message))?;
+            tokenizer.with_post_processor(Some(processor));
         }
+        Ok((tokenizer, special, adds_bos))
     }
 
     /// Checks what both kinds share, and gives the id of each token.
-    fn check(&self) -> Result<HashMap<&str, u32>, DataError> {
+    fn check(&self) -> Result<HashMap<&str, u32>, Fault> {
         let count = self.tokens.len();
         if count == 0 || u32::try_from(count).is_err() {
-            return Err(self.refuse(
-                "tokenizer.ggml.tokens",
-                format!("expected a list of tokens, got {count} entries"),
-            ));
+            return Err(fault("tokenizer.ggml.tokens", format!("expected a list of tokens, got {count} entries")));
         }
         if self.token_types.len() != count {
-            let message = format!(
-                "expected {count} entries, one for each token, got {}",
-                self.token_types.len()
-            );
-            return Err(self.refuse("tokenizer.ggml.token_type", message));
+            let message = format!("expected {count} entries, one for each token, got {}", self.token_types.len());
+            return Err(fault("tokenizer.ggml.token_type", message));
         }
         for (key, id) in [
             ("tokenizer.ggml.bos_token_id", self.bos),
@@ -152,86 +150,59 @@ impl GgufVocabulary {
             ("tokenizer.ggml.padding_token_id", self.padding),
         ] {
             if let Some(id) = id.filter(|id| *id as usize >= count) {
-                return Err(self.refuse(
-                    key,
-                    format!("expected an id below {count}, the number of tokens, got {id}"),
-                ));
+                return Err(fault(key, format!("expected an id below {count}, the number of tokens, got {id}")));
             }
         }
         let mut ids = HashMap::with_capacity(count);
         for (id, token) in (0_u32..).zip(&self.tokens) {
             if let Some(first) = ids.insert(token.as_str(), id) {
-                let message =
-                    format!("token {token:?} stands twice, with the ids {first} and {id}");
-                return Err(self.refuse("tokenizer.ggml.tokens", message));
+                let message = format!("token {token:?} stands twice, with the ids {first} and {id}");
+                return Err(fault("tokenizer.ggml.tokens", message));
             }
         }
         Ok(ids)
     }
 
     /// A byte-level BPE, and whether it begins a text with bos when the file does not say.
-    fn byte_level(&self, ids: &HashMap<&str, u32>) -> Result<(Tokenizer, bool), DataError> {
+    fn byte_level(&self, ids: &HashMap<&str, u32>) -> Result<(Tokenizer, bool), Fault> {
         const MERGES: &str = "tokenizer.ggml.merges";
-        let rule = pre_tokenizer::by_name(&self.pre)
-            .map_err(|message| self.refuse("tokenizer.ggml.pre", message))?;
+        let rule = pre_tokenizer::by_name(&self.pre).map_err(|message| fault("tokenizer.ggml.pre", message))?;
         if self.merges.is_empty() {
-            return Err(self.refuse(MERGES, "expected a list of merges, got none"));
+            return Err(fault(MERGES, "expected a list of merges, got none"));
         }
         let mut merges = Vec::with_capacity(self.merges.len());
         for (index, merge) in self.merges.iter().enumerate() {
             // Where a part begins with a space, that one is not the separator.
-            let separator = merge
-                .char_indices()
-                .skip(1)
-                .find(|(_, character)| *character == ' ');
-            let Some((left, right)) = separator.map(|(at, _)| (&merge[..at], &merge[at + 1..]))
-            else {
-                let message = format!(
-                    "entry {index}: expected two tokens with a space between, got {merge:?}"
-                );
-                return Err(self.refuse(MERGES, message));
+            let separator = merge.char_indices().skip(1).find(|(_, character)| *character == ' ');
+            let Some((left, right)) = separator.map(|(at, _)| (&merge[..at], &merge[at + 1..])) else {
+                let message = format!("entry {index}: expected two tokens with a space between, got {merge:?}");
+                return Err(fault(MERGES, message));
             };
             let whole = format!("{left}{right}");
-            if let Some(missing) = [left, right, &whole]
-                .into_iter()
-                .find(|token| !ids.contains_key(token))
-            {
-                let message = format!(
-                    "entry {index}: {merge:?} needs the token {missing:?}, which the vocabulary lacks"
-                );
-                return Err(self.refuse(MERGES, message));
+            if let Some(missing) = [left, right, &whole].into_iter().find(|token| !ids.contains_key(token)) {
+                let message =
+                    format!("entry {index}: {merge:?} needs the token {missing:?}, which the vocabulary lacks");
+                return Err(fault(MERGES, message));
             }
             merges.push((left.to_owned(), right.to_owned()));
         }
-        let model = self.model(
-            BPE::builder().ignore_merges(rule.ignore_merges),
-            ids,
-            merges,
-        )?;
+        let model = self.model(BPE::builder().ignore_merges(rule.ignore_merges), ids, merges)?;
         let mut tokenizer = Tokenizer::new(model);
-        tokenizer.with_pre_tokenizer(Some(rule.pre_tokenizer));
-        tokenizer.with_decoder(Some(decoders::byte_level::ByteLevel::new(
-            false, false, false,
-        )));
+        tokenizer.with_pre_tokenizer(Some(rule.steps));
+        tokenizer.with_decoder(Some(decoders::byte_level::ByteLevel::new(false, false, false)));
         Ok((tokenizer, rule.add_bos))
     }
 
-    /// A SentencePiece BPE: no words, spaces written as `▁`, unknown characters as bytes.
-    fn sentence_piece(&self, ids: &HashMap<&str, u32>) -> Result<(Tokenizer, bool), DataError> {
+    /// A `SentencePiece` BPE: no words, spaces written as `▁`, unknown characters as bytes.
+    fn sentence_piece(&self, ids: &HashMap<&str, u32>) -> Result<(Tokenizer, bool), Fault> {
         const SCORES: &str = "tokenizer.ggml.scores";
         if self.scores.len() != self.tokens.len() {
-            let message = format!(
-                "expected {} entries, one for each token, got {}",
-                self.tokens.len(),
-                self.scores.len()
-            );
-            return Err(self.refuse(SCORES, message));
+            let message =
+                format!("expected {} entries, one for each token, got {}", self.tokens.len(), self.scores.len());
+            return Err(fault(SCORES, message));
         }
         if let Some(id) = self.scores.iter().position(|score| score.is_nan()) {
-            return Err(self.refuse(
-                SCORES,
-                format!("expected a number for token {id}, got {}", self.scores[id]),
-            ));
+            return Err(fault(SCORES, format!("expected a number for token {id}, got {}", self.scores[id])));
         }
         let mut builder = BPE::builder().fuse_unk(true).byte_fallback(true);
         if let Some(unknown) = self.unknown {
@@ -239,30 +210,19 @@ impl GgufVocabulary {
         }
         let mut tokenizer = Tokenizer::new(self.model(builder, ids, self.merges_by_score(ids))?);
 
-        let refuse =
-            |error: tokenizers::Error| self.refuse("tokenizer.ggml.model", error.to_string());
+        let refuse = |error: tokenizers::Error| fault("tokenizer.ggml.model", error.to_string());
         let mut normalizer = Vec::new();
         let mut decoder: Vec<DecoderWrapper> = vec![
-            normalizers::Replace::new(SPACE, " ")
-                .map_err(refuse)?
-                .into(),
+            normalizers::Replace::new(SPACE, " ").map_err(refuse)?.into(),
             decoders::byte_fallback::ByteFallback::new().into(),
             decoders::fuse::Fuse::new().into(),
         ];
         if self.add_space_prefix.unwrap_or(true) {
-            normalizer.push(NormalizerWrapper::Prepend(normalizers::Prepend::new(
-                SPACE.to_owned(),
-            )));
+            normalizer.push(NormalizerWrapper::Prepend(normalizers::Prepend::new(SPACE.to_owned())));
             decoder.push(decoders::strip::Strip::new(' ', 1, 0).into());
         }
-        normalizer.push(
-            normalizers::Replace::new(" ", SPACE)
-                .map_err(refuse)?
-                .into(),
-        );
-        tokenizer
-            .with_normalizer(Some(normalizers::Sequence::new(normalizer)))
-            .map_err(refuse)?;
+        normalizer.push(normalizers::Replace::new(" ", SPACE).map_err(refuse)?.into());
+        tokenizer.with_normalizer(Some(normalizers::Sequence::new(normalizer))).map_err(refuse)?;
         tokenizer.with_pre_tokenizer(None::<pre_tokenizers::sequence::Sequence>);
         tokenizer.with_decoder(Some(decoders::sequence::Sequence::new(decoder)));
         Ok((tokenizer, true))
@@ -271,10 +231,7 @@ impl GgufVocabulary {
     /// The merges that the scores imply: every way to cut a token into two others, the best score first.
     fn merges_by_score(&self, ids: &HashMap<&str, u32>) -> Vec<(String, String)> {
         let mut cuts = Vec::new();
-        for ((id, token), (score, kind)) in (0_u32..)
-            .zip(&self.tokens)
-            .zip(self.scores.iter().zip(&self.token_types))
-        {
+        for ((id, token), (score, kind)) in (0_u32..).zip(&self.tokens).zip(self.scores.iter().zip(&self.token_types)) {
             if matches!(*kind, UNKNOWN | CONTROL | BYTE) {
                 continue;
             }
@@ -290,9 +247,7 @@ impl GgufVocabulary {
             b.0.total_cmp(&a.0).then_with(|| key(a).cmp(&key(b)))
         });
         let text = |id: u32| self.tokens[id as usize].clone();
-        cuts.into_iter()
-            .map(|(_, _, _, left, right)| (text(left), text(right)))
-            .collect()
+        cuts.into_iter().map(|(_, _, _, left, right)| (text(left), text(right))).collect()
     }
 
     fn model(
@@ -300,14 +255,11 @@ impl GgufVocabulary {
         builder: BpeBuilder,
         ids: &HashMap<&str, u32>,
         merges: Vec<(String, String)>,
-    ) -> Result<BPE, DataError> {
-        let vocabulary: tokenizers::models::bpe::Vocab = self
-            .tokens
-            .iter()
-            .map(|token| (token.clone(), ids[token.as_str()]))
-            .collect();
+    ) -> Result<BPE, Fault> {
+        let vocabulary: tokenizers::models::bpe::Vocab =
+            self.tokens.iter().map(|token| (token.clone(), ids[token.as_str()])).collect();
         guarded(|| builder.vocab_and_merges(vocabulary, merges).build())
-            .map_err(|message| self.refuse("tokenizer.ggml.tokens", message))
+            .map_err(|message| fault("tokenizer.ggml.tokens", message))
     }
 }
 
@@ -334,9 +286,6 @@ fn tokenizer_config(special: &SpecialTokens, adds_bos: bool) -> Map<String, Valu
         config.extend(token.as_ref().map(|token| (name.to_owned(), json!(token))));
     }
     config.insert("clean_up_tokenization_spaces".to_owned(), json!(false));
-    config.insert(
-        "tokenizer_class".to_owned(),
-        json!("PreTrainedTokenizerFast"),
-    );
+    config.insert("tokenizer_class".to_owned(), json!("PreTrainedTokenizerFast"));
     config
 }

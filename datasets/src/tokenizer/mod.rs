@@ -10,7 +10,7 @@ mod stream;
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 use tokenizers::{Encoding, Tokenizer};
@@ -41,7 +41,7 @@ pub struct ChatTokenizer {
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
     special: SpecialTokens,
-    eos_token_ids: BTreeSet<u32>,
+    eos_token_ids: Vec<u32>,
     path: PathBuf,
     /// `tokenizer_config.json`, kept whole so that an export says what the original said.
     config: Map<String, Value>,
@@ -61,77 +61,27 @@ struct Parts {
 
 impl ChatTokenizer {
     fn assemble(parts: Parts) -> Result<Self, DataError> {
-        let Parts {
-            mut tokenizer,
-            mut special,
-            mut eos_token_ids,
-            template,
-            path,
-            config,
-        } = parts;
-        let refuse = |message: String| DataError::TokenizerFile {
-            path: path.clone(),
-            message,
-        };
+        let Parts { mut tokenizer, mut special, mut eos_token_ids, template, path, config } = parts;
+        let refuse = |message: String| DataError::TokenizerFile { path: path.clone(), message };
         // Cutting and filling are decided by the recipe, not by what the tokenizer was saved with.
         tokenizer.with_padding(None);
-        tokenizer
-            .with_truncation(None)
-            .map_err(|error| refuse(error.to_string()))?;
+        tokenizer.with_truncation(None).map_err(|error| refuse(error.to_string()))?;
         for (name, token) in [("bos_token", &special.bos), ("eos_token", &special.eos)] {
-            if let Some(token) = token
-                .as_deref()
-                .filter(|token| tokenizer.token_to_id(token).is_none())
-            {
-                return Err(refuse(format!(
-                    "{name} is {token:?}, which is not in the vocabulary"
-                )));
+            if let Some(token) = token.as_deref().filter(|token| tokenizer.token_to_id(token).is_none()) {
+                return Err(refuse(format!("{name} is {token:?}, which is not in the vocabulary")));
             }
         }
-        if let Some(id) = eos_token_ids
-            .iter()
-            .find(|id| tokenizer.id_to_token(**id).is_none())
-        {
-            return Err(refuse(format!(
-                "eos_token_id is {id}, which is not in the vocabulary"
-            )));
+        if let Some(id) = eos_token_ids.iter().find(|id| tokenizer.id_to_token(**id).is_none()) {
+            return Err(refuse(format!("eos_token_id is {id}, which is not in the vocabulary")));
         }
-        eos_token_ids.extend(
-            special
-                .eos
-                .as_deref()
-                .and_then(|token| tokenizer.token_to_id(token)),
-        );
+        eos_token_ids.extend(special.eos.as_deref().and_then(|token| tokenizer.token_to_id(token)));
         let added = tokenizer.get_added_vocabulary();
-        let ends = END_OF_TURN
-            .into_iter()
-            .filter(|token| added.is_special_token(token));
+        let ends = END_OF_TURN.into_iter().filter(|token| added.is_special_token(token));
         eos_token_ids.extend(ends.filter_map(|token| tokenizer.token_to_id(token)));
-        special.terminators = eos_token_ids
-            .iter()
-            .filter_map(|id| tokenizer.id_to_token(*id))
-            .collect();
-        let template = template
-            .map(|(source, path)| ChatTemplate::new(&source, &path, special.clone()))
-            .transpose()?;
-        Ok(Self {
-            tokenizer,
-            template,
-            special,
-            eos_token_ids,
-            path,
-            config,
-        })
-    }
-
-    /// The same tokenizer with another chat template, as `data.chat_template` asks for. `path` is where
-    /// the template was read, for error messages.
-    ///
-    /// # Errors
-    /// [`DataError::TemplateSyntax`] when the template is not valid Jinja.
-    pub fn with_template(mut self, source: &str, path: &Path) -> Result<Self, DataError> {
-        self.template = Some(ChatTemplate::new(source, path, self.special.clone())?);
-        Ok(self)
+        special.terminators = eos_token_ids.iter().filter_map(|id| tokenizer.id_to_token(*id)).collect();
+        let template = template.map(|(source, path)| ChatTemplate::new(&source, &path, special.clone())).transpose()?;
+        let eos_token_ids = eos_token_ids.into_iter().collect();
+        Ok(Self { tokenizer, template, special, eos_token_ids, path, config })
     }
 
     /// The same tokenizer with its template's time set; see [`ChatTemplate::with_clock`].
@@ -139,10 +89,7 @@ impl ChatTokenizer {
     /// # Errors
     /// [`DataError::TemplateClock`] when the value is no date and time.
     pub fn with_clock(mut self, clock: &str) -> Result<Self, DataError> {
-        self.template = self
-            .template
-            .map(|template| template.with_clock(clock))
-            .transpose()?;
+        self.template = self.template.map(|template| template.with_clock(clock)).transpose()?;
         Ok(self)
     }
 
@@ -151,9 +98,7 @@ impl ChatTokenizer {
     /// # Errors
     /// [`DataError::NoTemplate`] when the model has none.
     pub fn template(&self) -> Result<&ChatTemplate, DataError> {
-        self.template.as_ref().ok_or_else(|| DataError::NoTemplate {
-            path: self.path.clone(),
-        })
+        self.template.as_ref().ok_or_else(|| DataError::NoTemplate { path: self.path.clone() })
     }
 
     /// The special tokens as text.
@@ -166,18 +111,13 @@ impl ChatTokenizer {
     /// # Errors
     /// [`DataError::Encoding`] when the tokenizer has no token for a part of the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
-        let encoding = self
-            .tokenizer
-            .encode_fast(text, false)
-            .map_err(|error| self.refused(&error))?;
+        let encoding = guarded(|| self.tokenizer.encode_fast(text, false)).map_err(|message| self.refused(message))?;
         Ok(encoding.get_ids().to_vec())
     }
 
     /// The same with the byte range of each token in the text.
     pub(crate) fn encode_with_offsets(&self, text: &str) -> Result<Encoding, DataError> {
-        self.tokenizer
-            .encode(text, false)
-            .map_err(|error| self.refused(&error))
+        guarded(|| self.tokenizer.encode(text, false)).map_err(|message| self.refused(message))
     }
 
     /// The text of token ids; broken UTF-8 becomes U+FFFD. See [`stream`](Self::stream) for text that
@@ -186,14 +126,12 @@ impl ChatTokenizer {
     /// # Errors
     /// [`DataError::Encoding`] when the decoder fails.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, DataError> {
-        self.tokenizer
-            .decode(ids, skip_special)
-            .map_err(|error| self.refused(&error))
+        guarded(|| self.tokenizer.decode(ids, skip_special)).map_err(|message| self.refused(message))
     }
 
-    /// Decodes ids one after the other, as generation makes them.
-    pub fn stream(&self, skip_special: bool) -> TextStream<'_> {
-        TextStream::new(self, skip_special)
+    /// Decodes ids one after the other, as generation makes them, without the special tokens.
+    pub fn stream(&self) -> TextStream<'_> {
+        TextStream::new(self, true)
     }
 
     /// The prompt for the assistant's next turn, as token ids.
@@ -206,24 +144,20 @@ impl ChatTokenizer {
 
     /// The ids on which generation stops, in order: those of the configuration files and the tokens that
     /// are known to end a turn.
-    pub fn eos_token_ids(&self) -> &BTreeSet<u32> {
+    pub fn eos_token_ids(&self) -> &[u32] {
         &self.eos_token_ids
     }
 
     /// Whether generation stops on this id.
     pub fn is_eos(&self, id: u32) -> bool {
-        self.eos_token_ids.contains(&id)
+        self.eos_token_ids.binary_search(&id).is_ok()
     }
 
     /// The id that fills a row: the padding token, else the end-of-text token, else 0. It carries no
     /// loss, so any id within the vocabulary serves.
     pub fn padding_id(&self) -> u32 {
         let named = [&self.special.padding, &self.special.eos];
-        named
-            .into_iter()
-            .flatten()
-            .find_map(|token| self.tokenizer.token_to_id(token))
-            .unwrap_or(0)
+        named.into_iter().flatten().find_map(|token| self.tokenizer.token_to_id(token)).unwrap_or(0)
     }
 
     /// The token of an id, as the vocabulary spells it.
@@ -233,11 +167,7 @@ impl ChatTokenizer {
 
     /// The number of ids, one more than the largest.
     pub fn vocab_size(&self) -> usize {
-        self.tokenizer
-            .get_vocab(true)
-            .values()
-            .max()
-            .map_or(0, |largest| *largest as usize + 1)
+        self.tokenizer.get_vocab(true).values().max().map_or(0, |largest| *largest as usize + 1)
     }
 
     /// Checks that the model has an embedding for every token.
@@ -246,35 +176,33 @@ impl ChatTokenizer {
     /// [`DataError::TokenizerTooLarge`] with the first token beyond `model_vocab_size`.
     pub fn check_fits(&self, model_vocab_size: usize) -> Result<(), DataError> {
         let vocabulary = self.tokenizer.get_vocab(true);
-        match vocabulary
-            .into_iter()
-            .filter(|(_, id)| *id as usize >= model_vocab_size)
-            .min_by_key(|(_, id)| *id)
-        {
-            Some((token, id)) => Err(DataError::TokenizerTooLarge {
-                path: self.path.clone(),
-                token,
-                id,
-                vocab_size: model_vocab_size,
-            }),
+        match vocabulary.into_iter().filter(|(_, id)| *id as usize >= model_vocab_size).min_by_key(|(_, id)| *id) {
+            Some((token, id)) => {
+                Err(DataError::TokenizerTooLarge { path: self.path.clone(), token, id, vocab_size: model_vocab_size })
+            }
             None => Ok(()),
         }
     }
 
-    fn refused(&self, error: &tokenizers::Error) -> DataError {
-        DataError::Encoding {
-            path: self.path.clone(),
-            origin: None,
-            message: error.to_string(),
+    fn refused(&self, message: String) -> DataError {
+        DataError::Encoding { path: self.path.clone(), origin: None, message }
+    }
+}
+
+/// Runs a piece of the `tokenizers` crate and takes a panic of it for a refusal.
+///
+/// It panics where merges and vocabulary contradict each other in a certain way, and where a pattern takes too
+/// many steps on a text; both come from files, so both must end in an error.
+fn guarded<T>(work: impl FnOnce() -> Result<T, tokenizers::Error>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
+            Err(format!("it contradicts itself or is too complex ({text})"))
         }
     }
 }
 
-/// Builds a tokenizer out of what a file says, and takes a panic of the `tokenizers` crate for a refusal:
-/// a few inconsistencies between vocabulary and merges make it panic where it should return an error.
-fn guarded<T>(build: impl FnOnce() -> Result<T, tokenizers::Error>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(build)) {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(_) => Err("the vocabulary and the merges contradict each other".to_owned()),
-    }
-}
+#[cfg(test)]
+mod tests;

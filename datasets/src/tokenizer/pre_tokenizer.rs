@@ -31,7 +31,8 @@ enum Step {
 }
 
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN2: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN35: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const GPT4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -39,40 +40,19 @@ const DEEPSEEK3: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r
 
 const RULES: &[Rule] = &[
     Rule {
-        names: &[
-            "gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "exaone4", "gigachat", "a.x-4.0",
-            "mellum",
-        ],
+        names: &["gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "exaone4", "gigachat", "a.x-4.0", "mellum"],
         steps: &[Step::Gpt2],
         ignore_merges: false,
         add_bos: false,
     },
     Rule {
-        names: &[
-            "smollm",
-            "starcoder",
-            "refact",
-            "command-r",
-            "codeshell",
-            "exaone",
-            "minerva-7b",
-            "mellum2",
-        ],
+        names: &["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2"],
         steps: &[Step::Digits, Step::Gpt2],
         ignore_merges: false,
         add_bos: false,
     },
     Rule {
-        names: &[
-            "llama-bpe",
-            "llama3",
-            "llama-v3",
-            "falcon3",
-            "falcon-h1",
-            "pixtral",
-            "midm-2.0",
-            "lfm2",
-        ],
+        names: &["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"],
         steps: &[Step::Split(LLAMA3)],
         ignore_merges: true,
         add_bos: true,
@@ -84,32 +64,13 @@ const RULES: &[Rule] = &[
         add_bos: false,
     },
     Rule {
-        names: &[
-            "qwen2",
-            "deepseek-r1-qwen",
-            "kormo",
-            "megrez",
-            "stablelm2",
-            "hunyuan",
-            "solar-open",
-            "grok-2",
-        ],
+        names: &["qwen2", "deepseek-r1-qwen", "kormo", "megrez", "stablelm2", "hunyuan", "solar-open", "grok-2"],
         steps: &[Step::Split(QWEN2)],
         ignore_merges: false,
         add_bos: false,
     },
-    Rule {
-        names: &["qwen35"],
-        steps: &[Step::Split(QWEN35)],
-        ignore_merges: false,
-        add_bos: false,
-    },
-    Rule {
-        names: &["tekken"],
-        steps: &[Step::Split(TEKKEN)],
-        ignore_merges: true,
-        add_bos: true,
-    },
+    Rule { names: &["qwen35"], steps: &[Step::Split(QWEN35)], ignore_merges: false, add_bos: false },
+    Rule { names: &["tekken"], steps: &[Step::Split(TEKKEN)], ignore_merges: true, add_bos: true },
     Rule {
         names: &["gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"],
         steps: &[Step::Split(GPT4O)],
@@ -118,11 +79,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         names: &["deepseek-v3", "hunyuan-dense", "joyai-llm"],
-        steps: &[
-            Step::Split(r"\p{N}{1,3}"),
-            Step::Split(r"[一-龥぀-ゟ゠-ヿ]+"),
-            Step::Split(DEEPSEEK3),
-        ],
+        steps: &[Step::Split(r"\p{N}{1,3}"), Step::Split(r"[一-龥぀-ゟ゠-ヿ]+"), Step::Split(DEEPSEEK3)],
         ignore_merges: false,
         add_bos: false,
     },
@@ -141,8 +98,8 @@ const RULES: &[Rule] = &[
 ];
 
 /// A rule made ready for the tokenizer.
-pub(super) struct PreTokenizer {
-    pub(super) pre_tokenizer: Sequence,
+pub(super) struct WordRule {
+    pub(super) steps: Sequence,
     pub(super) ignore_merges: bool,
     pub(super) add_bos: bool,
 }
@@ -151,7 +108,7 @@ pub(super) struct PreTokenizer {
 ///
 /// # Errors
 /// A sentence with the known names when the name is not one of them.
-pub(super) fn by_name(name: &str) -> Result<PreTokenizer, String> {
+pub(super) fn by_name(name: &str) -> Result<WordRule, String> {
     let Some(rule) = RULES.iter().find(|rule| rule.names.contains(&name)) else {
         let mut known: Vec<&str> = RULES.iter().flat_map(|rule| rule.names).copied().collect();
         known.sort_unstable();
@@ -161,8 +118,7 @@ pub(super) fn by_name(name: &str) -> Result<PreTokenizer, String> {
         ));
     };
     // Offsets are left whole, so that a token's range holds its leading space.
-    let byte_level =
-        |use_regex| PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, false, use_regex));
+    let byte_level = |use_regex| PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, false, use_regex));
     let mut steps = Vec::with_capacity(rule.steps.len() + 1);
     for step in rule.steps {
         steps.push(match step {
@@ -178,11 +134,7 @@ pub(super) fn by_name(name: &str) -> Result<PreTokenizer, String> {
     if !matches!(rule.steps.last(), Some(Step::Gpt2)) {
         steps.push(byte_level(false));
     }
-    Ok(PreTokenizer {
-        pre_tokenizer: Sequence::new(steps),
-        ignore_merges: rule.ignore_merges,
-        add_bos: rule.add_bos,
-    })
+    Ok(WordRule { steps: Sequence::new(steps), ignore_merges: rule.ignore_merges, add_bos: rule.add_bos })
 }
 
 #[cfg(test)]
@@ -194,20 +146,13 @@ mod tests {
         let names: Vec<&str> = RULES.iter().flat_map(|rule| rule.names).copied().collect();
         for name in &names {
             assert!(by_name(name).is_ok(), "{name}");
-            assert_eq!(
-                names.iter().filter(|other| *other == name).count(),
-                1,
-                "{name}"
-            );
+            assert_eq!(names.iter().filter(|other| *other == name).count(), 1, "{name}");
         }
     }
 
     #[test]
     fn an_unknown_name_is_refused_with_the_known_ones() {
         let message = by_name("llama-5").err().unwrap();
-        assert!(
-            message.contains("got \"llama-5\"") && message.contains("llama-bpe, "),
-            "{message}"
-        );
+        assert!(message.contains("got \"llama-5\"") && message.contains("llama-bpe, "), "{message}");
     }
 }

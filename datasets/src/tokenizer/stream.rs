@@ -19,28 +19,23 @@ pub struct TextStream<'a> {
 const BROKEN: char = '\u{fffd}';
 
 impl<'a> TextStream<'a> {
-    pub(super) fn new(tokenizer: &'a ChatTokenizer, skip_special: bool) -> Self {
-        Self {
-            tokenizer,
-            skip_special,
-            ids: Vec::new(),
-            given: 0,
-        }
+    pub(crate) fn new(tokenizer: &'a ChatTokenizer, skip_special: bool) -> Self {
+        Self { tokenizer, skip_special, ids: Vec::new(), given: 0 }
     }
 
-    /// Adds an id, and gives the text that is certain now; empty while a character is incomplete.
+    /// Adds an id, and gives the text that is certain now; `None` while a character is incomplete.
     ///
     /// # Errors
     /// [`DataError::Encoding`] when the decoder fails.
-    pub fn push(&mut self, id: u32) -> Result<String, DataError> {
+    pub fn push(&mut self, id: u32) -> Result<Option<String>, DataError> {
         self.ids.push(id);
         let text = self.pending()?;
         if text.is_empty() || text.ends_with(BROKEN) {
-            return Ok(String::new());
+            return Ok(None);
         }
         self.ids.drain(..self.given);
         self.given = self.ids.len();
-        Ok(text)
+        Ok(Some(text))
     }
 
     /// The text of ids that never became whole characters, with U+FFFD for broken bytes.
@@ -53,9 +48,7 @@ impl<'a> TextStream<'a> {
 
     /// The text of the ids not given out yet, decoded beside their left neighbours.
     fn pending(&self) -> Result<String, DataError> {
-        let known = self
-            .tokenizer
-            .decode(&self.ids[..self.given], self.skip_special)?;
+        let known = self.tokenizer.decode(&self.ids[..self.given], self.skip_special)?;
         let all = self.tokenizer.decode(&self.ids, self.skip_special)?;
         Ok(all.get(known.len()..).unwrap_or_default().to_owned())
     }

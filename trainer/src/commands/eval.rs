@@ -2,7 +2,7 @@
 
 use anstream::println;
 use comfy_table::{CellAlignment, Table, presets};
-use datasets::Conversation;
+use datasets::{Conversation, Hub};
 use serde::Serialize;
 
 use super::progress;
@@ -76,7 +76,10 @@ pub(super) fn eval(args: &EvalArgs) -> anyhow::Result<()> {
     if args.json {
         let comparisons: Vec<Comparison> = pairs.iter().map(|(b, a)| compare(b, a)).collect();
         let answers = answers(&conversations, &plain, &adapted);
-        println!("{}", serde_json::to_string_pretty(&serde_json::json!({ "metrics": comparisons, "answers": answers }))?);
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&serde_json::json!({ "metrics": comparisons, "answers": answers }))?
+        );
     } else {
         println!("{}", table(&pairs));
         println!("{} conversations never trained on; intervals: 95 %, paired bootstrap", conversations.len());
@@ -90,7 +93,8 @@ fn test_conversations(recipe: &Recipe, limit: Option<usize>) -> Result<Vec<Conve
     if sources.is_empty() {
         return Err(TrainError::Run("the recipe names no questions to ask; list files under `eval.test`".to_owned()));
     }
-    let mut conversations = datasets::load_conversations(sources, recipe.data.system_prompt.as_deref())?;
+    let mut conversations =
+        datasets::load_conversations(sources, recipe.data.system_prompt.as_deref(), &Hub::from_env())?;
     conversations.truncate(limit.unwrap_or(usize::MAX));
     if conversations.is_empty() {
         return Err(TrainError::Run("there is no conversation to evaluate on; raise the limit".to_owned()));
@@ -111,7 +115,7 @@ fn compare(base: &Score, adapted: &Score) -> Comparison {
 
 fn table(pairs: &[(Score, Score)]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(["", "base", "adapter", "difference", "95 % interval"]);
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(["", "base", "adapter", "difference", "95 % interval"]);
     for (base, adapted) in pairs {
         let comparison = compare(base, adapted);
         let show = |value: f64, sign: bool| match (base.is_share, sign) {

@@ -11,10 +11,11 @@ pub(super) fn export(args: &ExportArgs) -> anyhow::Result<()> {
     let folder = RunFolder::open(args.run.clone())?;
     let source = match args.checkpoint {
         Which::Best => folder.adapter(),
-        Which::Last => Checkpoints::new(folder.checkpoints(), 1).list().pop().unwrap_or_else(|| folder.adapter()),
+        Which::Last => Checkpoints::new(folder.checkpoints(), 1).last_adapter().unwrap_or_else(|| folder.adapter()),
     };
     if !source.is_dir() {
-        let reason = format!("the run has no adapter yet; finish it with `greffon train --resume {}`", args.run.display());
+        let reason =
+            format!("the run has no adapter yet; finish it with `greffon train --resume {}`", args.run.display());
         return Err(TrainError::Checkpoint { path: source, reason }.into());
     }
     let (config, pairs) = adapters::read_peft(&source).map_err(TrainError::from)?;
@@ -24,7 +25,7 @@ pub(super) fn export(args: &ExportArgs) -> anyhow::Result<()> {
         args.to.display(),
         config.r,
         pairs.len(),
-        config.base_model_name_or_path
+        config.base_model_name_or_path.as_deref().unwrap_or("unnamed")
     );
     Ok(())
 }

@@ -45,7 +45,9 @@ pub(super) fn answer(model: &Loading, messages: &[Message], sampling: Sampling) 
     let prompt = tokenizer.render_prompt(messages).map_err(TrainError::from)?;
     let room = model.base.config.max_position_embeddings;
     if prompt.len() >= room {
-        return Err(TrainError::Run(format!("the prompt has {} tokens, the model's limit is {room}", prompt.len())).into());
+        return Err(
+            TrainError::Run(format!("the prompt has {} tokens, the model's limit is {room}", prompt.len())).into()
+        );
     }
     let mut stream = tokenizer.stream();
     let mut text = String::new();

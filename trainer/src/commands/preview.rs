@@ -2,7 +2,7 @@
 
 use anstream::{print, println};
 use comfy_table::{CellAlignment, Table, presets};
-use datasets::LengthStats;
+use datasets::{Example, Hub, LengthStats};
 use owo_colors::OwoColorize as _;
 
 use crate::cli::PreviewArgs;
@@ -14,7 +14,8 @@ pub(super) fn preview(args: &PreviewArgs) -> anyhow::Result<()> {
     let loaded = Recipe::load(&args.recipe.recipe, &args.recipe.set).map_err(TrainError::from)?;
     let recipe = &loaded.recipe;
     let tokenizer = BaseModel::open(&recipe.model, recipe.data.chat_template.as_deref())?.tokenizer;
-    let data = datasets::prepare(&recipe.data, &tokenizer, recipe.train.seed).map_err(TrainError::from)?;
+    let data =
+        datasets::prepare(&recipe.data, &tokenizer, recipe.train.seed, &Hub::from_env()).map_err(TrainError::from)?;
 
     for example in data.train.iter().take(args.count) {
         println!("{}", example.origin.bold());
@@ -29,11 +30,18 @@ pub(super) fn preview(args: &PreviewArgs) -> anyhow::Result<()> {
     }
 
     let mut table = Table::new();
-    table
-        .load_preset(presets::UTF8_HORIZONTAL_ONLY)
-        .set_header(["tokens", "examples", "mean", "median", "90 %", "99 %", "longest", "supervised"]);
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header([
+        "tokens",
+        "examples",
+        "mean",
+        "median",
+        "90 %",
+        "99 %",
+        "longest",
+        "supervised",
+    ]);
     for (name, examples) in [("train", &data.train), ("validation", &data.validation)] {
-        let stats = LengthStats::of(examples);
+        let stats = LengthStats::new(examples.iter().map(lengths));
         table.add_row([
             name.to_owned(),
             stats.count.to_string(),
@@ -49,8 +57,13 @@ pub(super) fn preview(args: &PreviewArgs) -> anyhow::Result<()> {
         column.set_cell_alignment(CellAlignment::Right);
     }
     println!("{table}\nsupervised tokens are green");
-    for line in data.report_lines() {
-        println!("{line}");
+    for note in &data.notes {
+        println!("{note}");
     }
     Ok(())
+}
+
+/// The tokens of an example, and how many of them are supervised.
+fn lengths(example: &Example) -> (usize, usize) {
+    (example.input_ids.len(), example.loss_mask.iter().filter(|learn| **learn).count())
 }

@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use anstream::eprintln;
+use datasets::DownloadProgress;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::TrainError;
@@ -18,6 +19,24 @@ pub(super) fn bar(length: usize, what: &'static str) -> ProgressBar {
         .expect("the template is a constant")
         .progress_chars("━━ ");
     ProgressBar::new(length as u64).with_style(style).with_message(what)
+}
+
+/// A bar over the bytes of downloads.
+pub(super) fn download_bar() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{msg:<28} {bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left")
+        .expect("the template is a constant")
+        .progress_chars("━━ ");
+    ProgressBar::new(0).with_style(style)
+}
+
+/// Shows how far a download is.
+pub(super) fn show_download(bar: &ProgressBar, progress: &DownloadProgress<'_>) {
+    bar.set_message(progress.file.to_owned());
+    bar.set_length(progress.total_bytes);
+    bar.set_position(progress.done_bytes);
 }
 
 /// Follows a training run.
@@ -77,7 +96,8 @@ impl Tracker for TrainProgress {
         if self.terminal {
             self.bar.set_position(record.step);
             self.bar.set_message(line);
-        } else if self.last_line.is_none_or(|t| t.elapsed() > Duration::from_secs(30)) || record.step == self.total_steps
+        } else if self.last_line.is_none_or(|t| t.elapsed() > Duration::from_secs(30))
+            || record.step == self.total_steps
         {
             self.last_line = Some(Instant::now());
             eprintln!("step {}/{}  {line}", record.step, self.total_steps);

@@ -85,7 +85,7 @@ pub fn log_probs(decoder: &Decoder, input_ids: &[u32], device: &Device) -> Vec<f
     let hidden = decoder.forward(tensor(&ids[..count]), &segments, Context::default());
     token_log_probs(decoder.logits(hidden), tensor(&ids[1..]))
         .into_data()
-        .into_vec()
+        .try_into_vec()
         .expect("log-probabilities are f32")
 }
 
@@ -96,5 +96,5 @@ pub fn logits(decoder: &Decoder, input_ids: &[u32], device: &Device) -> Vec<f32>
     let segments = Segments::new(&[count], &[0], &decoder.config.inverse_frequencies(), device);
     let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [count]), device);
     let hidden = decoder.forward(ids, &segments, Context::default());
-    decoder.logits(hidden).into_data().into_vec().expect("logits are f32")
+    decoder.logits(hidden).into_data().try_into_vec().expect("logits are f32")
 }

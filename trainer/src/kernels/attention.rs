@@ -26,10 +26,7 @@ pub fn attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, mask: Option<&Tensor<
         Some(mask) => (scores.reshape([heads, new, total]) + mask.clone()).reshape([kv_heads, group * new, total]),
         None => scores,
     };
-    softmax(scores, 2)
-        .matmul(v)
-        .reshape([heads, new, head_dim])
-        .swap_dims(0, 1)
+    softmax(scores, 2).matmul(v).reshape([heads, new, head_dim]).swap_dims(0, 1)
 }
 
 /// The additive mask `[1, new, total]`: `-inf` where a key lies after its query. `None` when nothing is hidden.
@@ -38,8 +35,7 @@ pub fn causal_mask(new: usize, total: usize, device: &Device) -> Option<Tensor<3
         return None;
     }
     let past = total - new;
-    let mask: Vec<f32> = (0..new)
-        .flat_map(|i| (0..total).map(move |j| if j > past + i { f32::NEG_INFINITY } else { 0.0 }))
-        .collect();
+    let mask: Vec<f32> =
+        (0..new).flat_map(|i| (0..total).map(move |j| if j > past + i { f32::NEG_INFINITY } else { 0.0 })).collect();
     Some(Tensor::from_data(TensorData::new(mask, [1, new, total]), device))
 }

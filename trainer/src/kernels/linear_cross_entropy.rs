@@ -18,7 +18,5 @@ pub fn linear_cross_entropy(hidden: Tensor<2>, lm_head: &Tensor<2>, targets: Ten
 /// # Shapes
 /// - `logits`: `[rows, vocab]`; `targets`: `[rows]`; output: `[rows]`.
 pub fn token_log_probs(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
-    log_softmax(logits, 1)
-        .gather(1, targets.unsqueeze_dim(1))
-        .squeeze_dim(1)
+    log_softmax(logits, 1).gather(1, targets.unsqueeze_dim(1)).squeeze_dim(1)
 }

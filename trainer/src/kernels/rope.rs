@@ -13,20 +13,14 @@ pub struct Rotation {
 
 /// The inverse frequencies `theta^(-2i / head_dim)`, for `i` in `0..head_dim / 2`.
 pub fn inverse_frequencies(theta: f64, head_dim: usize) -> Vec<f32> {
-    (0..head_dim / 2)
-        .map(|i| (1.0 / theta.powf(2.0 * i as f64 / head_dim as f64)) as f32)
-        .collect()
+    (0..head_dim / 2).map(|i| (1.0 / theta.powf(2.0 * i as f64 / head_dim as f64)) as f32).collect()
 }
 
 impl Rotation {
     /// Computes the angles for the given positions, in f32 as transformers does.
     pub fn new(position_ids: &[u32], inverse_frequencies: &[f32], device: &Device) -> Self {
         let shape = [position_ids.len(), 1, inverse_frequencies.len()];
-        let angles = || {
-            position_ids
-                .iter()
-                .flat_map(|&p| inverse_frequencies.iter().map(move |f| p as f32 * f))
-        };
+        let angles = || position_ids.iter().flat_map(|&p| inverse_frequencies.iter().map(move |f| p as f32 * f));
         let cos: Vec<f32> = angles().map(f32::cos).collect();
         let sin: Vec<f32> = angles().map(f32::sin).collect();
         Self {
@@ -48,10 +42,7 @@ pub fn rope(x: Tensor<3>, rotation: &Rotation) -> Tensor<3> {
     let second = x.narrow(2, half, half);
     let (cos, sin) = (&rotation.cos, &rotation.sin);
     Tensor::cat(
-        vec![
-            first.clone() * cos.clone() - second.clone() * sin.clone(),
-            second * cos.clone() + first * sin.clone(),
-        ],
+        vec![first.clone() * cos.clone() - second.clone() * sin.clone(), second * cos.clone() + first * sin.clone()],
         2,
     )
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use adapters::{AdapterConfig, LoraConfig, LoraPair, LowRank};
+use adapters::{AdapterConfig, LoraPair, LowRank};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::decoder::Decoder;
@@ -20,8 +20,8 @@ pub fn to_pairs(decoder: &Decoder) -> BTreeMap<String, LoraPair> {
                 a: values(&lora.lora_a),
                 b: values(&lora.lora_b),
                 rank: lora.rank(),
-                d_input,
-                d_output,
+                in_features: d_input,
+                out_features: d_output,
             };
             Some((path, pair))
         })
@@ -48,17 +48,17 @@ pub fn load(decoder: &mut Decoder, folder: &Path, device: &Device) -> Result<Ada
         linear.lora = None;
         let Some(pair) = pairs.remove(&path) else { continue };
         let (d_input, d_output) = linear.sizes();
-        if (pair.d_input, pair.d_output) != (d_input, d_output) {
+        if (pair.in_features, pair.out_features) != (d_input, d_output) {
             return Err(mismatch(format!(
                 "module {path} is {} to {} in the adapter and {d_input} to {d_output} in the base; \
                  the adapter belongs to another base",
-                pair.d_input, pair.d_output
+                pair.in_features, pair.out_features
             )));
         }
         linear.lora = Some(LowRank {
             lora_a: Tensor::from_data(TensorData::new(pair.a, [pair.rank, d_input]), device),
             lora_b: Tensor::from_data(TensorData::new(pair.b, [d_output, pair.rank]), device),
-            scaling: config.scaling(&path),
+            scaling: config.scaling(&path)?,
         });
     }
     match pairs.keys().next() {
@@ -74,11 +74,6 @@ pub fn require_grad(decoder: &mut Decoder) {
     }
 }
 
-/// The configuration file of an adapter trained with `lora` on the base.
-pub fn peft_config(lora: &LoraConfig, base: &str, revision: Option<&str>) -> AdapterConfig {
-    AdapterConfig::lora(lora, base, revision)
-}
-
 fn values(tensor: &Tensor<2>) -> Vec<f32> {
-    tensor.clone().inner().into_data().into_vec().expect("adapters are f32")
+    tensor.clone().inner().into_data().try_into_vec().expect("adapters are f32")
 }

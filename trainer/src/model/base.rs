@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use datasets::ChatTokenizer;
+use datasets::{ChatTokenizer, Hub};
 
 use super::config::DecoderConfig;
 use super::decoder::Decoder;
@@ -80,7 +80,7 @@ fn locate(model: &ModelConfig) -> Result<PathBuf, TrainError> {
         let reason = "there is no such folder or file, and it is not a hub name such as owner/name".to_owned();
         return Err(TrainError::Base { base: model.base.clone(), reason });
     }
-    Ok(datasets::hub::fetch_model(&model.base, model.revision.as_deref().unwrap_or("main"))?)
+    Ok(Hub::from_env().model(&model.base, model.revision.as_deref().unwrap_or("main"))?)
 }
 
 /// Whether a name has the form `owner/name` of the hub and not that of a path.

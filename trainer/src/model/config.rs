@@ -45,7 +45,8 @@ impl DecoderConfig {
     /// known, or a feature that the decoder does not compute is switched on.
     pub fn from_file(path: &Path) -> Result<Self, TrainError> {
         let fail = |reason: String| TrainError::ModelConfig { path: path.to_owned(), reason };
-        let text = std::fs::read_to_string(path).map_err(|source| TrainError::Read { path: path.to_owned(), source })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|source| TrainError::Read { path: path.to_owned(), source })?;
         let json: Value = serde_json::from_str(&text).map_err(|e| fail(format!("not valid JSON: {e}")))?;
         Self::from_json(&json).map_err(fail)
     }
@@ -55,8 +56,9 @@ impl DecoderConfig {
             .get("model_type")
             .and_then(Value::as_str)
             .ok_or("key \"model_type\" is missing, expected the name of a model family")?;
-        let family = family::by_model_type(model_type)
-            .ok_or_else(|| format!("model family \"{model_type}\" is not supported; known families: {}", family::known()))?;
+        let family = family::by_model_type(model_type).ok_or_else(|| {
+            format!("model family \"{model_type}\" is not supported; known families: {}", family::known())
+        })?;
         refuse_unsupported(json)?;
         let hidden_size = size(json, "hidden_size")?;
         let num_attention_heads = size(json, "num_attention_heads")?;
@@ -126,7 +128,10 @@ fn refuse_unsupported(json: &Value) -> Result<(), String> {
     let is_set = |key: &str| json.get(key).is_some_and(|v| !v.is_null() && v != &Value::Bool(false));
     for key in ["attention_bias", "mlp_bias", "rope_scaling", "sliding_window", "quantization_config"] {
         if is_set(key) {
-            return Err(format!("key \"{key}\" is {}, which the decoder does not support yet; use a base without it", json[key]));
+            return Err(format!(
+                "key \"{key}\" is {}, which the decoder does not support yet; use a base without it",
+                json[key]
+            ));
         }
     }
     if let Some(kind) = json.pointer("/rope_parameters/rope_type").and_then(Value::as_str)

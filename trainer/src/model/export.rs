@@ -63,7 +63,7 @@ fn vector(name: String, tensor: &Tensor<1>) -> (String, Vec<usize>, Vec<u8>) {
 }
 
 fn bytes(tensor: Tensor<1>) -> Vec<u8> {
-    let values: Vec<f32> = tensor.into_data().into_vec().expect("weights are f32");
+    let values: Vec<f32> = tensor.into_data().try_into_vec().expect("weights are f32");
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 

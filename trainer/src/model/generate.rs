@@ -79,9 +79,7 @@ pub fn generate(
                 rng: ChaCha8Rng::seed_from_u64(sampling.seed.wrapping_add(prompt as u64)),
                 output: Generated { ids: Vec::new(), stopped: false },
                 prompt,
-                room: sampling
-                    .max_new_tokens
-                    .min(decoder.config.max_position_embeddings.saturating_sub(ids.len())),
+                room: sampling.max_new_tokens.min(decoder.config.max_position_embeddings.saturating_sub(ids.len())),
             }
         })
         .collect();
@@ -113,22 +111,15 @@ pub fn generate(
 }
 
 /// Feeds what is pending and returns the logits of each sequence's last token, one row after the other.
-fn next_logits(
-    decoder: &Decoder,
-    active: &mut [Sequence],
-    inverse_frequencies: &[f32],
-    device: &Device,
-) -> Vec<f32> {
+fn next_logits(decoder: &Decoder, active: &mut [Sequence], inverse_frequencies: &[f32], device: &Device) -> Vec<f32> {
     let lengths: Vec<usize> = active.iter().map(|s| s.pending.len()).collect();
     let pasts: Vec<usize> = active.iter().map(|s| s.cache.seen()).collect();
     let input_ids: Vec<i64> = active.iter().flat_map(|s| &s.pending).map(|&id| i64::from(id)).collect();
     let segments = Segments::new(&lengths, &pasts, inverse_frequencies, device);
     let count = input_ids.len();
     let input_ids = Tensor::<1, Int>::from_data(TensorData::new(input_ids, [count]), device);
-    let mut caches: Vec<KvCache> = active
-        .iter_mut()
-        .map(|s| std::mem::replace(&mut s.cache, KvCache::new(0)))
-        .collect();
+    let mut caches: Vec<KvCache> =
+        active.iter_mut().map(|s| std::mem::replace(&mut s.cache, KvCache::new(0))).collect();
     let context = Context { caches: Some(&mut caches), ..Context::default() };
     let hidden = decoder.forward(input_ids, &segments, context);
     for (sequence, cache) in active.iter_mut().zip(caches) {
@@ -137,11 +128,7 @@ fn next_logits(
     let last: Vec<i64> = segments.last_tokens().into_iter().map(|i| i as i64).collect();
     let rows = last.len();
     let last = Tensor::<1, Int>::from_data(TensorData::new(last, [rows]), device);
-    decoder
-        .logits(hidden.select(0, last))
-        .into_data()
-        .into_vec::<f32>()
-        .expect("logits are f32")
+    decoder.logits(hidden.select(0, last)).into_data().try_into_vec::<f32>().expect("logits are f32")
 }
 
 /// Chooses a token from a row of logits.
@@ -150,10 +137,8 @@ fn choose(logits: &[f32], sampling: Sampling, rng: &mut ChaCha8Rng) -> u32 {
         return argmax(logits);
     }
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut weights: Vec<(u32, f64)> = (0u32..)
-        .zip(logits)
-        .map(|(id, &logit)| (id, (f64::from(logit - max) / sampling.temperature).exp()))
-        .collect();
+    let mut weights: Vec<(u32, f64)> =
+        (0u32..).zip(logits).map(|(id, &logit)| (id, (f64::from(logit - max) / sampling.temperature).exp())).collect();
     let total: f64 = weights.iter().map(|(_, w)| w).sum();
     let mut kept = total;
     if sampling.top_p < 1.0 {

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use adapters::gguf::{GgufFile, GgufValue, names, unpermute};
@@ -31,7 +32,7 @@ impl Weights {
     /// Every tensor, by its Hugging Face name; one that has none keeps its own, and so counts as left over.
     fn names(&self) -> BTreeSet<String> {
         match self {
-            Self::Folder(folder) => folder.names().into_iter().collect(),
+            Self::Folder(folder) => folder.names().into_iter().map(ToOwned::to_owned).collect(),
             Self::Gguf(file) => {
                 let name = |own: &str| names::to_hugging_face(own).unwrap_or_else(|| own.to_owned());
                 file.tensors().iter().map(|tensor| name(&tensor.name)).collect()
@@ -42,7 +43,7 @@ impl Weights {
     /// The shape of a tensor, and its values in row order.
     fn read(&self, name: &str, config: &DecoderConfig) -> Result<(Vec<usize>, Vec<f32>), TrainError> {
         match self {
-            Self::Folder(folder) => Ok((folder.shape(name)?, folder.read_f32(name)?)),
+            Self::Folder(folder) => Ok((folder.shape(name)?.to_vec(), folder.read_f32(name)?)),
             Self::Gguf(file) => {
                 let own = names::to_gguf(name).unwrap_or_else(|| name.to_owned());
                 let shape = file.tensor(&own)?.shape.clone();
@@ -73,9 +74,15 @@ impl Weights {
     pub(super) fn digest(&self) -> Result<String, TrainError> {
         let mut hash = Sha256::new();
         for path in self.files() {
-            let mut file =
-                std::fs::File::open(&path).map_err(|source| TrainError::Read { path: path.clone(), source })?;
-            std::io::copy(&mut file, &mut hash).map_err(|source| TrainError::Read { path, source })?;
+            let read = |source| TrainError::Read { path: path.clone(), source };
+            let mut file = std::fs::File::open(&path).map_err(read)?;
+            let mut buffer = vec![0; 1 << 20];
+            loop {
+                match file.read(&mut buffer).map_err(read)? {
+                    0 => break,
+                    count => hash.update(&buffer[..count]),
+                }
+            }
         }
         Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
@@ -134,10 +141,16 @@ pub(super) fn gguf_vocabulary(file: &GgufFile) -> Result<GgufVocabulary, TrainEr
         scores: list(file, "tokenizer.ggml.scores", GgufFile::f32s)?,
         bos: id("tokenizer.ggml.bos_token_id")?,
         eos: id("tokenizer.ggml.eos_token_id")?,
+        eot: id("tokenizer.ggml.eot_token_id")?,
         unknown: id("tokenizer.ggml.unknown_token_id")?,
         padding: id("tokenizer.ggml.padding_token_id")?,
         add_bos: if file.contains("tokenizer.ggml.add_bos_token") {
             Some(file.bool("tokenizer.ggml.add_bos_token")?)
+        } else {
+            None
+        },
+        add_space_prefix: if file.contains("tokenizer.ggml.add_space_prefix") {
+            Some(file.bool("tokenizer.ggml.add_space_prefix")?)
         } else {
             None
         },
@@ -167,7 +180,8 @@ pub(super) fn decoder(
     let kv_heads = config.num_key_value_heads * config.head_dim;
     let layers = (0..config.num_hidden_layers).map(|index| {
         let name = |part: &str| format!("model.layers.{index}.{part}.weight");
-        let linear = |part: &str, shape| Ok::<_, TrainError>(LoraLinear::frozen(loader.matrix(&name(part), shape)?, None));
+        let linear =
+            |part: &str, shape| Ok::<_, TrainError>(LoraLinear::frozen(loader.matrix(&name(part), shape)?, None));
         Ok(DecoderLayer {
             input_layernorm: loader.vector(&name("input_layernorm"), hidden)?,
             self_attn: SelfAttention {

@@ -1,8 +1,8 @@
 //! Base models: the decoder, its configuration, its weights and its generation.
 
+pub mod adapter;
 mod base;
 mod cache;
-pub mod adapter;
 pub mod config;
 mod decoder;
 mod dropout;

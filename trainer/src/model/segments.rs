@@ -35,9 +35,7 @@ impl Segments {
             ranges.push(start..start + new);
             start += new;
             position_ids.extend((past..past + new).map(|p| p as u32));
-            masks
-                .entry((new, past + new))
-                .or_insert_with(|| causal_mask(new, past + new, device));
+            masks.entry((new, past + new)).or_insert_with(|| causal_mask(new, past + new, device));
         }
         Self {
             ranges,

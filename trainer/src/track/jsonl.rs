@@ -27,11 +27,9 @@ impl JsonLines {
         let path = folder.join("metrics.jsonl");
         if path.exists() {
             let text = fs::read_to_string(&path).map_err(|source| TrainError::Read { path: path.clone(), source })?;
-            let kept: String = text
-                .split_inclusive('\n')
-                .filter(|line| line_step(line).is_some_and(|s| s <= step))
-                .collect();
-            adapters::write_atomic(&path, |out| out.write_all(kept.as_bytes()))?;
+            let kept: String =
+                text.split_inclusive('\n').filter(|line| line_step(line).is_some_and(|s| s <= step)).collect();
+            adapters::write_atomic(&path, true, |out| out.write_all(kept.as_bytes()))?;
         }
         let append = |path: &Path| {
             OpenOptions::new()
@@ -46,9 +44,7 @@ impl JsonLines {
     fn write(&mut self, record: &impl Serialize) -> Result<(), TrainError> {
         let mut line = serde_json::to_string(record).expect("records are plain data");
         line.push('\n');
-        self.metrics
-            .write_all(line.as_bytes())
-            .map_err(|source| TrainError::Write { path: self.path.clone(), source })
+        self.metrics.write_all(line.as_bytes()).map_err(|source| TrainError::Write { path: self.path.clone(), source })
     }
 }
 

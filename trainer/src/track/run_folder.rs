@@ -96,7 +96,7 @@ impl RunFolder {
             )));
         }
         fs::create_dir_all(folder.checkpoints()).map_err(|source| folder.write_error(source))?;
-        adapters::write_atomic(&folder.recipe(), |out| out.write_all(recipe.resolved_yaml().as_bytes()))?;
+        adapters::write_atomic(&folder.recipe(), true, |out| out.write_all(recipe.resolved_yaml().as_bytes()))?;
         Ok(folder)
     }
 
@@ -152,7 +152,7 @@ impl RunFolder {
     pub fn save_info(&self, info: &RunInfo) -> Result<(), TrainError> {
         let mut text = serde_json::to_string_pretty(info).expect("the run's facts are plain data");
         text.push('\n');
-        Ok(adapters::write_atomic(&self.path.join("run.json"), |out| out.write_all(text.as_bytes()))?)
+        Ok(adapters::write_atomic(&self.path.join("run.json"), true, |out| out.write_all(text.as_bytes()))?)
     }
 
     fn write_error(&self, source: std::io::Error) -> TrainError {

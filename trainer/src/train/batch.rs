@@ -22,7 +22,8 @@ pub struct MicroBatch {
 impl MicroBatch {
     /// Lays rows out one after the other.
     pub fn from_rows(rows: &[Row]) -> Self {
-        let mut batch = Self { input_ids: Vec::new(), lengths: Vec::new(), predictors: Vec::new(), targets: Vec::new() };
+        let mut batch =
+            Self { input_ids: Vec::new(), lengths: Vec::new(), predictors: Vec::new(), targets: Vec::new() };
         for row in rows {
             let start = batch.input_ids.len();
             for segment in &row.segments {
@@ -84,10 +85,8 @@ pub fn micro_batches(examples: &[&Example], layout: Layout) -> Vec<MicroBatch> {
     let rows: Vec<Row> = groups
         .iter()
         .map(|group| {
-            let parts: Vec<(&[u32], &[bool])> = group
-                .iter()
-                .map(|&i| (examples[i].input_ids.as_slice(), examples[i].loss_mask.as_slice()))
-                .collect();
+            let parts: Vec<(&[u32], &[bool])> =
+                group.iter().map(|&i| (examples[i].input_ids.as_slice(), examples[i].loss_mask.as_slice())).collect();
             Row::from_examples(&parts)
         })
         .collect();

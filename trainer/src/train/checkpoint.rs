@@ -1,4 +1,4 @@
-//! Checkpoints: a PEFT folder with the optimizer's state beside it.
+//! Checkpoints: the adapter as a PEFT folder, and the optimizer's state beside it.
 //!
 //! Every file of a checkpoint is written into a temporary folder, synced, and the folder renamed into place, so a
 //! checkpoint is there as a whole or not at all. Data order and dropout follow from the seed and the step, so this is
@@ -36,6 +36,7 @@ pub struct Progress {
     pub fingerprint: String,
 }
 
+const ADAPTER: &str = "adapter";
 const STATE: &str = "state.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
 
@@ -78,10 +79,10 @@ impl Checkpoints {
     ) -> Result<PathBuf, TrainError> {
         let target = self.folder.join(format!("step-{:08}", progress.step));
         adapters::write_folder_atomic(&target, true, |folder| {
-            adapters::write_peft_files(folder, config, &adapter::to_pairs(decoder))?;
-            adapters::write_atomic(&folder.join(OPTIMIZER), |out| out.write_all(&moments(optimizer)))?;
+            adapter::save(decoder, config, &folder.join(ADAPTER), false)?;
+            adapters::write_atomic(&folder.join(OPTIMIZER), false, |out| out.write_all(&moments(optimizer)))?;
             let state = serde_json::to_vec_pretty(progress).expect("progress is plain data");
-            adapters::write_atomic(&folder.join(STATE), |out| out.write_all(&state))
+            Ok::<_, TrainError>(adapters::write_atomic(&folder.join(STATE), false, |out| out.write_all(&state))?)
         })?;
         for old in self.list().into_iter().rev().skip(self.keep.max(1)) {
             fs::remove_dir_all(&old).map_err(|source| TrainError::Write { path: old.clone(), source })?;
@@ -105,6 +106,11 @@ impl Checkpoints {
             .collect();
         found.sort();
         found
+    }
+
+    /// The adapter of the newest checkpoint.
+    pub fn last_adapter(&self) -> Option<PathBuf> {
+        self.list().pop().map(|folder| folder.join(ADAPTER))
     }
 
     /// Loads the newest checkpoint that is whole; a damaged one is passed over with a warning.
@@ -153,11 +159,12 @@ fn load(folder: &Path, decoder: &mut Decoder, optimizer: &mut AdamW, device: &De
                 view.shape()
             )));
         }
-        let values: Vec<f32> = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let values: Vec<f32> =
+            view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         Ok(Tensor::from_data(TensorData::new(values, [count]), device))
     };
     let (exp_avg, exp_avg_sq) = (moment("exp_avg")?, moment("exp_avg_sq")?);
-    adapter::load(decoder, folder, device)?;
+    adapter::load(decoder, &folder.join(ADAPTER), device)?;
     optimizer.exp_avg = exp_avg;
     optimizer.exp_avg_sq = exp_avg_sq;
     optimizer.updates = progress.step;
@@ -166,7 +173,7 @@ fn load(folder: &Path, decoder: &mut Decoder, optimizer: &mut AdamW, device: &De
 
 fn moments(optimizer: &AdamW) -> Vec<u8> {
     let bytes = |tensor: &Tensor<1>| -> Vec<u8> {
-        let values: Vec<f32> = tensor.clone().into_data().into_vec().expect("moments are f32");
+        let values: Vec<f32> = tensor.clone().into_data().try_into_vec().expect("moments are f32");
         values.iter().flat_map(|v| v.to_le_bytes()).collect()
     };
     let parts = [("exp_avg", bytes(&optimizer.exp_avg)), ("exp_avg_sq", bytes(&optimizer.exp_avg_sq))];

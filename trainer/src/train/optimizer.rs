@@ -31,12 +31,7 @@ pub struct AdamW {
 impl AdamW {
     /// A fresh state for `count` parameters.
     pub fn new(config: AdamWConfig, count: usize, device: &Device) -> Self {
-        Self {
-            config,
-            exp_avg: Tensor::zeros([count], device),
-            exp_avg_sq: Tensor::zeros([count], device),
-            updates: 0,
-        }
+        Self { config, exp_avg: Tensor::zeros([count], device), exp_avg_sq: Tensor::zeros([count], device), updates: 0 }
     }
 
     /// Makes one update and returns the new parameters.
@@ -46,12 +41,8 @@ impl AdamW {
         let t = self.updates as f64;
         self.exp_avg = self.exp_avg.clone().mul_scalar(beta1) + gradient.clone().mul_scalar(1.0 - beta1);
         self.exp_avg_sq = self.exp_avg_sq.clone().mul_scalar(beta2) + gradient.square().mul_scalar(1.0 - beta2);
-        let denominator = self
-            .exp_avg_sq
-            .clone()
-            .sqrt()
-            .div_scalar((1.0 - beta2.powf(t)).sqrt())
-            .add_scalar(self.config.eps);
+        let denominator =
+            self.exp_avg_sq.clone().sqrt().div_scalar((1.0 - beta2.powf(t)).sqrt()).add_scalar(self.config.eps);
         let step_size = learning_rate / (1.0 - beta1.powf(t));
         let decayed = parameters.mul_scalar(1.0 - learning_rate * self.config.weight_decay);
         decayed - (self.exp_avg.clone() / denominator).mul_scalar(step_size)
@@ -67,9 +58,5 @@ pub fn norm(gradient: &Tensor<1>) -> f64 {
 ///
 /// Source: `torch.nn.utils.clip_grad_norm_`.
 pub fn clip(gradient: Tensor<1>, norm: f64, max_norm: f64) -> Tensor<1> {
-    if max_norm > 0.0 && norm > max_norm {
-        gradient.mul_scalar(max_norm / (norm + 1e-6))
-    } else {
-        gradient
-    }
+    if max_norm > 0.0 && norm > max_norm { gradient.mul_scalar(max_norm / (norm + 1e-6)) } else { gradient }
 }

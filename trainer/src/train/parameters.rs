@@ -31,10 +31,7 @@ pub fn attach_adapter(decoder: &mut Decoder, config: &LoraConfig, seed: u64, dev
 
 /// All parameters, `A` before `B`, modules in path order. Shape `[count]`, outside autodiff.
 pub fn flatten(decoder: &Decoder) -> Tensor<1> {
-    Tensor::cat(
-        matrices(decoder).map(|matrix| matrix.clone().inner().flatten(0, 1)).collect(),
-        0,
-    )
+    Tensor::cat(matrices(decoder).map(|matrix| matrix.clone().inner().flatten(0, 1)).collect(), 0)
 }
 
 /// The gradients in the layout of [`flatten`].
@@ -75,8 +72,5 @@ pub fn count(decoder: &Decoder) -> usize {
 }
 
 fn matrices(decoder: &Decoder) -> impl Iterator<Item = &Tensor<2>> {
-    decoder
-        .linears()
-        .filter_map(|(_, linear)| linear.lora.as_ref())
-        .flat_map(|lora| [&lora.lora_a, &lora.lora_b])
+    decoder.linears().filter_map(|(_, linear)| linear.lora.as_ref()).flat_map(|lora| [&lora.lora_a, &lora.lora_b])
 }

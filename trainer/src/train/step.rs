@@ -75,12 +75,8 @@ pub fn negative_log_likelihood(
     context: Context<'_>,
     device: &Device,
 ) -> Tensor<1> {
-    let segments = Segments::new(
-        &batch.lengths,
-        &vec![0; batch.lengths.len()],
-        &decoder.config.inverse_frequencies(),
-        device,
-    );
+    let segments =
+        Segments::new(&batch.lengths, &vec![0; batch.lengths.len()], &decoder.config.inverse_frequencies(), device);
     let hidden = decoder.forward(batch.input_ids(device), &segments, context);
     linear_cross_entropy(hidden.select(0, batch.predictors(device)), decoder.head(), batch.targets(device))
 }

@@ -4,9 +4,9 @@ use datasets::{Conversation, DataConfig, Overlong, tokenize_all};
 
 use crate::error::TrainError;
 use crate::eval::{Findings, Probe, Score, Subject};
+use crate::model::Context;
 use crate::train::batch::{Layout, micro_batches};
 use crate::train::step::negative_log_likelihood;
-use crate::model::Context;
 
 /// Mean negative log-likelihood in nats per supervised token.
 #[derive(Clone, Debug)]
