@@ -9,8 +9,8 @@ use crate::recipe::Recipe;
 pub(super) fn check(args: &RecipeArgs) -> anyhow::Result<()> {
     let loaded = Recipe::load(&args.recipe, &args.set).map_err(TrainError::from)?;
     let report = loaded.check().map_err(TrainError::from)?;
-    for (heading, line) in &report.summary {
-        println!("{heading:<12} {line}");
+    for (part, what) in &report.summary {
+        println!("{part:<15}{what}");
     }
     for warning in &report.warnings {
         println!("warning: {warning}");
