@@ -46,7 +46,7 @@ Example:
 The cache is Hugging Face's own (HF_HOME). HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are respected.")]
     Fetch(FetchArgs),
     /// Look at the data as the model will see it.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  greffon data preview recipe.yaml --count 2")]
     Data(DataVerb),
     /// Fine-tune.
     #[command(after_help = "\

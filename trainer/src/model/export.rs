@@ -13,13 +13,21 @@ use super::decoder::Decoder;
 use crate::device::read;
 use crate::error::TrainError;
 
+const WEIGHTS: &str = "model.safetensors";
+
 /// Writes the weights of a decoder without adapter, in float32, with its configuration and tokenizer.
 ///
 /// # Errors
-/// When the folder is there and `overwrite` is off, or a file cannot be written; nothing is left half-written.
+/// When the folder is there and `overwrite` is off or it holds something else than a model, or a file cannot be written; nothing is left half-written.
 pub fn write_folder(decoder: &Decoder, base: &BaseModel, folder: &Path, overwrite: bool) -> Result<(), TrainError> {
+    let occupied = folder.read_dir().is_ok_and(|mut entries| entries.next().is_some());
+    if overwrite && occupied && !folder.join(WEIGHTS).is_file() {
+        // The folder is replaced with everything in it, so it must be a model's.
+        let reason = format!("is not empty and has no {WEIGHTS}, so it is not replaced; choose another folder");
+        return Err(TrainError::Weights { path: folder.to_owned(), reason });
+    }
     adapters::write_folder_atomic(folder, overwrite, |folder| {
-        let path = folder.join("model.safetensors");
+        let path = folder.join(WEIGHTS);
         adapters::write_atomic(&path, false, |out| out.write_all(&weights(decoder)?))?;
         let text = format!("{:#}\n", config_json(&decoder.config, base));
         adapters::write_atomic(&folder.join("config.json"), false, |out| out.write_all(text.as_bytes()))?;
@@ -28,7 +36,7 @@ pub fn write_folder(decoder: &Decoder, base: &BaseModel, folder: &Path, overwrit
     })
 }
 
-/// The bytes of `model.safetensors`.
+/// The bytes of the weight file.
 fn weights(decoder: &Decoder) -> std::io::Result<Vec<u8>> {
     let tensors = tensors(decoder);
     let views = tensors.iter().map(|(name, shape, data)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), data)?)));
