@@ -104,7 +104,7 @@ impl Case {
 fn assert_error(out: &Output, code: i32, words: &[&str]) -> String {
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     assert_eq!(out.status.code(), Some(code), "{said}");
-    assert_eq!(said.matches("error: ").count(), 1, "one error: {said}");
+    assert_eq!(said.lines().filter(|line| line.starts_with("error: ")).count(), 1, "one error: {said}");
     for never in ["panicked", "backtrace", "Error {", "Err("] {
         assert!(!said.contains(never), "{never:?} in {said}");
     }

@@ -92,6 +92,7 @@ fn every_verb_has_help_with_an_example_that_the_program_understands() {
         arguments.push("--help");
         let help = stdout(&done(&arguments));
         let (_, examples) = help.split_once("Example").unwrap_or_else(|| panic!("no example: {help}"));
+        let examples = examples.replace("\\\n", "");
         let lines: Vec<&str> = examples.lines().map(str::trim).filter(|line| line.starts_with("greffon ")).collect();
         assert!(!lines.is_empty(), "no example: {help}");
         for line in lines {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{Case, assert_error, assert_same_files, files};
+use super::{Case, assert_error, assert_same_files, files, greffon_with_limits};
 use crate::support::{fixture, greffon};
 
 #[test]
@@ -68,6 +68,26 @@ fn export_and_merge_do_not_write_over_a_folder_without_force() {
         assert!(greffon(&forced).status.success());
         assert_same_files(&files(case.folder.path()), &before);
         fs::remove_dir_all(to).expect("it is there");
+    }
+}
+
+#[test]
+fn an_export_on_a_full_disk_leaves_the_one_before() {
+    let case = Case::new(&["train.max_steps=2"]);
+    let run = case.train(&[]);
+    let (run, to) = (run.to_str().unwrap(), case.path("there"));
+    let base = fixture("tiny-llama");
+    let adapter = format!("{run}/adapter");
+    let export = ["export", run, "--force", "--to", to.to_str().unwrap()];
+    let base = base.to_str().unwrap();
+    let merge = ["merge", "--model", base, "--adapter", &adapter, "--force", "--to", to.to_str().unwrap()];
+    for (arguments, file) in [(&export[..], "adapter_model.safetensors"), (&merge[..], "model.safetensors")] {
+        assert!(greffon(arguments).status.success());
+        let before = files(case.folder.path());
+        let out = greffon_with_limits(&["-f 20"], arguments).output().expect("bash starts");
+        assert_error(&out, 1, &["cannot write", file, "File too large"]);
+        assert_same_files(&files(case.folder.path()), &before);
+        fs::remove_dir_all(&to).expect("it is there");
     }
 }
 

@@ -30,8 +30,10 @@ impl Weights {
     }
 
     pub(super) fn write(&self, case: &Case) {
-        let view = |weight: &Weight| TensorView::new(Dtype::F32, weight.shape.clone(), &weight.bytes).expect("it fits");
-        let views: Vec<_> = self.0.iter().map(|(name, weight)| (name, view(weight))).collect();
+        let views = self.0.iter().map(|(name, weight)| {
+            let view = TensorView::new(Dtype::F32, weight.shape.clone(), &weight.bytes);
+            (name, view.expect("the shape is that of the bytes"))
+        });
         case.write("base/model.safetensors", safetensors::serialize(views, None).expect("it serialises"));
     }
 }
