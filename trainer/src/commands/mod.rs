@@ -34,7 +34,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         .init();
     match cli.verb {
         Verb::Init(args) => {
-            print!("{}", recipe::init_recipe(&args.model, &args.data)?);
+            print!("{}", recipe::init_recipe(&args.model, &args.data).map_err(TrainError::from)?);
             Ok(())
         }
         Verb::Check(args) => check::check(&args),
