@@ -20,7 +20,8 @@ pub fn linear_cross_entropy(hidden: Tensor<2>, lm_head: &Tensor<2>, targets: Ten
 /// # Shapes
 /// - `logits`: `[rows, vocab]`; `targets`: `[rows]`; output: `[rows]`.
 pub fn token_log_probs(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
-    let shifted = logits.clone() - logits.clone().detach().max_dim(1);
+    let max = logits.clone().detach().max_dim(1);
+    let shifted = logits - max;
     let chosen = shifted.clone().gather(1, targets.unsqueeze_dim(1));
     let ones = Tensor::ones([shifted.dims()[1], 1], &shifted.device().without_autodiff());
     (chosen - shifted.exp().matmul(ones).log()).squeeze_dim(1)
