@@ -12,7 +12,7 @@ use crate::device;
 use crate::error::TrainError;
 use crate::model::{BaseModel, Decoder, adapter};
 use crate::recipe::Loaded;
-use crate::track::{JsonLines, Plan, RunFolder, RunInfo, RunStatus, StepRecord, Tracker, ValidationRecord};
+use crate::track::{self, Plan, RunFolder, RunInfo, RunStatus, StepRecord, Tracker, ValidationRecord};
 use crate::train::batch::{Layout, micro_batches};
 use crate::train::checkpoint::{Checkpoints, Progress};
 use crate::train::optimizer::{self, AdamW};
@@ -146,7 +146,7 @@ pub fn finetune(
     };
     info.update(RunStatus::Running, run.progress.step, run.best(), None);
     folder.save_info(&info)?;
-    trackers.push(Box::new(JsonLines::open(folder.path(), run.progress.step)?));
+    trackers.extend(track::open(folder.path(), run.progress.step)?);
     let plan = Plan {
         total_steps,
         first_step: run.progress.step,
