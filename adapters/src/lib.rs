@@ -1,9 +1,9 @@
 //! The LoRA family as a layer and as a file.
 //!
 //! On the way in, [`checkpoint`] reads a base model from a safetensors folder and [`gguf`] from a GGUF file, both
-//! through [`TensorSource`]. On the way out, [`peft`] writes and reads adapters in the form that PEFT and the servers
-//! take, through [`atomic`], so that a full disk or a kill never costs the previous file.
-//! [`LoraConfig`] is the recipe's `lora:` section. Read `config`, `checkpoint`, `gguf`, `peft` in this order.
+//! through [`TensorSource`]. On the way out, [`export`] writes adapters and merged models in the form that PEFT and the
+//! servers take, through [`atomic`], so that a full disk or a kill never costs the previous file.
+//! [`LoraConfig`] is the recipe's `lora:` section. Read `config`, `lora`, `checkpoint`, `gguf`, `export` in this order.
 //!
 //! LoRA: `y = W x + (alpha / rank) · B A x`, with `W` frozen.
 //! Source: Hu et al. 2021, <https://arxiv.org/abs/2106.09685>, section 4.1.
@@ -12,17 +12,17 @@ pub mod atomic;
 pub mod checkpoint;
 mod config;
 mod error;
+pub mod export;
 mod file;
 pub mod gguf;
 mod lora;
-pub mod peft;
 mod safetensors_file;
 
 pub use atomic::{write_atomic, write_folder_atomic};
 pub use checkpoint::{SafetensorsFolder, TensorSource};
 pub use config::{LoraConfig, TargetModule, Targets};
 pub use error::AdapterError;
+pub use export::peft::{AdapterConfig, LoraPair, read_peft, write_peft};
 pub use gguf::{GgmlType, GgufFile};
 pub use lora::{LoraLinear, LowRank};
-pub use peft::{AdapterConfig, LoraPair, read_peft, write_peft};
 pub use safetensors_file::SafetensorsFile;

@@ -3,14 +3,14 @@
 //! The doc comments of the fields are also the descriptions in the recipe's JSON Schema. Every
 //! default is written out when a configuration is saved, so that a run folder tells all.
 
-use std::fmt::{self, Display, Formatter};
+use std::fmt::Display;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::DataError;
-use crate::source::prompt;
+use crate::source::{Format, prompt};
 
 /// The largest accepted [`SourceConfig::weight`]: a bound on the memory that one epoch's order takes.
 pub const MAX_WEIGHT: f64 = 1000.0;
@@ -98,55 +98,6 @@ pub struct HubSource {
     pub revision: String,
     /// The file inside the data set, for example `data/train-00000-of-00001.parquet`.
     pub file: String,
-}
-
-/// The forms of record that are understood.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Format {
-    /// Found by looking at the keys of the first record.
-    #[default]
-    Auto,
-    /// `messages`: a list of `role` (system, user, assistant, tool) and `content`.
-    Messages,
-    /// `conversations`: a list of `from` (human, gpt, system, tool and their usual aliases) and `value`.
-    Sharegpt,
-    /// `instruction`, `output`, and optionally `input`, `system` and `history`.
-    Alpaca,
-    /// `prompt` and `completion`, each a text or a list of messages.
-    PromptCompletion,
-    /// `context`, `question` and `answers`; also the nested file of the original SQuAD.
-    Squad,
-}
-
-impl Format {
-    /// The name used in recipes and messages, for example `prompt-completion`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Messages => "messages",
-            Self::Sharegpt => "sharegpt",
-            Self::Alpaca => "alpaca",
-            Self::PromptCompletion => "prompt-completion",
-            Self::Squad => "squad",
-        }
-    }
-
-    /// The placeholders that [`SourceConfig::prompt`] may use with this format.
-    pub fn placeholders(self) -> &'static [&'static str] {
-        match self {
-            Self::Auto => &["instruction", "input", "context", "question"],
-            Self::Alpaca => &["instruction", "input"],
-            Self::Squad => &["context", "question"],
-            Self::Messages | Self::Sharegpt | Self::PromptCompletion => &[],
-        }
-    }
-}
-
-impl Display for Format {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
 }
 
 fn default_max_length() -> usize {

@@ -4,8 +4,8 @@
 
 use std::path::PathBuf;
 
-use crate::config::Format;
 use crate::conversation::Origin;
+use crate::source::Format;
 
 /// What can go wrong between a recipe's `data` part and the rows of tokens.
 #[derive(Debug, thiserror::Error)]

@@ -18,7 +18,7 @@ mod template;
 mod tokenize;
 mod tokenizer;
 
-pub use config::{DataConfig, Format, HubSource, MAX_WEIGHT, Overlong, SourceConfig};
+pub use config::{DataConfig, HubSource, MAX_WEIGHT, Overlong, SourceConfig};
 pub use conversation::{Conversation, Message, Origin, Role};
 pub use digest::{hex, sha256_files};
 pub use error::DataError;
@@ -26,7 +26,7 @@ pub use hub::{DownloadProgress, Hub, HubFile, RepoKind};
 pub use mixture::{Order, permutation};
 pub use pack::{Row, pack};
 pub use prepare::{Prepared, load_conversations, prepare};
-pub use source::{Loaded, load, load_with};
+pub use source::{Format, Loaded, load, load_with};
 pub use split::{content_hash, leaks, split};
 pub use stats::LengthStats;
 pub use template::{ChatTemplate, Rendered, SpecialTokens};

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use crate::config::{DataConfig, Format, SourceConfig};
+use crate::config::{DataConfig, SourceConfig};
 use crate::conversation::{Conversation, Message, Role};
 use crate::error::DataError;
 use crate::hub::Hub;
 use crate::mixture::Order;
-use crate::source::load_with;
+use crate::source::{Format, load_with};
 use crate::split::{leaks, split};
 use crate::tokenize::{Example, Tokenized, tokenize_all};
 use crate::tokenizer::ChatTokenizer;

@@ -22,7 +22,7 @@ fn variable(name: &str) -> PathBuf {
 fn smollm2() -> BaseModel {
     let path = variable("GREFFON_SMOLLM2");
     let model = ModelConfig { base: path.to_str().expect("UTF-8").to_owned(), revision: None, adapter: None };
-    BaseModel::open(&model, None).expect("the real model opens")
+    BaseModel::open(&model, None, &datasets::Hub::from_env()).expect("the real model opens")
 }
 
 /// Log-probabilities of sequences by PEFT, with an adapter or without.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use datasets::{Example, Origin};
+use datasets::{Example, Hub, Origin};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use trainer::model::BaseModel;
@@ -21,7 +21,7 @@ pub(crate) fn json(name: &str) -> Value {
 pub(crate) fn base(name: &str) -> BaseModel {
     let path = fixture(name);
     let model = ModelConfig { base: path.to_str().expect("plain path").to_owned(), revision: None, adapter: None };
-    BaseModel::open(&model, None).expect("the fixture opens")
+    BaseModel::open(&model, None, &Hub::from_env()).expect("the fixture opens")
 }
 
 /// The f32 tensors of a safetensors file.

@@ -3,6 +3,7 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::error::TrainError;
+use crate::recipe::DeviceName;
 
 /// Opens the device that a recipe names: `flex`, `cuda`, `cuda:1`, `vulkan`, `webgpu`, `libtorch`.
 ///
@@ -10,19 +11,34 @@ use crate::error::TrainError;
 /// [`TrainError::Device`] for a name that is not known, or whose backend this build does not carry.
 pub fn open(name: &str) -> Result<Device, TrainError> {
     let fail = |reason: String| TrainError::Device { device: name.to_owned(), reason };
-    let (backend, index) = match name.split_once(':') {
-        None => (name, 0),
-        Some((backend, index)) => {
-            let index: usize = index
-                .parse()
-                .map_err(|_| fail(format!("got index \"{index}\", expected a whole number such as cuda:0")))?;
-            (backend, index)
-        }
+    let parsed: DeviceName = name.parse().map_err(|forms| fail(format!("is not known, expected {forms}")))?;
+    let feature = match parsed {
+        #[cfg(feature = "flex")]
+        DeviceName::Flex => return Ok(Device::flex()),
+        #[cfg(feature = "cuda")]
+        DeviceName::Cuda(index) => return Ok(Device::cuda(index)),
+        #[cfg(feature = "vulkan")]
+        DeviceName::Vulkan(index) => return Ok(Device::vulkan(burn::tensor::DeviceKind::DiscreteGpu(index))),
+        #[cfg(feature = "webgpu")]
+        DeviceName::Webgpu => return Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
+        #[cfg(feature = "libtorch")]
+        DeviceName::Libtorch => return Ok(Device::libtorch()),
+        #[cfg(not(feature = "flex"))]
+        DeviceName::Flex => "flex",
+        #[cfg(not(feature = "cuda"))]
+        DeviceName::Cuda(_) => "cuda",
+        #[cfg(not(feature = "vulkan"))]
+        DeviceName::Vulkan(_) => "vulkan",
+        #[cfg(not(feature = "webgpu"))]
+        DeviceName::Webgpu => "webgpu",
+        #[cfg(not(feature = "libtorch"))]
+        DeviceName::Libtorch => "libtorch",
     };
-    if matches!(backend, "flex" | "libtorch") && name.contains(':') {
-        return Err(fail(format!("{backend} has no index; write \"{backend}\"")));
-    }
-    open_backend(backend, index).map_err(fail)
+    #[cfg_attr(
+        all(feature = "flex", feature = "cuda", feature = "vulkan", feature = "webgpu", feature = "libtorch"),
+        expect(unreachable_code, reason = "a build with every backend refuses none")
+    )]
+    Err(fail(format!("is not in this build; build it with `cargo build --release --features {feature}`")))
 }
 
 /// Puts token ids or row numbers on a device, shape `[count]`.
@@ -38,27 +54,4 @@ pub fn indices<T: TryInto<i64>>(values: impl IntoIterator<Item = T>, device: &De
 /// When the device fails, or the tensor is not in float32, which every tensor of this program is.
 pub fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_into_vec().expect("a float32 tensor")
-}
-
-/// The backends that a build may carry, by the name of their feature.
-const BACKENDS: [&str; 5] = ["flex", "cuda", "vulkan", "webgpu", "libtorch"];
-
-fn open_backend(backend: &str, index: usize) -> Result<Device, String> {
-    let _ = index;
-    match backend {
-        #[cfg(feature = "flex")]
-        "flex" => Ok(Device::flex()),
-        #[cfg(feature = "cuda")]
-        "cuda" => Ok(Device::cuda(index)),
-        #[cfg(feature = "vulkan")]
-        "vulkan" => Ok(Device::vulkan(burn::tensor::DeviceKind::DiscreteGpu(index))),
-        #[cfg(feature = "webgpu")]
-        "webgpu" => Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
-        #[cfg(feature = "libtorch")]
-        "libtorch" => Ok(Device::libtorch()),
-        known if BACKENDS.contains(&known) => Err(format!(
-            "this build does not carry that backend; build it with `cargo build --release --features {known}`"
-        )),
-        other => Err(format!("backend \"{other}\" is not known, expected one of {}", BACKENDS.join(", "))),
-    }
 }

@@ -12,7 +12,7 @@ use crate::device;
 use crate::error::TrainError;
 use crate::model::{BaseModel, Decoder, adapter};
 use crate::recipe::Loaded;
-use crate::track::{JsonLines, Plan, RunFolder, RunInfo, RunStatus, StepRecord, Tracker, ValidationRecord};
+use crate::track::{self, Plan, RunFolder, RunInfo, RunStatus, StepRecord, Tracker, ValidationRecord};
 use crate::train::batch::{Layout, micro_batches};
 use crate::train::checkpoint::{Checkpoints, Progress};
 use crate::train::optimizer::{self, AdamW};
@@ -65,6 +65,7 @@ struct Run<'a> {
 pub fn finetune(
     loaded: &Loaded,
     start: Start,
+    hub: &Hub,
     stop: &AtomicBool,
     trackers: &mut Vec<Box<dyn Tracker>>,
 ) -> Result<Outcome, TrainError> {
@@ -72,7 +73,7 @@ pub fn finetune(
 
     // 1. The base model and its tokenizer.
     let device = device::open(&recipe.device)?;
-    let mut base = BaseModel::open(&recipe.model, recipe.data.chat_template.as_deref())?;
+    let mut base = BaseModel::open(&recipe.model, recipe.data.chat_template.as_deref(), hub)?;
     let mut decoder = base.decoder(&device)?;
 
     let earlier = match start {
@@ -85,7 +86,7 @@ pub fn finetune(
     }
 
     // 2. The data: tokens with their loss masks.
-    let data = datasets::prepare(&recipe.data, &base.tokenizer, recipe.train.seed, &Hub::from_env())?;
+    let data = datasets::prepare(&recipe.data, &base.tokenizer, recipe.train.seed, hub)?;
 
     // 3. The adapter and its optimizer.
     let peft = if let Some(folder) = &recipe.model.adapter {
@@ -145,7 +146,7 @@ pub fn finetune(
     };
     info.update(RunStatus::Running, run.progress.step, run.best(), None);
     folder.save_info(&info)?;
-    trackers.push(Box::new(JsonLines::open(folder.path(), run.progress.step)?));
+    trackers.extend(track::open(folder.path(), run.progress.step)?);
     let plan = Plan {
         total_steps,
         first_step: run.progress.step,

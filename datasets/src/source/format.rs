@@ -3,15 +3,67 @@
 //! The place for a new data format: a variant of [`Format`], its keys in [`detect`], a function in a
 //! file beside this one, and a line in [`Converter::convert`].
 
+use std::fmt::{self, Display, Formatter};
 use std::path::Path;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::record::{Record, keys, wrong_type};
 use super::{instruct, messages, prompt, squad};
-use crate::config::{Format, SourceConfig};
+use crate::config::SourceConfig;
 use crate::conversation::{Conversation, Message, Origin, Role};
 use crate::error::DataError;
+
+/// The forms of record that are understood.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// Found by looking at the keys of the first record.
+    #[default]
+    Auto,
+    /// `messages`: a list of `role` (system, user, assistant, tool) and `content`.
+    Messages,
+    /// `conversations`: a list of `from` (human, gpt, system, tool and their usual aliases) and `value`.
+    Sharegpt,
+    /// `instruction`, `output`, and optionally `input`, `system` and `history`.
+    Alpaca,
+    /// `prompt` and `completion`, each a text or a list of messages.
+    PromptCompletion,
+    /// `context`, `question` and `answers`; also the nested file of the original SQuAD.
+    Squad,
+}
+
+impl Format {
+    /// The name used in recipes and messages, for example `prompt-completion`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Messages => "messages",
+            Self::Sharegpt => "sharegpt",
+            Self::Alpaca => "alpaca",
+            Self::PromptCompletion => "prompt-completion",
+            Self::Squad => "squad",
+        }
+    }
+
+    /// The placeholders that [`SourceConfig::prompt`] may use with this format.
+    pub fn placeholders(self) -> &'static [&'static str] {
+        match self {
+            Self::Auto => &["instruction", "input", "context", "question"],
+            Self::Alpaca => &["instruction", "input"],
+            Self::Squad => &["context", "question"],
+            Self::Messages | Self::Sharegpt | Self::PromptCompletion => &[],
+        }
+    }
+}
+
+impl Display for Format {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
 
 /// The format that has the keys of this record. A record may have the keys of several; the first in
 /// this order is taken, since a file that carries messages was made for chat.

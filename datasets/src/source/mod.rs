@@ -15,10 +15,12 @@ mod squad;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::{Format, SourceConfig};
+use crate::config::SourceConfig;
 use crate::conversation::Conversation;
 use crate::error::DataError;
 use crate::hub::{Hub, HubFile, RepoKind};
+
+pub use format::Format;
 
 /// What one source holds.
 #[derive(Clone, Debug, PartialEq)]

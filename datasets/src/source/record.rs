@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::config::Format;
+use super::format::Format;
 use crate::conversation::Origin;
 use crate::error::{DataError, closest};
 

@@ -50,10 +50,11 @@ pub(super) fn eval(args: &EvalArgs) -> anyhow::Result<()> {
         return Err(TrainError::Run(reason.to_owned()).into());
     };
     let limit = args.limit.or(recipe.eval.limit);
-    let conversations = test_conversations(recipe, limit)?;
+    let hub = progress::hub();
+    let conversations = test_conversations(recipe, limit, &hub)?;
 
     let device = device::open(&recipe.device)?;
-    let base = BaseModel::open(&recipe.model, recipe.data.chat_template.as_deref())?;
+    let base = BaseModel::open(&recipe.model, recipe.data.chat_template.as_deref(), &hub)?;
     let mut decoder = base.decoder(&device)?;
     adapter::load(&mut decoder, &adapter_folder, &device)?;
     let question = |decoder: &Decoder, what: &'static str| -> Result<Vec<Findings>, TrainError> {
@@ -88,13 +89,12 @@ pub(super) fn eval(args: &EvalArgs) -> anyhow::Result<()> {
 }
 
 /// The test conversations of the recipe; without any, its validation ones.
-fn test_conversations(recipe: &Recipe, limit: Option<usize>) -> Result<Vec<Conversation>, TrainError> {
+fn test_conversations(recipe: &Recipe, limit: Option<usize>, hub: &Hub) -> Result<Vec<Conversation>, TrainError> {
     let sources = if recipe.eval.test.is_empty() { &recipe.data.validation } else { &recipe.eval.test };
     if sources.is_empty() {
         return Err(TrainError::Run("the recipe names no questions to ask; list files under `eval.test`".to_owned()));
     }
-    let mut conversations =
-        datasets::load_conversations(sources, recipe.data.system_prompt.as_deref(), &Hub::from_env())?;
+    let mut conversations = datasets::load_conversations(sources, recipe.data.system_prompt.as_deref(), hub)?;
     conversations.truncate(limit.unwrap_or(usize::MAX));
     if conversations.is_empty() {
         return Err(TrainError::Run("there is no conversation to evaluate on; raise the limit".to_owned()));

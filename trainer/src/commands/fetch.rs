@@ -1,9 +1,6 @@
 //! `greffon fetch`.
 
-use std::sync::Arc;
-
 use anstream::println;
-use datasets::Hub;
 
 use super::progress;
 
@@ -16,10 +13,7 @@ pub(super) fn fetch(args: &FetchArgs) -> anyhow::Result<()> {
         let reason = "expected a hub name such as owner/name".to_owned();
         return Err(TrainError::Base { base: args.name.clone(), reason }.into());
     }
-    let bar = Arc::new(progress::download_bar());
-    let shown = Arc::clone(&bar);
-    let hub = Hub::from_env().with_progress(move |p| progress::show_download(&shown, p));
-    let folder = hub.model(&args.name, &args.revision).map_err(TrainError::from)?;
+    let folder = progress::hub().model(&args.name, &args.revision).map_err(TrainError::from)?;
     println!("{}", folder.display());
     Ok(())
 }

@@ -4,7 +4,7 @@ use anstream::println;
 
 use super::subject::Loading;
 use crate::cli::{MergeArgs, ModelArgs};
-use crate::model::export;
+use crate::model::merged::write_folder;
 
 pub(super) fn merge(args: &MergeArgs) -> anyhow::Result<()> {
     let model = Loading::from_args(&ModelArgs {
@@ -16,7 +16,7 @@ pub(super) fn merge(args: &MergeArgs) -> anyhow::Result<()> {
         device: "flex".to_owned(),
     })?;
     let merged = model.decoder.merged();
-    export::write_folder(&merged, &model.base, &args.to, args.force)?;
+    write_folder(&merged, &model.base, &args.to, args.force)?;
     println!("wrote {}: the base with the adapter folded in, float32", args.to.display());
     Ok(())
 }

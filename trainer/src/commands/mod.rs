@@ -6,20 +6,21 @@ mod eval;
 mod export;
 mod fetch;
 mod generate;
+mod init;
 mod merge;
 mod preview;
 mod progress;
+mod schema;
 mod subject;
 mod train;
 
 use std::process::ExitCode;
 
-use anstream::{eprintln, print, println};
+use anstream::eprintln;
 use owo_colors::OwoColorize as _;
 
 use crate::cli::{Cli, DataVerb, Verb};
 use crate::error::TrainError;
-use crate::recipe;
 
 /// Runs a verb.
 ///
@@ -33,15 +34,9 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         .without_time()
         .init();
     match cli.verb {
-        Verb::Init(args) => {
-            print!("{}", recipe::init_recipe(&args.model, &args.data).map_err(TrainError::from)?);
-            Ok(())
-        }
+        Verb::Init(args) => init::init(&args),
         Verb::Check(args) => check::check(&args),
-        Verb::Schema => {
-            println!("{}", serde_json::to_string_pretty(&recipe::schema())?);
-            Ok(())
-        }
+        Verb::Schema => schema::schema(),
         Verb::Fetch(args) => fetch::fetch(&args),
         Verb::Data(DataVerb::Preview(args)) => preview::preview(&args),
         Verb::Train(args) => train::train(&args),

@@ -2,9 +2,10 @@
 
 use anstream::{AutoStream, ColorChoice, print, println};
 use comfy_table::{CellAlignment, Table, presets};
-use datasets::{Example, Hub, LengthStats};
+use datasets::{Example, LengthStats};
 use owo_colors::OwoColorize as _;
 
+use super::progress;
 use crate::cli::PreviewArgs;
 use crate::error::TrainError;
 use crate::model::BaseModel;
@@ -13,9 +14,9 @@ use crate::recipe::Recipe;
 pub(super) fn preview(args: &PreviewArgs) -> anyhow::Result<()> {
     let loaded = Recipe::load(&args.recipe.recipe, &args.recipe.set).map_err(TrainError::from)?;
     let recipe = &loaded.recipe;
-    let tokenizer = BaseModel::open(&recipe.model, recipe.data.chat_template.as_deref())?.tokenizer;
-    let data =
-        datasets::prepare(&recipe.data, &tokenizer, recipe.train.seed, &Hub::from_env()).map_err(TrainError::from)?;
+    let hub = progress::hub();
+    let tokenizer = BaseModel::open(&recipe.model, recipe.data.chat_template.as_deref(), &hub)?.tokenizer;
+    let data = datasets::prepare(&recipe.data, &tokenizer, recipe.train.seed, &hub).map_err(TrainError::from)?;
 
     let coloured = AutoStream::choice(&std::io::stdout()) != ColorChoice::Never;
     for example in data.train.iter().take(args.count) {

@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use anstream::eprintln;
-use datasets::DownloadProgress;
+use datasets::Hub;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::TrainError;
@@ -21,22 +21,21 @@ pub(super) fn bar(length: usize, what: &'static str) -> ProgressBar {
     ProgressBar::new(length as u64).with_style(style).with_message(what)
 }
 
-/// A bar over the bytes of downloads.
-pub(super) fn download_bar() -> ProgressBar {
+/// The hub of this machine, with a bar over what it downloads; silent when standard error is not a terminal.
+pub(super) fn hub() -> Hub {
+    let hub = Hub::from_env();
     if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
+        return hub;
     }
     let style = ProgressStyle::with_template("{msg:<28} {bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left")
         .expect("the template is a constant")
         .progress_chars("━━ ");
-    ProgressBar::new(0).with_style(style)
-}
-
-/// Shows how far a download is.
-pub(super) fn show_download(bar: &ProgressBar, progress: &DownloadProgress<'_>) {
-    bar.set_message(progress.file.to_owned());
-    bar.set_length(progress.total_bytes);
-    bar.set_position(progress.done_bytes);
+    let bar = ProgressBar::new(0).with_style(style);
+    hub.with_progress(move |progress| {
+        bar.set_message(progress.file.to_owned());
+        bar.set_length(progress.total_bytes);
+        bar.set_position(progress.done_bytes);
+    })
 }
 
 /// Follows a training run.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 
+use super::progress;
 use crate::cli::ModelArgs;
 use crate::device;
 use crate::error::TrainError;
@@ -35,7 +36,7 @@ impl Loading {
             (None, None) => return Err(TrainError::Run("name a model with --model or a run with --run".to_owned())),
         };
         let device = device::open(&args.device)?;
-        let base = BaseModel::open(&model, template.as_deref())?;
+        let base = BaseModel::open(&model, template.as_deref(), &progress::hub())?;
         let mut decoder = base.decoder(&device)?;
         if let Some(folder) = adapter.filter(|_| !args.base) {
             adapter::load(&mut decoder, &folder, &device)?;

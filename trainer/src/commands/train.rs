@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anstream::{eprintln, println};
 use anyhow::Context as _;
 
-use super::progress::TrainProgress;
+use super::progress::{self, TrainProgress};
 use super::subject::run_recipe;
 use crate::cli::TrainArgs;
 use crate::finetune::{Start, finetune};
@@ -41,7 +41,7 @@ pub(super) fn train(args: &TrainArgs) -> anyhow::Result<()> {
     .context("setting the Ctrl-C handler")?;
 
     let mut trackers: Vec<Box<dyn Tracker>> = vec![Box::new(TrainProgress::new())];
-    let outcome = finetune(&loaded, start, &stop, &mut trackers)?;
+    let outcome = finetune(&loaded, start, &progress::hub(), &stop, &mut trackers)?;
     drop(trackers);
 
     let progress = &outcome.progress;

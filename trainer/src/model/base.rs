@@ -27,11 +27,12 @@ pub struct BaseModel {
 
 impl BaseModel {
     /// Finds and opens the base that a recipe names. `chat_template` is a Jinja file that replaces the model's own.
+    /// `hub` is asked only for a name that is not on this machine.
     ///
     /// # Errors
     /// [`TrainError::Base`] when there is nothing under that name; the errors of the files that are there.
-    pub fn open(model: &ModelConfig, chat_template: Option<&Path>) -> Result<Self, TrainError> {
-        let path = locate(model)?;
+    pub fn open(model: &ModelConfig, chat_template: Option<&Path>, hub: &Hub) -> Result<Self, TrainError> {
+        let path = locate(model, hub)?;
         let weights = Weights::open(&path)?;
         let (config, tokenizer) = match &weights {
             Weights::Folder(_) => {
@@ -71,7 +72,7 @@ impl BaseModel {
 }
 
 /// The folder or file behind a name. What is neither, but has the form of a hub name, is fetched.
-fn locate(model: &ModelConfig) -> Result<PathBuf, TrainError> {
+fn locate(model: &ModelConfig, hub: &Hub) -> Result<PathBuf, TrainError> {
     let path = Path::new(&model.base);
     if path.exists() {
         return Ok(path.to_owned());
@@ -80,5 +81,5 @@ fn locate(model: &ModelConfig) -> Result<PathBuf, TrainError> {
         let reason = "there is no such folder or file, and it is not a hub name such as owner/name".to_owned();
         return Err(TrainError::Base { base: model.base.clone(), reason });
     }
-    Ok(Hub::from_env().model(&model.base, model.revision.as_deref().unwrap_or("main"))?)
+    Ok(hub.model(&model.base, model.revision.as_deref().unwrap_or("main"))?)
 }

@@ -6,10 +6,10 @@ mod cache;
 pub mod config;
 mod decoder;
 mod dropout;
-pub mod export;
 pub mod family;
 pub mod generate;
 mod load;
+pub mod merged;
 mod segments;
 
 pub use base::BaseModel;

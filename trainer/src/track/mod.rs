@@ -1,10 +1,12 @@
 //! Where a run reports to: **the one place to add a tracker**.
 //!
-//! A run tells a list of [`Tracker`]s what happens. The run folder's JSON lines ([`JsonLines`]) are always among them;
-//! the command line adds its progress bar.
+//! A run tells a list of [`Tracker`]s what happens. A new one is a file here and its line in [`open`]. The run folder's
+//! JSON lines ([`JsonLines`]) are always among them; the command line adds its progress bar.
 
 mod jsonl;
 mod run_folder;
+
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +14,14 @@ pub use jsonl::JsonLines;
 pub use run_folder::{RunFolder, RunInfo, RunStatus};
 
 use crate::error::TrainError;
+
+/// The trackers of every run, in its folder, after `step` steps; a new one is opened here.
+///
+/// # Errors
+/// When one cannot be opened.
+pub fn open(folder: &Path, step: u64) -> Result<Vec<Box<dyn Tracker>>, TrainError> {
+    Ok(vec![Box::new(JsonLines::open(folder, step)?)])
+}
 
 /// What a run is about to do.
 #[derive(Clone, Debug, Serialize)]

@@ -2,6 +2,8 @@
 
 use burn::tensor::{Device, Tensor};
 
+use crate::device::read;
+
 /// The constants of [`AdamW`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamWConfig {
@@ -49,9 +51,9 @@ impl AdamW {
     }
 }
 
-/// The global norm of a gradient.
+/// The global norm of a gradient, added up in f64: millions of float32 squares added one by one lose several digits.
 pub fn norm(gradient: &Tensor<1>) -> f64 {
-    f64::from(gradient.clone().square().sum().sqrt().into_scalar::<f32>())
+    read(gradient.clone()).iter().map(|g| f64::from(*g) * f64::from(*g)).sum::<f64>().sqrt()
 }
 
 /// Scales a gradient of the given norm down to `max_norm`; 0 turns clipping off.

@@ -1,0 +1,6 @@
+//! The forms in which an adapter or a merged model leaves: **the one place to add an export**, a file each.
+//!
+//! [`peft`] goes both ways: what it writes it also reads, to continue, evaluate or merge.
+
+pub mod merged;
+pub mod peft;
