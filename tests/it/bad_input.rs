@@ -146,13 +146,12 @@ fn assert_same_files(after: &BTreeMap<PathBuf, Option<Vec<u8>>>, before: &BTreeM
     }
 }
 
-/// The program under limits of the shell's `ulimit`, such as `-f 80`: a write beyond it fails as on a full disk.
-fn greffon_with_limits(limits: &[&str], arguments: &[&str]) -> Command {
+/// The program under a limit of the shell's `ulimit`, such as `-f 80`: a write beyond it fails as on a full disk.
+fn greffon_with_limit(limit: &str, arguments: &[&str]) -> Command {
     let plain = crate::support::greffon_command(arguments);
     // The signal of the file size limit would kill the program; ignored, the write fails instead.
-    let limits: String = limits.iter().map(|limit| format!("ulimit {limit} && ")).collect();
     let mut command = Command::new("bash");
-    command.args(["-c", &format!("trap '' XFSZ; {limits} exec \"$0\" \"$@\"")]);
+    command.args(["-c", &format!("trap '' XFSZ; ulimit {limit} && exec \"$0\" \"$@\"")]);
     command.arg(plain.get_program()).args(plain.get_args());
     command
 }

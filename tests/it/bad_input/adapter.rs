@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{Case, assert_error, assert_same_files, files, greffon_with_limits};
+use super::{Case, assert_error, assert_same_files, files, greffon_with_limit};
 use crate::support::{fixture, greffon};
 
 #[test]
@@ -84,7 +84,7 @@ fn an_export_on_a_full_disk_leaves_the_one_before() {
     for (arguments, file) in [(&export[..], "adapter_model.safetensors"), (&merge[..], "model.safetensors")] {
         assert!(greffon(arguments).status.success());
         let before = files(case.folder.path());
-        let out = greffon_with_limits(&["-f 20"], arguments).output().expect("bash starts");
+        let out = greffon_with_limit("-f 20", arguments).output().expect("bash starts");
         assert_error(&out, 1, &["cannot write", file, "File too large"]);
         assert_same_files(&files(case.folder.path()), &before);
         fs::remove_dir_all(&to).expect("it is there");

@@ -5,12 +5,12 @@
 
 use std::fs;
 
-use super::{Case, assert_error, assert_same_files, files, greffon_with_limits};
+use super::{Case, assert_error, assert_same_files, files, greffon_with_limit};
 
 /// One gibibyte of address space, one thread so that their number does not count.
 #[track_caller]
 fn train(case: &Case) -> std::process::Output {
-    let mut command = greffon_with_limits(&["-v 1048576"], &["train", &case.recipe]);
+    let mut command = greffon_with_limit("-v 1048576", &["train", &case.recipe]);
     command.env("RAYON_NUM_THREADS", "1").output().expect("bash starts")
 }
 

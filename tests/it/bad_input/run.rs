@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::{Case, assert_error, files, greffon_with_limits};
+use super::{Case, assert_error, files, greffon_with_limit};
 use crate::support::{greffon, greffon_command};
 
 #[test]
@@ -94,7 +94,7 @@ fn a_full_disk_leaves_the_checkpoint_before_and_the_run_goes_on_from_it_bit_for_
 
     // No file may grow beyond 80 KiB: the adapter fits, the optimizer's state does not.
     let resume = ["train", "--resume", run.to_str().unwrap()];
-    let out = greffon_with_limits(&["-f 80"], &resume).output().expect("bash starts");
+    let out = greffon_with_limit("-f 80", &resume).output().expect("bash starts");
     let stopped: u64 = before.last().and_then(|name| name.strip_prefix("step-")).expect("one").parse().unwrap();
     let failed = format!("could not save after step {}: cannot write ", (stopped / 40 + 1) * 40);
     let words = [
