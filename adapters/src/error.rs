@@ -31,7 +31,7 @@ pub enum AdapterError {
     },
 
     /// The target of a write exists and the caller did not ask to replace it.
-    #[error("{} exists already and is not overwritten; choose another path or ask to overwrite", path.display())]
+    #[error("{} exists already and is not overwritten; choose another path, or replace it with --force", path.display())]
     Exists {
         /// The file or folder in the way.
         path: PathBuf,
@@ -157,6 +157,11 @@ pub enum AdapterError {
 }
 
 impl AdapterError {
+    /// Whether something could not be written: a full disk, a folder without permission. No other input mends that.
+    pub fn is_write(&self) -> bool {
+        matches!(self, Self::Io { action, .. } if !matches!(*action, "open" | "inspect" | "map" | "read"))
+    }
+
     /// Wraps an input/output error with the path and the verb; made for `map_err`.
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();

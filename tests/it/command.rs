@@ -1,1 +1,279 @@
-//! Placeholder.
+//! The `greffon` command as a person and a script meet it: help, output, pipes, and what each verb makes.
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use burn::tensor::Device;
+use clap::{CommandFactory as _, Parser as _};
+use serde_json::Value;
+use tempfile::TempDir;
+use trainer::cli::Cli;
+use trainer::eval::logits;
+use trainer::model::{BaseModel, adapter};
+use trainer::recipe::ModelConfig;
+
+use crate::support::{assert_close, base, fixture, greffon, greffon_command, parity_examples, tiny_recipe};
+
+/// A folder with a recipe and the run that was made from it.
+struct Trained {
+    folder: TempDir,
+    recipe: String,
+    said: Output,
+}
+
+impl Trained {
+    fn new(set: &[&str], arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let test = format!("eval.test=[{{path: {}}}]", folder.path().join("train.jsonl").display());
+        let mut values = vec!["train.max_steps=6", "eval.max_new_tokens=4", "eval.limit=5", &test];
+        values.extend(set);
+        let recipe = tiny_recipe(folder.path(), &values);
+        let mut all = vec!["train", &recipe];
+        all.extend(arguments);
+        let said = done(&all);
+        Self { folder, recipe, said }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn run(&self) -> String {
+        text(&self.path("run"))
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().expect("plain path").to_owned()
+}
+
+/// Runs the program, which must succeed.
+#[track_caller]
+fn done(arguments: &[&str]) -> Output {
+    let out = greffon(arguments);
+    assert!(out.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
+    out
+}
+
+fn stdout(out: &Output) -> String {
+    String::from_utf8(out.stdout.clone()).expect("UTF-8")
+}
+
+/// The command lines of all verbs, `[]` for the program itself.
+fn verbs(command: &clap::Command, path: &[String]) -> Vec<Vec<String>> {
+    let mut all = vec![path.to_vec()];
+    for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
+        let path: Vec<String> = path.iter().cloned().chain([verb.get_name().to_owned()]).collect();
+        all.extend(verbs(verb, &path));
+    }
+    all
+}
+
+/// A line of a shell as its words, without a redirection.
+fn words(line: &str) -> Vec<String> {
+    let line = line.split(" > ").next().expect("split gives at least one");
+    let mut words = Vec::new();
+    for (index, part) in line.split('"').enumerate() {
+        if index % 2 == 0 {
+            words.extend(part.split_whitespace().map(str::to_owned));
+        } else {
+            words.push(part.to_owned());
+        }
+    }
+    words
+}
+
+#[test]
+fn every_verb_has_help_with_an_example_that_the_program_understands() {
+    let all = verbs(&Cli::command(), &[]);
+    assert!(all.len() > 10, "{all:?}");
+    for path in all {
+        let mut arguments: Vec<&str> = path.iter().map(String::as_str).collect();
+        arguments.push("--help");
+        let help = stdout(&done(&arguments));
+        let (_, examples) = help.split_once("Example").unwrap_or_else(|| panic!("no example: {help}"));
+        let examples = examples.replace("\\\n", "");
+        let lines: Vec<&str> = examples.lines().map(str::trim).filter(|line| line.starts_with("greffon ")).collect();
+        assert!(!lines.is_empty(), "no example: {help}");
+        for line in lines {
+            let words = words(line);
+            assert_eq!(words[1..=path.len()], path[..], "an example of another verb: {line}");
+            if let Err(error) = Cli::try_parse_from(&words) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn train_and_eval_print_json_and_nothing_else() {
+    let trained = Trained::new(&[], &["--json"]);
+    let outcome: Value = serde_json::from_slice(&trained.said.stdout).expect("one JSON value");
+    assert_eq!(outcome["steps"], 6);
+    assert_eq!(outcome["run"], trained.run());
+    assert!(outcome["validation_loss"].as_f64().is_some_and(|loss| loss > 0.0), "{outcome}");
+
+    let found: Value =
+        serde_json::from_slice(&done(&["eval", &trained.run(), "--json"]).stdout).expect("one JSON value");
+    let metrics = found["metrics"].as_array().expect("metrics");
+    for name in ["exact match", "F1", "loss"] {
+        let metric = metrics.iter().find(|m| m["metric"].as_str().is_some_and(|metric| metric.contains(name)));
+        let metric = metric.unwrap_or_else(|| panic!("no {name} in {found}"));
+        assert_eq!(metric["items"], 5);
+        let number = |key: &str| metric[key].as_f64().expect("a number");
+        assert!((number("adapter") - number("base") - number("difference")).abs() < 1e-12, "{metric}");
+    }
+    let answers = found["answers"].as_array().expect("answers");
+    assert_eq!(answers.len(), 5);
+    assert_eq!(answers[0]["expected"], "red");
+}
+
+#[test]
+fn without_a_terminal_there_is_no_bar_and_no_colour() {
+    let trained = Trained::new(&[], &[]);
+    let eval = done(&["eval", &trained.run()]);
+    let preview = done(&["data", "preview", &trained.recipe]);
+    for out in [&trained.said, &eval, &preview] {
+        for stream in [&out.stdout, &out.stderr] {
+            let text = String::from_utf8_lossy(stream);
+            assert!(!text.contains(['\r', '\u{1b}', '━']), "{text:?}");
+        }
+    }
+    // The steps are told in plain lines instead.
+    let said = String::from_utf8_lossy(&trained.said.stderr);
+    assert!(said.contains("step 6/6  loss "), "{said}");
+    assert!(stdout(&eval).contains("95 %, paired bootstrap"));
+}
+
+#[test]
+fn a_closed_pipe_ends_every_verb_quietly() {
+    let trained = Trained::new(&[], &[]);
+    let (run, data) = (trained.run(), text(&trained.path("train.jsonl")));
+    let base = text(&fixture("tiny-llama"));
+    let (exported, merged) = (text(&trained.path("exported")), text(&trained.path("merged")));
+    let adapter = format!("{run}/adapter");
+    for arguments in [
+        &["--help"][..],
+        &["schema"],
+        &["init", "--model", "owner/name", "--data", &data],
+        &["check", &trained.recipe],
+        &["data", "preview", &trained.recipe],
+        &["train", &trained.recipe, "--force"],
+        &["eval", &run, "--json"],
+        &["generate", "--run", &run, "--max-new-tokens", "4", "hello"],
+        &["export", &run, "--to", &exported],
+        &["merge", "--model", &base, "--adapter", &adapter, "--to", &merged],
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let out = greffon_command(arguments).stdout(writer).output().expect("greffon starts");
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert!(!said.contains("panicked") && !said.contains("error"), "{arguments:?}: {said}");
+        assert_eq!(out.status.code(), Some(0), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn preview_shows_the_supervised_text_and_the_lengths() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let recipe = tiny_recipe(folder.path(), &["data.validation_fraction=0.0"]);
+    let shown = stdout(&done(&["data", "preview", &recipe, "--count", "2"]));
+    let place = |line: usize| format!("{}:{line}\n", folder.path().join("train.jsonl").display());
+    assert!(shown.contains(&place(1)) && shown.contains(&place(2)) && !shown.contains(&place(3)), "{shown}");
+    assert!(shown.contains("<|im_start|>user\nWhich colour is number 0?<|im_end|>\n"), "{shown}");
+    assert!(shown.contains("<|im_start|>assistant\n«red<|im_end|>»\n"), "{shown}");
+    assert!(shown.contains("supervised tokens are between « and »"), "{shown}");
+    // The figures are those of the tokenizer.
+    let line = shown.lines().find(|line| line.trim_start().starts_with("train ")).expect("a line of the table");
+    let figures: Vec<&str> = line.split_whitespace().collect();
+    let recipe = trainer::recipe::Recipe::load(Path::new(&recipe), &[]).expect("a sound recipe").recipe;
+    let tokenizer = base("tiny-llama").tokenizer;
+    let data = datasets::prepare(&recipe.data, &tokenizer, 0, &datasets::Hub::from_env()).expect("sound data");
+    let tokens: usize = data.train.iter().map(|example| example.input_ids.len()).sum();
+    let longest = data.train.iter().map(|example| example.input_ids.len()).max().expect("examples");
+    let supervised = data.train.iter().flat_map(|example| &example.loss_mask).filter(|learn| **learn).count();
+    assert_eq!(figures[1], "24", "{shown}");
+    assert_eq!(figures[6], longest.to_string(), "{shown}");
+    assert_eq!(figures[7..], [supervised.to_string(), "of".to_owned(), tokens.to_string()], "{shown}");
+}
+
+#[test]
+fn generation_follows_from_the_seed() {
+    let model = text(&fixture("tiny-llama"));
+    let generate = |seed: &str, temperature: &str| {
+        let sampling = ["--seed", seed, "--temperature", temperature, "--max-new-tokens", "24"];
+        let mut arguments = vec!["generate", "--model", &model];
+        arguments.extend(sampling);
+        arguments.push("Which colour is number 3?");
+        done(&arguments).stdout
+    };
+    let first = generate("7", "1.0");
+    assert!(first.len() > 4, "an answer: {first:?}");
+    assert_eq!(generate("7", "1.0"), first);
+    assert_ne!(generate("8", "1.0"), first);
+    assert_eq!(generate("7", "0.0"), generate("8", "0.0"));
+}
+
+fn open(path: &Path) -> BaseModel {
+    let model = ModelConfig { base: text(path), revision: None, adapter: None };
+    BaseModel::open(&model, None).expect("it opens")
+}
+
+#[test]
+fn a_merged_folder_opens_and_has_the_logits_of_base_and_adapter() {
+    let trained = Trained::new(&["train.max_steps=12"], &[]);
+    let device = Device::flex();
+    for name in ["tiny-llama", "tiny-llama.gguf"] {
+        let merged = trained.path(&format!("merged-{name}"));
+        let adapter = trained.path("run/adapter");
+        let (from, to) = (text(&fixture(name)), text(&merged));
+        done(&["merge", "--model", &from, "--adapter", &text(&adapter), "--to", &to]);
+
+        let plain = base(name).decoder(&device).unwrap();
+        let mut adapted = plain.clone();
+        adapter::load(&mut adapted, &adapter, &device).unwrap();
+        let merged = open(&merged);
+        let ids = &parity_examples()[1].input_ids;
+        let expected = logits(&adapted, ids, &device);
+        assert_close("merged logits", &logits(&merged.decoder(&device).unwrap(), ids, &device), &expected, 1e-4);
+        let moved = logits(&plain, ids, &device).iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(moved > 0.1, "the adapter does nothing: {moved}");
+        // The tokenizer and its template come along.
+        let conversation = [datasets::Message { role: datasets::Role::User, content: "Où ? 東".to_owned() }];
+        let prompt = |model: &BaseModel| model.tokenizer.render_prompt(&conversation).expect("it renders");
+        assert_eq!(prompt(&merged), prompt(&base(name)));
+    }
+}
+
+#[test]
+fn an_export_reads_back_equal() {
+    let trained = Trained::new(&["train.save_every=3", "train.learning_rate=0.5"], &[]);
+    for (which, own) in [("best", "run/adapter"), ("last", "run/checkpoints/step-00000006/adapter")] {
+        let to = trained.path(which);
+        done(&["export", &trained.run(), "--checkpoint", which, "--to", &text(&to)]);
+        let exported = adapters::read_peft(&to).expect("a PEFT folder");
+        assert!(exported == adapters::read_peft(&trained.path(own)).expect("the run's own"), "{which} differs");
+        assert_eq!(exported.1.len(), 21, "seven modules in three layers");
+    }
+}
+
+#[test]
+fn training_goes_on_from_a_peft_folder() {
+    let folder = fixture("parity/adapter_final");
+    let adapter = format!("model.adapter={}", folder.display());
+    // A step so small that the adapter stays what it was, under a recipe that names another rank.
+    let set = ["train.max_steps=1", "train.learning_rate=1e-12", "train.warmup_steps=0", "lora.rank=2", &adapter];
+    let trained = Trained::new(&set, &[]);
+    let (config, pairs) = adapters::read_peft(&trained.path("run/adapter")).expect("the result");
+    let (expected_config, expected) = adapters::read_peft(&folder).expect("the fixture");
+    assert_eq!((config.r, config.lora_alpha), (expected_config.r, expected_config.lora_alpha));
+    assert_eq!(pairs.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    for (module, pair) in &pairs {
+        assert_close(&format!("{module} A"), &pair.a, &expected[module].a, 1e-6);
+        assert_close(&format!("{module} B"), &pair.b, &expected[module].b, 1e-6);
+    }
+    // And a step of the usual size moves it.
+    let set = ["train.max_steps=1", "train.learning_rate=1e-2", "train.warmup_steps=0", &adapter];
+    let moved = adapters::read_peft(&Trained::new(&set, &[]).path("run/adapter")).expect("the result").1;
+    assert!(moved.iter().all(|(module, pair)| pair.b != expected[module].b), "every module is trained");
+}

@@ -41,12 +41,13 @@ pub enum Verb {
     /// Fetch a base model from the hub into the cache and print its folder.
     #[command(after_help = "\
 Example:
-  greffon fetch HuggingFaceTB/SmolLM2-135M-Instruct --revision 12fd25f77366fa6b3b4b768ec3050bf629380bac
+  greffon fetch HuggingFaceTB/SmolLM2-135M-Instruct \\
+    --revision 12fd25f77366fa6b3b4b768ec3050bf629380bac
 
 The cache is Hugging Face's own (HF_HOME). HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are respected.")]
     Fetch(FetchArgs),
     /// Look at the data as the model will see it.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  greffon data preview recipe.yaml --count 2")]
     Data(DataVerb),
     /// Fine-tune.
     #[command(after_help = "\

@@ -1,5 +1,6 @@
 //! Everything that can go wrong in a run, named with its place.
 
+use std::error::Error as _;
 use std::path::PathBuf;
 
 use crate::recipe::RecipeError;
@@ -17,7 +18,7 @@ pub enum TrainError {
     #[error(transparent)]
     Adapter(#[from] adapters::AdapterError),
     /// A file could not be read.
-    #[error("could not read {}: {source}", path.display())]
+    #[error("could not read {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -25,7 +26,7 @@ pub enum TrainError {
         source: std::io::Error,
     },
     /// A file or folder could not be written.
-    #[error("could not write {}: {source}", path.display())]
+    #[error("could not write {}", path.display())]
     Write {
         /// The file.
         path: PathBuf,
@@ -74,11 +75,11 @@ pub enum TrainError {
     },
     /// The loss or a gradient is not a number.
     #[error(
-        "{what} is {value} at step {step} (learning rate {learning_rate:e}); examples of this step: {examples}. \
+        "{what} is {value} at step {step} (learning rate {learning_rate:e}); first examples: {examples}. \
              lower train.learning_rate, or look at these examples with `greffon data preview`"
     )]
     NotFinite {
-        /// `loss` or `gradient norm`.
+        /// `loss`, `gradient norm` or `validation loss`.
         what: &'static str,
         /// NaN or an infinity.
         value: f64,
@@ -86,7 +87,7 @@ pub enum TrainError {
         step: u64,
         /// The learning rate of the step.
         learning_rate: f64,
-        /// The first examples of the step, by place.
+        /// The first examples that took part, by place.
         examples: String,
     },
     /// A run cannot start or go on.
@@ -99,6 +100,20 @@ pub enum TrainError {
         path: PathBuf,
         /// Why.
         reason: String,
+    },
+    /// The state of a run could not be written; what was saved before is whole.
+    #[error(
+        "could not save after step {step}: {reason}; what was saved before is whole. make room, then go on: \
+         greffon train --resume {}",
+        run.display()
+    )]
+    NotSaved {
+        /// The last optimizer step made.
+        step: u64,
+        /// What could not be written, and why.
+        reason: String,
+        /// The run folder.
+        run: PathBuf,
     },
     /// Ctrl-C, after the state was saved.
     #[error("stopped after step {step}; everything is saved. to go on: greffon train --resume {}", run.display())]
@@ -115,8 +130,29 @@ impl TrainError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Interrupted { .. } => 130,
-            Self::Write { .. } | Self::NotFinite { .. } => 1,
+            Self::NotFinite { .. } | Self::NotSaved { .. } => 1,
+            error if error.is_write() => 1,
             _ => 2,
         }
+    }
+
+    /// Whether something could not be written, such as on a full disk.
+    pub fn is_write(&self) -> bool {
+        match self {
+            Self::Write { .. } | Self::Data(datasets::DataError::Write { .. }) => true,
+            Self::Adapter(error) => error.is_write(),
+            _ => false,
+        }
+    }
+
+    /// The message with its causes, as the command prints it.
+    pub fn with_causes(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        text
     }
 }

@@ -158,21 +158,23 @@ pub fn finetune(
     trackers.iter_mut().try_for_each(|t| t.started(&plan))?;
 
     // 6. The steps.
-    let ended = run.steps(stop, trackers, &folder);
+    let ended = run.steps(stop, trackers, &folder).map_err(|error| run.explain(error, &folder));
     let (status, reason) = match &ended {
         Ok(_) => (RunStatus::Finished, None),
         Err(TrainError::Interrupted { .. }) => (RunStatus::Interrupted, None),
-        Err(error) => (RunStatus::Failed, Some(error.to_string())),
+        Err(error) => (RunStatus::Failed, Some(error.with_causes())),
     };
     info.update(status, run.progress.step, run.best(), reason);
-    folder.save_info(&info)?;
+    let noted = folder.save_info(&info);
+    // On a full disk the note fails too; what ended the run is what is told.
     let stopped_early = ended?;
+    noted?;
 
     // 7. The result: the best adapter where there was a validation, else the last.
     if run.progress.best_loss.is_some() {
         adapter::load(&mut run.decoder, &run.checkpoints.best(), &run.device)?;
     }
-    adapter::save(&run.decoder, &run.peft, &folder.adapter(), true)?;
+    adapter::save(&run.decoder, &run.peft, &folder.adapter(), true).map_err(|error| run.explain(error, &folder))?;
     Ok(Outcome { folder, progress: run.progress, stopped_early })
 }
 
@@ -225,15 +227,10 @@ impl Run<'_> {
         let Some(result) = step::gradient(&self.decoder, &batches, seed, &self.device, &stopped) else {
             return Ok(None);
         };
-        let learning_rate =
-            train.learning_rate * learning_rate_factor(train.schedule, index, self.warmup_steps, self.total_steps);
+        let learning_rate = self.learning_rate(index);
         let norm = optimizer::norm(&result.gradient);
         for (what, value) in [("loss", result.loss), ("gradient norm", norm)] {
-            if !value.is_finite() {
-                let places: Vec<String> = examples.iter().take(4).map(|e| e.origin.to_string()).collect();
-                let examples = places.join(", ");
-                return Err(TrainError::NotFinite { what, value, step: index + 1, learning_rate, examples });
-            }
+            self.check_finite(what, value, index, examples.iter().copied())?;
         }
         let gradient = optimizer::clip(result.gradient, norm, train.max_grad_norm);
         let updated = self.optimizer.step(parameters::flatten(&self.decoder), gradient, learning_rate);
@@ -253,10 +250,42 @@ impl Run<'_> {
         }))
     }
 
+    /// Of a step, counted from 0.
+    fn learning_rate(&self, step: u64) -> f64 {
+        let train = &self.recipe.train;
+        train.learning_rate * learning_rate_factor(train.schedule, step, self.warmup_steps, self.total_steps)
+    }
+
+    /// Refuses a figure that is not a number; `step` is counted from 0.
+    fn check_finite<'e>(
+        &self,
+        what: &'static str,
+        value: f64,
+        step: u64,
+        examples: impl IntoIterator<Item = &'e Example>,
+    ) -> Result<(), TrainError> {
+        if value.is_finite() {
+            return Ok(());
+        }
+        let places: Vec<String> = examples.into_iter().take(4).map(|e| e.origin.to_string()).collect();
+        let (learning_rate, examples) = (self.learning_rate(step), places.join(", "));
+        Err(TrainError::NotFinite { what, value, step: step + 1, learning_rate, examples })
+    }
+
+    /// Says of a failed write what is left and how to go on.
+    fn explain(&self, error: TrainError, folder: &RunFolder) -> TrainError {
+        if !error.is_write() {
+            return error;
+        }
+        let (reason, run) = (error.with_causes(), folder.path().to_owned());
+        TrainError::NotSaved { step: self.progress.step, reason, run }
+    }
+
     /// Measures the validation loss and keeps the adapter when it is the lowest so far.
     fn validate(&mut self, trackers: &mut [Box<dyn Tracker>]) -> Result<(), TrainError> {
         let started = Instant::now();
         let loss = validation::loss(&self.decoder.inner(), &self.data.validation, self.layout, &self.device);
+        self.check_finite("validation loss", loss, self.progress.step - 1, &self.data.validation)?;
         let best = self.progress.best_loss.is_none_or(|lowest| loss < lowest);
         if best {
             self.progress.best_loss = Some(loss);

@@ -1,6 +1,6 @@
 //! `greffon data preview`: the data as the model will see it.
 
-use anstream::{print, println};
+use anstream::{AutoStream, ColorChoice, print, println};
 use comfy_table::{CellAlignment, Table, presets};
 use datasets::{Example, LengthStats};
 use owo_colors::OwoColorize as _;
@@ -18,8 +18,13 @@ pub(super) fn preview(args: &PreviewArgs) -> anyhow::Result<()> {
     let tokenizer = BaseModel::open(&recipe.model, recipe.data.chat_template.as_deref(), &hub)?.tokenizer;
     let data = datasets::prepare(&recipe.data, &tokenizer, recipe.train.seed, &hub).map_err(TrainError::from)?;
 
+    let coloured = AutoStream::choice(&std::io::stdout()) != ColorChoice::Never;
     for example in data.train.iter().take(args.count) {
         println!("{}", example.origin.bold());
+        if !coloured {
+            println!("{}\n", tokenizer.marked_text(example).map_err(TrainError::from)?);
+            continue;
+        }
         for (text, supervised) in tokenizer.pieces(example).map_err(TrainError::from)? {
             if supervised {
                 print!("{}", text.green());
@@ -57,7 +62,8 @@ pub(super) fn preview(args: &PreviewArgs) -> anyhow::Result<()> {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    println!("{table}\nsupervised tokens are green");
+    let legend = if coloured { "green" } else { "between « and »" };
+    println!("{table}\nsupervised tokens are {legend}");
     for note in &data.notes {
         println!("{note}");
     }

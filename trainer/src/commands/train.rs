@@ -23,6 +23,8 @@ pub(super) fn train(args: &TrainArgs) -> anyhow::Result<()> {
         }
         (None, Some(recipe)) => {
             let loaded = Recipe::load(recipe, &args.set).map_err(crate::TrainError::from)?;
+            // Files that are not there are told with their place in the recipe, before anything is loaded.
+            loaded.check().map_err(crate::TrainError::from)?;
             (loaded, if args.force { Start::Force } else { Start::New })
         }
         (None, None) => anyhow::bail!("name a recipe, or a run to resume"),

@@ -84,7 +84,7 @@ impl RunFolder {
     /// [`TrainError::Run`] when it holds a run already and `force` is off; [`TrainError::Write`].
     pub fn create(path: PathBuf, recipe: &Recipe, force: bool) -> Result<Self, TrainError> {
         let folder = Self { path };
-        if folder.recipe().exists() {
+        if folder.holds_run() {
             if !force {
                 return Err(TrainError::Run(format!(
                     "{} holds a run already; go on with `greffon train --resume {0}`, or start over with --force",
@@ -109,13 +109,18 @@ impl RunFolder {
     /// [`TrainError::Run`] when it holds none.
     pub fn open(path: PathBuf) -> Result<Self, TrainError> {
         let folder = Self { path };
-        if folder.recipe().is_file() {
+        if folder.holds_run() {
             return Ok(folder);
         }
         Err(TrainError::Run(format!(
-            "{} is not a run folder: it has no recipe.yaml; expected the `output` folder of `greffon train`",
+            "{} is not a run folder: it has no recipe.yaml with run.json; expected the `output` folder of `greffon train`",
             folder.path.display()
         )))
+    }
+
+    /// A recipe alone is not a run: it may be the user's own, beside the data.
+    fn holds_run(&self) -> bool {
+        self.recipe().is_file() && (self.checkpoints().is_dir() || self.path.join("run.json").is_file())
     }
 
     /// The folder.

@@ -7,9 +7,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use adapters::AdapterConfig;
+use adapters::{AdapterConfig, SafetensorsFile};
 use burn::tensor::{Device, Tensor, TensorData};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::optimizer::AdamW;
@@ -130,7 +130,11 @@ impl Checkpoints {
             match load(&folder, decoder, optimizer, device) {
                 Ok(progress) => return Ok(progress),
                 Err(error) => {
-                    tracing::warn!("checkpoint {} is damaged, trying the one before: {error}", folder.display());
+                    tracing::warn!(
+                        "checkpoint {} is damaged, trying the one before: {}",
+                        folder.display(),
+                        error.with_causes()
+                    );
                     first_error.get_or_insert(error);
                 }
             }
@@ -150,20 +154,16 @@ fn load(folder: &Path, decoder: &mut Decoder, optimizer: &mut AdamW, device: &De
     };
     let progress: Progress =
         serde_json::from_slice(&read(STATE)?).map_err(|e| fail(format!("{STATE} is not readable: {e}")))?;
-    let bytes = read(OPTIMIZER)?;
-    let moments = SafeTensors::deserialize(&bytes).map_err(|e| fail(format!("{OPTIMIZER} is not readable: {e}")))?;
+    let moments = SafetensorsFile::open(folder.join(OPTIMIZER))?;
     let count = optimizer.exp_avg.dims()[0];
     let moment = |name: &str| {
-        let view = moments.tensor(name).map_err(|e| fail(format!("{OPTIMIZER}: {e}")))?;
-        if view.dtype() != Dtype::F32 || view.shape() != [count] {
+        let shape = moments.shape(name)?;
+        if shape != [count] {
             return Err(fail(format!(
-                "{OPTIMIZER}: {name} has shape {:?}, expected [{count}] for this recipe's adapter",
-                view.shape()
+                "{OPTIMIZER}: {name} has shape {shape:?}, expected [{count}] for this recipe's adapter"
             )));
         }
-        let values: Vec<f32> =
-            view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-        Ok(Tensor::from_data(TensorData::new(values, [count]), device))
+        Ok(Tensor::from_data(TensorData::new(moments.f32(name)?, [count]), device))
     };
     let (exp_avg, exp_avg_sq) = (moment("exp_avg")?, moment("exp_avg_sq")?);
     adapter::load(decoder, &folder.join(ADAPTER), device)?;
