@@ -113,6 +113,11 @@ pub fn finetune(
     }
 
     // 5. The run folder, and the state of an earlier run in it.
+    // Digesting the base takes a while: before the folder is made, so that a kill meanwhile leaves nothing behind.
+    let mut info = match earlier {
+        Some(info) => info,
+        None => RunInfo::new(loaded, &base)?,
+    };
     let folder = match start {
         Start::Resume => RunFolder::open(recipe.output.clone())?,
         Start::New | Start::Force => RunFolder::create(recipe.output.clone(), recipe, start == Start::Force)?,
@@ -137,13 +142,9 @@ pub fn finetune(
         checkpoints,
         total_steps,
     };
-    let mut info = match earlier {
-        Some(info) => {
-            run.resume(&fingerprint)?;
-            info
-        }
-        None => RunInfo::new(loaded, &base)?,
-    };
+    if start == Start::Resume {
+        run.resume(&fingerprint)?;
+    }
     info.update(RunStatus::Running, run.progress.step, run.best(), None);
     folder.save_info(&info)?;
     trackers.extend(track::open(folder.path(), run.progress.step)?);
