@@ -28,11 +28,12 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// The examples of an optimizer step, counted from 0. They follow from the seed and the step alone.
-    pub fn step_examples(&self, step: u64, global_batch_size: usize) -> Vec<&Example> {
+    /// The examples at `count` positions of the endless order that begins with the first epoch. They follow from the
+    /// seed and the position alone.
+    pub fn examples_at(&self, position: u64, count: usize) -> Vec<&Example> {
         self.order
-            .from_position(step * global_batch_size as u64)
-            .take(global_batch_size)
+            .from_position(position)
+            .take(count)
             .map(|(source, index)| &self.train[self.starts[source] + index])
             .collect()
     }

@@ -128,6 +128,36 @@ fn train_and_eval_print_json_and_nothing_else() {
 }
 
 #[test]
+fn training_stops_early_when_validation_no_longer_gains_and_keeps_the_best() {
+    // Steps too small to move a float32: every validation equals the first.
+    let still = ["train.max_steps=40", "train.learning_rate=1e-30", "train.eval_every=2", "train.early_stopping=2"];
+    let trained = Trained::new(&still, &["--json"]);
+    let outcome: Value = serde_json::from_slice(&trained.said.stdout).expect("one JSON value");
+    assert_eq!(outcome["stopped_early"], true);
+    assert_eq!((&outcome["steps"], &outcome["best_step"]), (&Value::from(6), &Value::from(2)));
+    let (_, best) = adapters::read_peft(&trained.path("run/checkpoints/best")).expect("the best adapter");
+    let (_, result) = adapters::read_peft(&trained.path("run/adapter")).expect("the result");
+    assert_eq!(best, result);
+}
+
+#[test]
+fn an_epoch_ends_with_its_last_example_and_the_newest_checkpoints_are_kept() {
+    // 24 conversations, a fifth held out by content, 5 a step, two epochs.
+    let trained = Trained::new(&["train.max_steps=null", "train.epochs=2.0", "train.save_every=1"], &["--json"]);
+    let outcome: Value = serde_json::from_slice(&trained.said.stdout).expect("one JSON value");
+    let lines = std::fs::read_to_string(trained.path("run/log.txt")).expect("the log");
+    let plan = lines.lines().find_map(|line| line.split_once("started: ")).expect("the plan is logged").1;
+    let plan: Value = serde_json::from_str(plan).expect("the plan is JSON");
+    let examples = plan["train_examples"].as_u64().expect("a count");
+    assert_eq!(outcome["steps"], (2 * examples).div_ceil(5));
+    let once = Trained::new(&["train.max_steps=null", "train.epochs=1.0"], &["--json"]);
+    let once: Value = serde_json::from_slice(&once.said.stdout).expect("one JSON value");
+    assert_eq!(outcome["tokens"].as_u64(), once["tokens"].as_u64().map(|tokens| 2 * tokens), "each example twice");
+    let kept = std::fs::read_dir(trained.path("run/checkpoints")).expect("checkpoints").count();
+    assert_eq!(kept, 3, "the best and the newest two");
+}
+
+#[test]
 fn without_a_terminal_there_is_no_bar_and_no_colour() {
     let trained = Trained::new(&[], &[]);
     let eval = done(&["eval", &trained.run()]);

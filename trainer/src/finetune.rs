@@ -53,6 +53,7 @@ struct Run<'a> {
     optimizer: AdamW,
     checkpoints: Checkpoints,
     progress: Progress,
+    total_examples: u64,
     total_steps: u64,
     warmup_steps: u64,
 }
@@ -140,6 +141,7 @@ pub fn finetune(
         layout,
         optimizer,
         checkpoints,
+        total_examples: recipe.train.total_examples(examples_per_epoch),
         total_steps,
     };
     if start == Start::Resume {
@@ -221,7 +223,9 @@ impl Run<'_> {
         let started = Instant::now();
         let index = self.progress.step;
         let train = &self.recipe.train;
-        let examples = self.data.step_examples(index, train.global_batch_size);
+        let position = index * train.global_batch_size as u64;
+        let left = usize::try_from(self.total_examples - position).unwrap_or(usize::MAX);
+        let examples = self.data.examples_at(position, train.global_batch_size.min(left));
         let batches = micro_batches(&examples, self.layout);
         let seed = StepSeed { seed: train.seed, step: index, dropout: self.recipe.lora.dropout };
         let stopped = || stop.load(Ordering::Relaxed);

@@ -94,7 +94,15 @@ impl TrainConfig {
 
     /// The steps of the whole run; at least 1 where there is an example.
     pub fn total_steps(&self, examples_per_epoch: u64) -> u64 {
-        self.max_steps.unwrap_or_else(|| whole(self.epochs * examples_per_epoch as f64 / self.global_batch_size as f64))
+        self.total_examples(examples_per_epoch).div_ceil(self.global_batch_size as u64)
+    }
+
+    /// How often the run takes an example, over all its steps. The last step takes what is left.
+    pub fn total_examples(&self, examples_per_epoch: u64) -> u64 {
+        match self.max_steps {
+            Some(steps) => steps.saturating_mul(self.global_batch_size as u64),
+            None => whole(self.epochs * examples_per_epoch as f64),
+        }
     }
 
     /// The warm-up steps of a run of this many steps; never more than those.
