@@ -99,7 +99,7 @@ pub fn finetune(
         AdapterConfig::new(&recipe.lora, base.name.clone(), base.revision.clone())
     };
     let trainable_parameters = parameters::count(&decoder);
-    let adapted_modules = adapter::to_pairs(&decoder).len();
+    let adapted_modules = decoder.linears().filter(|(_, linear)| linear.lora.is_some()).count();
     let optimizer = AdamW::new(recipe.train.adamw(), trainable_parameters, &device);
 
     // 4. The plan: how many steps.
