@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// Fine-tune small open language models with LoRA, check them, and export adapters that serving stacks load.
+/// Fine-tune small open language models with LoRA, check what they gained, and export adapters as PEFT folders.
 #[derive(Debug, Parser)]
 #[command(
     name = "greffon",

@@ -1,20 +1,33 @@
 //! Which form the records of a file have, and the way from a record to a [`Conversation`].
 //!
-//! The place for a new data format: a variant of [`Format`], its keys in [`detect`], a function in a
-//! file beside this one, and a line in [`Converter::convert`].
+//! **The one place to add a data format.** A form of record: a variant of [`Format`], its keys in
+//! [`detect`], a function in a file beside this one, and a line in [`Converter::convert`]. A kind of
+//! file: its ending in [`read`], and a file beside this one.
 
 use std::fmt::{self, Display, Formatter};
 use std::path::Path;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::record::{Record, keys, wrong_type};
-use super::{instruct, messages, prompt, squad};
+use super::{Loaded, instruct, jsonl, messages, parquet, prompt, squad};
 use crate::config::SourceConfig;
 use crate::conversation::{Conversation, Message, Origin, Role};
 use crate::error::DataError;
+
+/// Reads the conversations of a file, by the ending of its name.
+pub(super) fn read(file: &Path, name: &Arc<Path>, source: &SourceConfig) -> Result<Loaded, DataError> {
+    let ending = name.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_lowercase();
+    match ending.as_str() {
+        "jsonl" | "ndjson" => jsonl::read_lines(file, name, source),
+        "json" => jsonl::read_document(file, name, source),
+        "parquet" => parquet::read(file, name, source),
+        _ => Err(DataError::UnknownEnding { path: name.to_path_buf(), ending }),
+    }
+}
 
 /// The forms of record that are understood.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

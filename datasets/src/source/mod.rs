@@ -69,13 +69,7 @@ pub fn load_with(source: &SourceConfig, root: &Path, hub: &Hub) -> Result<Loaded
         }
     };
     let name: Arc<Path> = name.into();
-    let ending = name.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_lowercase();
-    let loaded = match ending.as_str() {
-        "jsonl" | "ndjson" => jsonl::read_lines(&file, &name, source),
-        "json" => jsonl::read_document(&file, &name, source),
-        "parquet" => parquet::read(&file, &name, source),
-        _ => Err(DataError::UnknownEnding { path: name.to_path_buf(), ending }),
-    }?;
+    let loaded = format::read(&file, &name, source)?;
     tracing::debug!(
         path = %name.display(), format = %loaded.format, conversations = loaded.conversations.len(), "source read"
     );
