@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::config::{DataConfig, SourceConfig};
-use crate::conversation::{Conversation, Message, Role};
+use crate::conversation::Conversation;
 use crate::error::DataError;
 use crate::hub::Hub;
 use crate::mixture::Order;
@@ -116,9 +116,7 @@ fn read(
     }
     if let Some(content) = system_prompt {
         for conversation in &mut loaded.conversations {
-            if conversation.messages.first().is_none_or(|message| message.role != Role::System) {
-                conversation.messages.insert(0, Message { role: Role::System, content: content.to_owned() });
-            }
+            conversation.set_default_system(content);
         }
     }
     Ok(loaded.conversations)

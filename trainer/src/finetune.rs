@@ -75,8 +75,6 @@ pub fn finetune(
     // 1. The base model and its tokenizer.
     let device = device::open(&recipe.device)?;
     let mut base = BaseModel::open(&recipe.model, recipe.data.chat_template.as_deref(), hub)?;
-    let mut decoder = base.decoder(&device)?;
-
     let earlier = match start {
         Start::Resume => Some(RunFolder::open(recipe.output.clone())?.info()?),
         Start::New | Start::Force => None,
@@ -89,7 +87,8 @@ pub fn finetune(
     // 2. The data: tokens with their loss masks.
     let data = datasets::prepare(&recipe.data, &base.tokenizer, recipe.train.seed, hub)?;
 
-    // 3. The adapter and its optimizer.
+    // 3. The weights, the adapter and its optimizer.
+    let mut decoder = base.decoder(&device)?;
     let peft = if let Some(folder) = &recipe.model.adapter {
         let config = adapter::load(&mut decoder, folder, &device)?;
         adapter::require_grad(&mut decoder);

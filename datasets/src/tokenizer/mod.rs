@@ -153,13 +153,6 @@ impl ChatTokenizer {
         self.eos_token_ids.binary_search(&id).is_ok()
     }
 
-    /// The id that fills a row: the padding token, else the end-of-text token, else 0. It carries no
-    /// loss, so any id within the vocabulary serves.
-    pub fn padding_id(&self) -> u32 {
-        let named = [&self.special.padding, &self.special.eos];
-        named.into_iter().flatten().find_map(|token| self.tokenizer.token_to_id(token)).unwrap_or(0)
-    }
-
     /// The token of an id, as the vocabulary spells it.
     pub fn token(&self, id: u32) -> Option<String> {
         self.tokenizer.id_to_token(id)
