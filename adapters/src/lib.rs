@@ -24,5 +24,5 @@ pub use config::{LoraConfig, TargetModule, Targets};
 pub use error::AdapterError;
 pub use export::peft::{AdapterConfig, LoraPair, read_peft, write_peft};
 pub use gguf::{GgmlType, GgufFile};
-pub use lora::{LoraLinear, LowRank};
+pub use lora::{LoraLinear, LowRank, require_grad};
 pub use safetensors_file::SafetensorsFile;

@@ -3,7 +3,7 @@
 //! `None` in [`LoraLinear::lora`] is the frozen base model, so there is one definition of each model, with and
 //! without adapter. The dense product `B·A` is never formed.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, GradientCheckpointingStrategy, Tensor, TensorData};
 
 use crate::config::LoraConfig;
 
@@ -49,7 +49,7 @@ impl LowRank {
     /// Marks both matrices as leaves of autodiff whose gradients are kept.
     #[must_use]
     pub fn require_grad(self) -> Self {
-        Self { lora_a: self.lora_a.autodiff().require_grad(), lora_b: self.lora_b.autodiff().require_grad(), ..self }
+        Self { lora_a: require_grad(self.lora_a), lora_b: require_grad(self.lora_b), ..self }
     }
 
     /// The same matrices outside autodiff; nothing is copied.
@@ -58,14 +58,27 @@ impl LowRank {
         Self { lora_a: self.lora_a.inner(), lora_b: self.lora_b.inner(), ..self }
     }
 
+    /// The update on the activation path: `scaling · x Aᵀ Bᵀ`, `[tokens, in]` to `[tokens, out]`.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        x.matmul(self.lora_a.clone().transpose()).mul_scalar(self.scaling).matmul(self.lora_b.clone().transpose())
+    }
+
     /// The dense update `scaling · B A`, shape `[out, in]`; for merging only.
     pub fn delta(&self) -> Tensor<2> {
         self.lora_b.clone().matmul(self.lora_a.clone()) * self.scaling
     }
 }
 
+/// Makes a tensor a leaf of autodiff whose gradient is kept, with the strategy by which operators that are marked as
+/// cheap are computed again in the backward pass. Every leaf of a graph needs the same strategy.
+#[must_use]
+pub fn require_grad<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    let strategy = GradientCheckpointingStrategy::Balanced;
+    tensor.autodiff().with_gradient_checkpointing_strategy(strategy).require_grad()
+}
+
 /// Linear layer with an optional low-rank update:
-/// `y = x Wᵀ + b + scaling · dropout(x) Aᵀ Bᵀ`.
+/// `y = x Wᵀ + b + scaling · x Aᵀ Bᵀ`.
 ///
 /// Source: Hu et al. 2021, <https://arxiv.org/abs/2106.09685>, section 4.1.
 #[derive(Clone, Debug)]
@@ -84,30 +97,23 @@ impl LoraLinear {
         Self { weight, bias, lora: None }
     }
 
-    /// Applies the layer. `dropout_mask`, shaped like `x` and already divided by the kept share, acts on the input of
-    /// the update only, as in PEFT; `None` in evaluation or when dropout is 0.
+    /// Applies the layer in ordinary tensor operators.
     ///
     /// # Shapes
     /// - `x`: `[tokens, in]`; output: `[tokens, out]`.
     ///
     /// # Panics
     /// When the shapes do not fit.
-    pub fn forward(&self, x: Tensor<2>, dropout_mask: Option<Tensor<2>>) -> Tensor<2> {
-        let base = x.clone().matmul(self.weight.clone().transpose());
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let base = x.clone().matmul(self.weight.clone().cast(DType::F32).transpose());
         let base = match &self.bias {
             Some(bias) => base + bias.clone().unsqueeze(),
             None => base,
         };
-        let Some(lora) = &self.lora else { return base };
-        let input = match dropout_mask {
-            Some(mask) => x * mask,
-            None => x,
-        };
-        let update = input
-            .matmul(lora.lora_a.clone().transpose())
-            .mul_scalar(lora.scaling)
-            .matmul(lora.lora_b.clone().transpose());
-        base + update
+        match &self.lora {
+            Some(lora) => base + lora.forward(x),
+            None => base,
+        }
     }
 
     /// Folds the adapter into the weight: `W + scaling · B A`. A layer without adapter is returned as it is.

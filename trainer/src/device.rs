@@ -1,8 +1,10 @@
 //! The only file that names a backend.
 
+use burn::backend::DispatchDevice;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::error::TrainError;
+use crate::kernels::Kernels;
 use crate::recipe::DeviceName;
 
 /// Opens the device that a recipe names: `flex`, `cuda`, `cuda:1`, `vulkan`, `webgpu`, `libtorch`.
@@ -39,6 +41,18 @@ pub fn open(name: &str) -> Result<Device, TrainError> {
         expect(unreachable_code, reason = "a build with every backend refuses none")
     )]
     Err(fail(format!("is not in this build; build it with `cargo build --release --features {feature}`")))
+}
+
+/// The implementation of the hot operators that a device has.
+pub fn kernels(device: &Device) -> Kernels {
+    match device.as_dispatch() {
+        #[cfg(feature = "flex")]
+        DispatchDevice::Flex(_) => Kernels::Fused,
+        #[cfg(feature = "cube")]
+        DispatchDevice::Cube(_) => Kernels::Fused,
+        #[cfg(any(feature = "libtorch", not(feature = "cube")))]
+        _ => Kernels::Reference,
+    }
 }
 
 /// Puts token ids or row numbers on a device, shape `[count]`.

@@ -17,7 +17,7 @@ use crate::train::batch::{Layout, micro_batches};
 use crate::train::checkpoint::{Checkpoints, Progress};
 use crate::train::optimizer::{self, AdamW};
 use crate::train::schedule::learning_rate_factor;
-use crate::train::step::{self, StepSeed};
+use crate::train::step::{self, StepSettings};
 use crate::train::{parameters, validation};
 
 /// How a run is started.
@@ -99,7 +99,7 @@ pub fn finetune(
     };
     let trainable_parameters = parameters::count(&decoder);
     let adapted_modules = decoder.linears().filter(|(_, linear)| linear.lora.is_some()).count();
-    let optimizer = AdamW::new(recipe.train.adamw(), trainable_parameters, &device);
+    let optimizer = AdamW::new(recipe.train.adamw(), decoder.kernels, trainable_parameters, &device);
 
     // 4. The plan: how many steps.
     let examples_per_epoch = data.order.len_per_epoch() as u64;
@@ -226,9 +226,10 @@ impl Run<'_> {
         let left = usize::try_from(self.total_examples - position).unwrap_or(usize::MAX);
         let examples = self.data.examples_at(position, train.global_batch_size.min(left));
         let batches = micro_batches(&examples, self.layout);
-        let seed = StepSeed { seed: train.seed, step: index, dropout: self.recipe.lora.dropout };
+        let settings =
+            StepSettings { seed: train.seed, step: index, dropout: self.recipe.lora.dropout, recomputed_blocks: 0 };
         let stopped = || stop.load(Ordering::Relaxed);
-        let Some(result) = step::gradient(&self.decoder, &batches, seed, &self.device, &stopped) else {
+        let Some(result) = step::gradient(&self.decoder, &batches, settings, &self.device, &stopped) else {
             return Ok(None);
         };
         let learning_rate = self.learning_rate(index);
@@ -236,8 +237,9 @@ impl Run<'_> {
         for (what, value) in [("loss", result.loss), ("gradient norm", norm)] {
             self.check_finite(what, value, index, examples.iter().copied())?;
         }
-        let gradient = optimizer::clip(result.gradient, norm, train.max_grad_norm);
-        let updated = self.optimizer.step(parameters::flatten(&self.decoder), gradient, learning_rate);
+        let scale = optimizer::clip_scale(norm, train.max_grad_norm);
+        let flat = parameters::flatten(&self.decoder);
+        let updated = self.optimizer.step(flat, result.gradient, scale, learning_rate);
         parameters::assign(&mut self.decoder, &updated);
         let seconds = started.elapsed().as_secs_f64();
         self.progress.step += 1;

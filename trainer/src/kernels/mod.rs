@@ -1,10 +1,33 @@
-//! The hot operators of the decoder, one file each, written in ordinary tensor operators.
+//! The hot operators of the decoder, one folder each.
 //!
-//! These definitions run on every backend and are the oracle for any faster form of the same operator. Activations are
-//! `[tokens, ..]`: the examples of a micro-batch lie one after the other, and only [`attention`] knows their borders.
+//! `mod.rs` of an operator holds its definition in ordinary tensor operators (the reference: it runs on every backend
+//! and is the tests' oracle), the operator's interface with its backward pass for autodiff, and the choice between the
+//! two. `flex.rs` is the CPU's implementation, `cube.rs` the GPU's; [`simd`] is what the CPU's are made of.
+//!
+//! Activations are `[tokens, ..]`: the examples of a micro-batch lie one after the other, and only [`attention`] knows
+//! their borders.
 
+pub mod adamw;
 pub mod attention;
 pub mod linear_cross_entropy;
+pub mod lora_linear;
 pub mod rms_norm;
 pub mod rope;
+pub mod seed;
+#[cfg(feature = "flex")]
+mod simd;
 pub mod swiglu;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Which implementation of the hot operators computes a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kernels {
+    /// The fused operators.
+    #[default]
+    Fused,
+    /// Ordinary tensor operators: slow, and independent of the fused ones.
+    Reference,
+}

@@ -5,8 +5,8 @@ use burn::tensor::Tensor;
 /// The cache of one sequence.
 #[derive(Clone, Debug)]
 pub struct KvCache {
-    /// For each layer `(k, v)`, both `[seen, kv_heads, head_dim]`; `None` before the first token.
-    layers: Vec<Option<(Tensor<3>, Tensor<3>)>>,
+    /// For each layer `(k, v)`, both `[seen, kv_heads · head_dim]`; `None` before the first token.
+    layers: Vec<Option<(Tensor<2>, Tensor<2>)>>,
     seen: usize,
 }
 
@@ -22,7 +22,7 @@ impl KvCache {
     }
 
     /// Adds the new keys and values of a layer and returns all of them. The last layer's call moves [`Self::seen`].
-    pub(super) fn append(&mut self, layer: usize, k: Tensor<3>, v: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
+    pub(super) fn append(&mut self, layer: usize, k: Tensor<2>, v: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
         let new = k.dims()[0];
         let (k, v) = match self.layers[layer].take() {
             Some((past_k, past_v)) => (Tensor::cat(vec![past_k, k], 0), Tensor::cat(vec![past_v, v], 0)),

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::family::{self, Family};
 use crate::error::TrainError;
+use crate::kernels::attention::Heads;
 use crate::kernels::rope;
 
 /// The architecture of a decoder. Names are those of Hugging Face's `config.json`.
@@ -83,6 +84,19 @@ impl DecoderConfig {
     /// The rotary frequencies, `head_dim / 2` of them.
     pub fn inverse_frequencies(&self) -> Vec<f32> {
         rope::inverse_frequencies(self.rope_theta, self.head_dim)
+    }
+
+    /// The shape of the attention.
+    #[expect(clippy::cast_possible_truncation, reason = "activations are f32")]
+    pub fn heads(&self) -> Heads {
+        Heads {
+            heads: self.num_attention_heads,
+            kv_heads: self.num_key_value_heads,
+            head_dim: self.head_dim,
+            scale: (1.0 / (self.head_dim as f64).sqrt()) as f32,
+            window: None,
+            soft_cap: None,
+        }
     }
 
     /// Checks what the decoder's shapes rely on.

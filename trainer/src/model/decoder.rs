@@ -3,19 +3,26 @@
 //! Field names are the checkpoint's names. Activations are `[tokens, hidden]`, see [`Segments`].
 
 use adapters::{LoraLinear, LowRank};
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{DType, Int, Tensor};
 
 use super::cache::KvCache;
 use super::config::DecoderConfig;
 use super::dropout::Dropout;
 use super::segments::Segments;
-use crate::kernels::{attention::attention, rms_norm::rms_norm, rope::rope, swiglu::swiglu};
+use crate::kernels::Kernels;
+use crate::kernels::attention::{Heads, attention, cached_attention};
+use crate::kernels::lora_linear::lora_linear;
+use crate::kernels::rms_norm::rms_norm;
+use crate::kernels::rope::rope;
+use crate::kernels::swiglu::swiglu;
 
 /// A decoder-only language model.
 #[derive(Clone, Debug)]
 pub struct Decoder {
     /// Sizes and flags.
     pub config: DecoderConfig,
+    /// What computes it.
+    pub kernels: Kernels,
     /// Shape `[vocab, hidden]`.
     pub embed_tokens: Tensor<2>,
     /// The blocks, in order.
@@ -78,11 +85,27 @@ impl Decoder {
     /// # Shapes
     /// - `input_ids`: `[tokens]`, all sequences of `segments` one after the other; output: `[tokens, hidden]`.
     pub fn forward(&self, input_ids: Tensor<1, Int>, segments: &Segments, mut context: Context<'_>) -> Tensor<2> {
-        let mut x = self.embed_tokens.clone().select(0, input_ids);
-        for (index, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(x, index, &self.config, segments, &mut context);
+        let mut x = self.embed(input_ids);
+        for index in 0..self.layers.len() {
+            x = self.block(index, x, segments, &mut context);
         }
-        rms_norm(x, &self.norm, self.config.rms_norm_eps)
+        self.normalise(x)
+    }
+
+    /// What the first block reads, `[tokens, hidden]`.
+    pub fn embed(&self, input_ids: Tensor<1, Int>) -> Tensor<2> {
+        self.embed_tokens.clone().select(0, input_ids).cast(DType::F32)
+    }
+
+    /// Runs one block, `[tokens, hidden]` to the same.
+    pub fn block(&self, index: usize, x: Tensor<2>, segments: &Segments, context: &mut Context<'_>) -> Tensor<2> {
+        let pass = Pass { kernels: self.kernels, config: &self.config, segments, block: index };
+        self.layers[index].forward(x, pass, context)
+    }
+
+    /// The last normalisation, of the last block's output.
+    pub fn normalise(&self, x: Tensor<2>) -> Tensor<2> {
+        rms_norm(self.kernels, x, &self.norm, self.config.rms_norm_eps)
     }
 
     /// The head's weight, `[vocab, hidden]`.
@@ -92,7 +115,7 @@ impl Decoder {
 
     /// Logits of the given hidden states: `[rows, hidden]` to `[rows, vocab]`.
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        hidden.matmul(self.head().clone().transpose())
+        lora_linear(self.kernels, hidden, &[&LoraLinear::frozen(self.head().clone(), None)], None)
     }
 
     /// The same model with its adapter outside autodiff, for evaluation and generation; nothing is copied. The base is
@@ -145,84 +168,101 @@ impl Decoder {
     /// Visits every linear module, in the order of [`Self::linears_mut`].
     pub fn linears(&self) -> impl Iterator<Item = (String, &LoraLinear)> {
         self.layers.iter().enumerate().flat_map(|(index, layer)| {
-            let (attn, mlp) = (&layer.self_attn, &layer.mlp);
-            [
-                ("self_attn.q_proj", &attn.q_proj),
-                ("self_attn.k_proj", &attn.k_proj),
-                ("self_attn.v_proj", &attn.v_proj),
-                ("self_attn.o_proj", &attn.o_proj),
-                ("mlp.gate_proj", &mlp.gate_proj),
-                ("mlp.up_proj", &mlp.up_proj),
-                ("mlp.down_proj", &mlp.down_proj),
-            ]
-            .map(|(name, linear)| (format!("model.layers.{index}.{name}"), linear))
+            layer.linears().map(|(name, linear)| (format!("model.layers.{index}.{name}"), linear))
         })
     }
 }
 
+/// What every part of a block's forward pass knows.
+#[derive(Clone, Copy)]
+struct Pass<'a> {
+    kernels: Kernels,
+    config: &'a DecoderConfig,
+    segments: &'a Segments,
+    block: usize,
+}
+
 impl DecoderLayer {
-    fn forward(
-        &self,
-        x: Tensor<2>,
-        index: usize,
-        config: &DecoderConfig,
-        segments: &Segments,
-        context: &mut Context<'_>,
-    ) -> Tensor<2> {
-        let normed = rms_norm(x.clone(), &self.input_layernorm, config.rms_norm_eps);
-        let x = x + self.self_attn.forward(normed, index, config, segments, context);
-        let normed = rms_norm(x.clone(), &self.post_attention_layernorm, config.rms_norm_eps);
-        x + self.mlp.forward(normed, context)
+    /// The block's linear modules with their names in it, in the order of [`Decoder::linears_mut`].
+    pub fn linears(&self) -> [(&'static str, &LoraLinear); 7] {
+        let (attn, mlp) = (&self.self_attn, &self.mlp);
+        [
+            ("self_attn.q_proj", &attn.q_proj),
+            ("self_attn.k_proj", &attn.k_proj),
+            ("self_attn.v_proj", &attn.v_proj),
+            ("self_attn.o_proj", &attn.o_proj),
+            ("mlp.gate_proj", &mlp.gate_proj),
+            ("mlp.up_proj", &mlp.up_proj),
+            ("mlp.down_proj", &mlp.down_proj),
+        ]
+    }
+
+    fn forward(&self, x: Tensor<2>, pass: Pass<'_>, context: &mut Context<'_>) -> Tensor<2> {
+        let eps = pass.config.rms_norm_eps;
+        let normed = rms_norm(pass.kernels, x.clone(), &self.input_layernorm, eps);
+        let x = self.self_attn.forward(normed, x, pass, context);
+        let normed = rms_norm(pass.kernels, x.clone(), &self.post_attention_layernorm, eps);
+        self.mlp.forward(normed, x, pass, context)
     }
 }
 
 impl SelfAttention {
-    fn forward(
-        &self,
-        x: Tensor<2>,
-        layer: usize,
-        config: &DecoderConfig,
-        segments: &Segments,
-        context: &mut Context<'_>,
-    ) -> Tensor<2> {
-        let [tokens, _] = x.dims();
-        let head_dim = config.head_dim;
-        let heads = [tokens, config.num_attention_heads, head_dim];
-        let kv_heads = [tokens, config.num_key_value_heads, head_dim];
-        let q = apply(&self.q_proj, x.clone(), context).reshape(heads);
-        let k = apply(&self.k_proj, x.clone(), context).reshape(kv_heads);
-        let v = apply(&self.v_proj, x, context).reshape(kv_heads);
-        let q = rope(q, &segments.rotation);
-        let k = rope(k, &segments.rotation);
-
-        let scale = 1.0 / (head_dim as f64).sqrt();
-        let mut outputs = Vec::with_capacity(segments.ranges.len());
-        for (sequence, range) in segments.ranges.iter().enumerate() {
-            let part = |t: &Tensor<3>| t.clone().narrow(0, range.start, range.len());
-            let (mut k, mut v) = (part(&k), part(&v));
-            if let Some(caches) = context.caches.as_deref_mut() {
-                (k, v) = caches[sequence].append(layer, k, v);
-            }
-            outputs.push(attention(part(&q), k, v, segments.mask(sequence), scale));
-        }
-        let output = Tensor::cat(outputs, 0).reshape([tokens, config.num_attention_heads * head_dim]);
-        apply(&self.o_proj, output, context)
+    fn forward(&self, x: Tensor<2>, residual: Tensor<2>, pass: Pass<'_>, context: &mut Context<'_>) -> Tensor<2> {
+        let Pass { kernels, config, segments, block } = pass;
+        let heads = config.heads();
+        let qkv = apply(kernels, x, &[&self.q_proj, &self.k_proj, &self.v_proj], None, context);
+        let qkv = rope(kernels, qkv, &segments.rotation, heads.heads + heads.kv_heads);
+        let output = match context.caches.as_deref_mut() {
+            Some(caches) => attention_to_caches(kernels, qkv, caches, block, segments, heads),
+            None => attention(kernels, qkv, &segments.ranges, heads),
+        };
+        apply(kernels, output, &[&self.o_proj], Some(residual), context)
     }
+}
+
+/// Attends each sequence's new tokens to what its cache holds, them included.
+fn attention_to_caches(
+    kernels: Kernels,
+    qkv: Tensor<2>,
+    caches: &mut [KvCache],
+    block: usize,
+    segments: &Segments,
+    heads: Heads,
+) -> Tensor<2> {
+    let (q_width, kv_width) = (heads.heads * heads.head_dim, heads.kv_heads * heads.head_dim);
+    let outputs = segments.ranges.iter().zip(caches).map(|(range, cache)| {
+        let rows = qkv.clone().narrow(0, range.start, range.len());
+        let part = |start: usize, width: usize| rows.clone().narrow(1, start, width);
+        let (k, v) = cache.append(block, part(q_width, kv_width), part(q_width + kv_width, kv_width));
+        cached_attention(kernels, part(0, q_width), k, v, heads)
+    });
+    Tensor::cat(outputs.collect(), 0)
 }
 
 impl Mlp {
-    fn forward(&self, x: Tensor<2>, context: &mut Context<'_>) -> Tensor<2> {
-        let gate = apply(&self.gate_proj, x.clone(), context);
-        let up = apply(&self.up_proj, x, context);
-        apply(&self.down_proj, swiglu(gate, up), context)
+    fn forward(&self, x: Tensor<2>, residual: Tensor<2>, pass: Pass<'_>, context: &mut Context<'_>) -> Tensor<2> {
+        let gate_up = apply(pass.kernels, x, &[&self.gate_proj, &self.up_proj], None, context);
+        apply(pass.kernels, swiglu(pass.kernels, gate_up), &[&self.down_proj], Some(residual), context)
     }
 }
 
-/// Applies a linear module, with dropout before its adapter in training.
-fn apply(linear: &LoraLinear, x: Tensor<2>, context: &mut Context<'_>) -> Tensor<2> {
-    let mask = match (&linear.lora, context.dropout.as_deref_mut()) {
-        (Some(_), Some(dropout)) => Some(dropout.mask(x.dims(), &x.device())),
-        _ => None,
+/// Applies linear modules that share their input, with dropout before their adapters in training.
+fn apply(
+    kernels: Kernels,
+    x: Tensor<2>,
+    modules: &[&LoraLinear],
+    residual: Option<Tensor<2>>,
+    context: &mut Context<'_>,
+) -> Tensor<2> {
+    let Some(dropout) = context.dropout.as_deref_mut() else {
+        return lora_linear(kernels, x, modules, residual);
     };
-    linear.forward(x, mask)
+    // Each module's adapter reads an input of its own.
+    let frozen: Vec<LoraLinear> = modules.iter().map(|module| LoraLinear { lora: None, ..(*module).clone() }).collect();
+    let base = lora_linear(kernels, x.clone(), &frozen.iter().collect::<Vec<_>>(), residual);
+    let updates = modules.iter().map(|module| match &module.lora {
+        Some(lora) => lora.forward(x.clone() * dropout.mask(x.dims(), &x.device().without_autodiff())),
+        None => Tensor::zeros([x.dims()[0], module.sizes().1], &x.device().without_autodiff()),
+    });
+    base + Tensor::cat(updates.collect(), 1)
 }

@@ -12,6 +12,7 @@ use datasets::GgufVocabulary;
 use super::config::DecoderConfig;
 use super::decoder::{Decoder, DecoderLayer, Mlp, SelfAttention};
 use super::family;
+use crate::device;
 use crate::error::TrainError;
 
 /// Mapped weight files, read by the names of a Hugging Face checkpoint.
@@ -187,6 +188,7 @@ pub(super) fn decoder(
     });
     let decoder = Decoder {
         config: config.clone(),
+        kernels: device::kernels(device),
         embed_tokens: loader.matrix("model.embed_tokens.weight", [config.vocab_size, hidden])?,
         layers: layers.collect::<Result<_, TrainError>>()?,
         norm: loader.vector("model.norm.weight", hidden)?,

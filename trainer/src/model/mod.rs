@@ -16,5 +16,5 @@ pub use base::BaseModel;
 pub use cache::KvCache;
 pub use config::DecoderConfig;
 pub use decoder::{Context, Decoder, DecoderLayer, Mlp, SelfAttention};
-pub use dropout::Dropout;
+pub use dropout::DropoutSeed;
 pub use segments::Segments;

@@ -2,22 +2,16 @@
 //!
 //! Built once for a forward pass and shared by all layers.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
+use burn::tensor::Device;
 
-use burn::tensor::{Device, Tensor};
-
-use crate::kernels::attention::causal_mask;
+use crate::kernels::attention::Ranges;
 use crate::kernels::rope::Rotation;
 
 /// Sequences that lie one after the other in the `tokens` axis.
 #[derive(Clone, Debug)]
 pub struct Segments {
-    pub(super) ranges: Vec<Range<usize>>,
+    pub(super) ranges: Ranges,
     pub(super) rotation: Rotation,
-    /// By `(new, total)`; packed examples often share a length.
-    masks: BTreeMap<(usize, usize), Option<Tensor<3>>>,
-    pasts: Vec<usize>,
 }
 
 impl Segments {
@@ -29,26 +23,13 @@ impl Segments {
         assert_eq!(lengths.len(), pasts.len(), "one past for each sequence");
         let mut ranges = Vec::with_capacity(lengths.len());
         let mut position_ids = Vec::new();
-        let mut masks = BTreeMap::new();
         let mut start = 0;
         for (&new, &past) in lengths.iter().zip(pasts) {
             ranges.push(start..start + new);
             start += new;
             position_ids.extend(past..past + new);
-            masks.entry((new, past + new)).or_insert_with(|| causal_mask(new, past + new, device));
         }
-        Self {
-            ranges,
-            rotation: Rotation::new(&position_ids, inverse_frequencies, device),
-            masks,
-            pasts: pasts.to_vec(),
-        }
-    }
-
-    /// The causal mask of one sequence; `None` when it hides nothing.
-    pub(super) fn mask(&self, sequence: usize) -> Option<&Tensor<3>> {
-        let new = self.ranges[sequence].len();
-        self.masks[&(new, self.pasts[sequence] + new)].as_ref()
+        Self { ranges: ranges.into(), rotation: Rotation::new(&position_ids, inverse_frequencies, device) }
     }
 
     /// The last token of each sequence, as indices into the `tokens` axis.

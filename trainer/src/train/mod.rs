@@ -1,5 +1,6 @@
 //! Training: from examples to an adapter.
 
+pub mod backward;
 pub mod batch;
 pub mod checkpoint;
 pub mod optimizer;

@@ -3,6 +3,8 @@
 use burn::tensor::{Device, Tensor};
 
 use crate::device::read;
+use crate::kernels::Kernels;
+use crate::kernels::adamw::{Update, adamw};
 
 /// The constants of [`AdamW`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,6 +24,7 @@ pub struct AdamWConfig {
 #[derive(Clone, Debug)]
 pub struct AdamW {
     config: AdamWConfig,
+    kernels: Kernels,
     /// First moment.
     pub exp_avg: Tensor<1>,
     /// Second moment.
@@ -32,22 +35,40 @@ pub struct AdamW {
 
 impl AdamW {
     /// A fresh state for `count` parameters.
-    pub fn new(config: AdamWConfig, count: usize, device: &Device) -> Self {
-        Self { config, exp_avg: Tensor::zeros([count], device), exp_avg_sq: Tensor::zeros([count], device), updates: 0 }
+    pub fn new(config: AdamWConfig, kernels: Kernels, count: usize, device: &Device) -> Self {
+        let [exp_avg, exp_avg_sq] = [(); 2].map(|()| Tensor::zeros([count], device));
+        Self { config, kernels, exp_avg, exp_avg_sq, updates: 0 }
     }
 
-    /// Makes one update and returns the new parameters.
-    pub fn step(&mut self, parameters: Tensor<1>, gradient: Tensor<1>, learning_rate: f64) -> Tensor<1> {
+    /// Makes one update and returns the new parameters. The gradient is multiplied by `gradient_scale` first.
+    #[expect(clippy::cast_possible_truncation, reason = "the parameters are f32, as torch.optim's scalars become")]
+    pub fn step(
+        &mut self,
+        parameters: Tensor<1>,
+        gradient: Tensor<1>,
+        gradient_scale: f64,
+        learning_rate: f64,
+    ) -> Tensor<1> {
         let [beta1, beta2] = self.config.betas;
         self.updates += 1;
         let t = self.updates as f64;
-        self.exp_avg = self.exp_avg.clone().mul_scalar(beta1) + gradient.clone().mul_scalar(1.0 - beta1);
-        self.exp_avg_sq = self.exp_avg_sq.clone().mul_scalar(beta2) + gradient.square().mul_scalar(1.0 - beta2);
-        let denominator =
-            self.exp_avg_sq.clone().sqrt().div_scalar((1.0 - beta2.powf(t)).sqrt()).add_scalar(self.config.eps);
-        let step_size = learning_rate / (1.0 - beta1.powf(t));
-        let decayed = parameters.mul_scalar(1.0 - learning_rate * self.config.weight_decay);
-        decayed - (self.exp_avg.clone() / denominator).mul_scalar(step_size)
+        let update = Update {
+            beta1: beta1 as f32,
+            beta2: beta2 as f32,
+            gain1: (1.0 - beta1) as f32,
+            gain2: (1.0 - beta2) as f32,
+            gradient_scale: gradient_scale as f32,
+            decay: (1.0 - learning_rate * self.config.weight_decay) as f32,
+            step_size: (learning_rate / (1.0 - beta1.powf(t))) as f32,
+            inverse_correction: (1.0 / (1.0 - beta2.powf(t)).sqrt()) as f32,
+            eps: self.config.eps as f32,
+        };
+        let empty = || Tensor::zeros([0], &parameters.device());
+        let exp_avg = std::mem::replace(&mut self.exp_avg, empty());
+        let exp_avg_sq = std::mem::replace(&mut self.exp_avg_sq, empty());
+        let [parameters, exp_avg, exp_avg_sq] = adamw(self.kernels, parameters, exp_avg, exp_avg_sq, gradient, update);
+        (self.exp_avg, self.exp_avg_sq) = (exp_avg, exp_avg_sq);
+        parameters
     }
 }
 
@@ -56,9 +77,9 @@ pub fn norm(gradient: &Tensor<1>) -> f64 {
     read(gradient.clone()).iter().map(|g| f64::from(*g) * f64::from(*g)).sum::<f64>().sqrt()
 }
 
-/// Scales a gradient of the given norm down to `max_norm`; 0 turns clipping off.
+/// What a gradient of the given norm is multiplied by so that its norm is at most `max_norm`; 0 turns clipping off.
 ///
 /// Source: `torch.nn.utils.clip_grad_norm_`.
-pub fn clip(gradient: Tensor<1>, norm: f64, max_norm: f64) -> Tensor<1> {
-    if max_norm > 0.0 && norm > max_norm { gradient.mul_scalar(max_norm / (norm + 1e-6)) } else { gradient }
+pub fn clip_scale(norm: f64, max_norm: f64) -> f64 {
+    if max_norm > 0.0 && norm > max_norm { max_norm / (norm + 1e-6) } else { 1.0 }
 }

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Gradients, Tensor};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::model::Decoder;
+use crate::model::{Decoder, DecoderLayer};
 
 /// Puts a freshly initialised adapter on every module that the configuration names, and returns how many there are.
 ///
@@ -34,16 +34,18 @@ pub fn flatten(decoder: &Decoder) -> Tensor<1> {
     Tensor::cat(matrices(decoder).map(|matrix| matrix.clone().inner().flatten(0, 1)).collect(), 0)
 }
 
-/// The gradients in the layout of [`flatten`].
+/// The gradients of one block, in the layout of [`flatten`]; `None` for a block without adapter.
 ///
 /// # Panics
 /// When a parameter got no gradient: it did not take part in the loss, which is a fault of the model's definition.
-pub fn flatten_gradients(decoder: &Decoder, gradients: &mut Gradients) -> Tensor<1> {
-    let parts = matrices(decoder).map(|matrix| {
+pub fn block_gradient(layer: &DecoderLayer, gradients: &mut Gradients) -> Option<Tensor<1>> {
+    let pairs = layer.linears().into_iter().filter_map(|(_, linear)| linear.lora.as_ref());
+    let parts = pairs.flat_map(|lora| [&lora.lora_a, &lora.lora_b]).map(|matrix| {
         let gradient = matrix.grad_remove(gradients).expect("every adapter matrix takes part in the loss");
         gradient.flatten(0, 1)
     });
-    Tensor::cat(parts.collect(), 0)
+    let parts: Vec<Tensor<1>> = parts.collect();
+    (!parts.is_empty()).then(|| Tensor::cat(parts, 0))
 }
 
 /// Sets every parameter from a vector in the layout of [`flatten`].
@@ -56,7 +58,7 @@ pub fn assign(decoder: &mut Decoder, flat: &Tensor<1>) {
         let count = shape[0] * shape[1];
         let part = flat.clone().narrow(0, offset, count).reshape(shape);
         offset += count;
-        part.autodiff().require_grad()
+        adapters::require_grad(part)
     };
     for (_, linear) in decoder.linears_mut() {
         if let Some(lora) = &mut linear.lora {

@@ -2,10 +2,10 @@
 
 use burn::tensor::{Device, Tensor};
 
+use super::backward;
 use super::batch::MicroBatch;
-use super::parameters;
 use crate::kernels::linear_cross_entropy::linear_cross_entropy;
-use crate::model::{Context, Decoder, Dropout, Segments};
+use crate::model::{Context, Decoder, DropoutSeed, Segments};
 
 /// What the backward pass of a step yields.
 #[derive(Clone, Debug)]
@@ -16,19 +16,21 @@ pub struct StepGradient {
     pub supervised: usize,
     /// All tokens of the step.
     pub tokens: usize,
-    /// The gradient of the loss in the layout of [`parameters::flatten`].
+    /// The gradient of the loss in the layout of [`flatten`](super::parameters::flatten).
     pub gradient: Tensor<1>,
 }
 
-/// The randomness of a step.
+/// How a step is computed.
 #[derive(Clone, Copy, Debug)]
-pub struct StepSeed {
+pub struct StepSettings {
     /// The run's seed.
     pub seed: u64,
     /// The optimizer step.
     pub step: u64,
     /// LoRA dropout.
     pub dropout: f64,
+    /// Blocks whose activations are computed again in the backward pass instead of being kept.
+    pub recomputed_blocks: usize,
 }
 
 /// Computes the loss of a step and its gradient. `None` when `stop` says so between two micro-batches.
@@ -41,7 +43,7 @@ pub struct StepSeed {
 pub fn gradient(
     decoder: &Decoder,
     micro_batches: &[MicroBatch],
-    seed: StepSeed,
+    settings: StepSettings,
     device: &Device,
     stop: &dyn Fn() -> bool,
 ) -> Option<StepGradient> {
@@ -49,16 +51,14 @@ pub fn gradient(
     let tokens = micro_batches.iter().map(|b| b.input_ids.len()).sum();
     let mut loss = 0.0;
     let mut total: Option<Tensor<1>> = None;
-    for (micro_step, batch) in micro_batches.iter().enumerate() {
+    for (micro_step, batch) in (0..).zip(micro_batches) {
         if stop() {
             return None;
         }
-        let mut dropout = Dropout::for_micro_batch(seed.dropout, seed.seed, seed.step, micro_step as u64);
-        let context = Context { dropout: dropout.as_mut(), ..Context::default() };
-        let micro_loss = negative_log_likelihood(decoder, batch, context, device).div_scalar(supervised as f64);
-        let mut gradients = micro_loss.backward();
-        loss += f64::from(micro_loss.into_scalar::<f32>());
-        let gradient = parameters::flatten_gradients(decoder, &mut gradients);
+        let StepSettings { seed, step, dropout: probability, recomputed_blocks } = settings;
+        let dropout = DropoutSeed { probability, seed, step, micro_step };
+        let (micro_loss, gradient) = backward::gradient(decoder, batch, supervised, dropout, recomputed_blocks, device);
+        loss += micro_loss;
         total = Some(match total {
             Some(sum) => sum + gradient,
             None => gradient,
@@ -69,14 +69,13 @@ pub fn gradient(
 }
 
 /// The summed negative log-likelihood of a micro-batch's targets, shape `[1]`.
-pub fn negative_log_likelihood(
-    decoder: &Decoder,
-    batch: &MicroBatch,
-    context: Context<'_>,
-    device: &Device,
-) -> Tensor<1> {
-    let segments =
-        Segments::new(&batch.lengths, &vec![0; batch.lengths.len()], &decoder.config.inverse_frequencies(), device);
-    let hidden = decoder.forward(batch.input_ids(device), &segments, context);
-    linear_cross_entropy(hidden.select(0, batch.predictors(device)), decoder.head(), batch.targets(device))
+pub fn negative_log_likelihood(decoder: &Decoder, batch: &MicroBatch, device: &Device) -> Tensor<1> {
+    let hidden = decoder.forward(batch.input_ids(device), &segments(decoder, batch, device), Context::default());
+    let hidden = hidden.select(0, batch.predictors(device));
+    linear_cross_entropy(decoder.kernels, hidden, decoder.head(), batch.targets(device)).sum()
+}
+
+/// The borders of a micro-batch's sequences.
+pub(super) fn segments(decoder: &Decoder, batch: &MicroBatch, device: &Device) -> Segments {
+    Segments::new(&batch.lengths, &vec![0; batch.lengths.len()], &decoder.config.inverse_frequencies(), device)
 }

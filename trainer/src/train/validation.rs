@@ -5,7 +5,7 @@ use datasets::Example;
 
 use super::batch::{Layout, micro_batches};
 use super::step::negative_log_likelihood;
-use crate::model::{Context, Decoder};
+use crate::model::Decoder;
 
 /// Mean negative log-likelihood in nats per supervised token over all examples, outside autodiff.
 ///
@@ -15,7 +15,7 @@ pub fn loss(decoder: &Decoder, examples: &[Example], layout: Layout, device: &De
     for chunk in examples.chunks(CHUNK) {
         let chunk: Vec<&Example> = chunk.iter().collect();
         for batch in micro_batches(&chunk, layout) {
-            let sum = negative_log_likelihood(decoder, &batch, Context::default(), device);
+            let sum = negative_log_likelihood(decoder, &batch, device);
             total += f64::from(sum.into_scalar::<f32>());
             count += batch.targets.len();
         }

@@ -4,7 +4,6 @@ use datasets::{Conversation, DataConfig, Overlong, tokenize_all};
 
 use crate::error::TrainError;
 use crate::eval::{Findings, Probe, Score, Subject};
-use crate::model::Context;
 use crate::train::batch::{Layout, micro_batches};
 use crate::train::step::negative_log_likelihood;
 
@@ -37,7 +36,7 @@ impl Probe for HeldOutLoss {
         let (mut items, mut weights) = (Vec::new(), Vec::new());
         for example in &examples {
             for batch in micro_batches(&[example], layout) {
-                let sum = negative_log_likelihood(subject.decoder, &batch, Context::default(), subject.device);
+                let sum = negative_log_likelihood(subject.decoder, &batch, subject.device);
                 let count = batch.targets.len() as f64;
                 items.push(f64::from(sum.into_scalar::<f32>()) / count);
                 weights.push(count);

@@ -1,0 +1,363 @@
+//! Attention on the CPU: one task an example and head, a block of queries at a time.
+//!
+//! A block's scores against all keys that it sees stay in the second-level cache; nothing of the size of the square of
+//! an example's length is ever kept.
+#![expect(unsafe_code, reason = "the tasks of one tensor write to columns of it that do not overlap")]
+
+use std::ops::Range;
+
+use burn::backend::Flex;
+use burn::backend::flex::FlexTensor;
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::{AttentionKernel, Heads, Ranges};
+use crate::kernels::simd::vector::{exp, max, sum, update};
+use crate::kernels::simd::{Buffer, Columns, Panels, Product, Rhs, Term, arch, contiguous, dim, slice, tensor};
+
+/// Queries in a block.
+const QUERIES: usize = 32;
+
+impl AttentionKernel for Flex {
+    fn attention_forward(qkv: FlexTensor, ranges: &Ranges, heads: Heads) -> (FlexTensor, FlexTensor) {
+        let qkv = contiguous(qkv);
+        let (tokens, width) = (dim(&qkv, 0), heads.heads * heads.head_dim);
+        let mut out = vec![0.0; tokens * width];
+        let mut log_sums = vec![0.0; heads.heads * tokens];
+        let (out_columns, sums) = (Columns::new(&mut out, width), Columns::new(&mut log_sums, tokens));
+        tasks(ranges, heads).into_par_iter().for_each(|(range, head)| {
+            let task = Task::of_rows(slice(&qkv), range.clone(), head, heads);
+            // SAFETY: each task has its own example and head.
+            let log_sums = unsafe { sums.row(head, range.clone()) };
+            task.forward(
+                |row, values| {
+                    // SAFETY: as above.
+                    unsafe { out_columns.row(range.start + row, head * heads.head_dim..(head + 1) * heads.head_dim) }
+                        .copy_from_slice(values);
+                },
+                log_sums,
+            );
+        });
+        (tensor(out, [tokens, width]), tensor(log_sums, [heads.heads, tokens]))
+    }
+
+    fn attention_backward(
+        grad: FlexTensor,
+        qkv: FlexTensor,
+        output: FlexTensor,
+        log_sums: FlexTensor,
+        ranges: &Ranges,
+        heads: Heads,
+    ) -> FlexTensor {
+        let [grad, qkv, output, log_sums] = [grad, qkv, output, log_sums].map(contiguous);
+        let (tokens, width, dim_of_head) = (dim(&qkv, 0), heads.width(), heads.head_dim);
+        let group = heads.heads / heads.kv_heads;
+        let mut out = vec![0.0; tokens * width];
+        // The gradients of keys and values of each query head; those of a group are added up afterwards, in order.
+        let mut of_heads = Buffer::take(2 * heads.heads * tokens * dim_of_head);
+        let columns = Columns::new(&mut out, width);
+        let per_head = Columns::new(&mut of_heads, tokens * dim_of_head);
+        tasks(ranges, heads).into_par_iter().for_each(|(range, head)| {
+            let task = Task::of_rows(slice(&qkv), range.clone(), head, heads);
+            let rows = range.start * dim_of_head..range.end * dim_of_head;
+            // SAFETY: each task has its own example and head.
+            let (dk, dv) = unsafe { (per_head.row(head, rows.clone()), per_head.row(heads.heads + head, rows)) };
+            let saved = Saved {
+                grad: &slice(&grad)[range.start * heads.heads * dim_of_head + head * dim_of_head..],
+                output: &slice(&output)[range.start * heads.heads * dim_of_head + head * dim_of_head..],
+                row: heads.heads * dim_of_head,
+                log_sums: &slice(&log_sums)[head * tokens..][range.clone()],
+            };
+            task.backward(&saved, dk, dv, |row, values| {
+                // SAFETY: as above.
+                unsafe { columns.row(range.start + row, head * dim_of_head..(head + 1) * dim_of_head) }
+                    .copy_from_slice(values);
+            });
+        });
+        let first = heads.heads * dim_of_head;
+        out.par_chunks_mut(width).enumerate().for_each(|(token, out)| {
+            for (kind, out) in out[first..].chunks_exact_mut(heads.kv_heads * dim_of_head).enumerate() {
+                for (kv_head, out) in out.chunks_exact_mut(dim_of_head).enumerate() {
+                    for head in kv_head * group..(kv_head + 1) * group {
+                        let from = ((kind * heads.heads + head) * tokens + token) * dim_of_head;
+                        for (out, value) in out.iter_mut().zip(&of_heads[from..from + dim_of_head]) {
+                            *out += value;
+                        }
+                    }
+                }
+            }
+        });
+        tensor(out, [tokens, width])
+    }
+
+    fn cached_attention_forward(q: FlexTensor, k: FlexTensor, v: FlexTensor, heads: Heads) -> FlexTensor {
+        let [q, k, v] = [q, k, v].map(contiguous);
+        let (new, total, width) = (dim(&q, 0), dim(&k, 0), heads.heads * heads.head_dim);
+        let mut out = vec![0.0; new * width];
+        let columns = Columns::new(&mut out, width);
+        let group = heads.heads / heads.kv_heads;
+        (0..heads.heads).into_par_iter().for_each(|head| {
+            let kv = head / group * heads.head_dim;
+            let task = Task {
+                q: &slice(&q)[head * heads.head_dim..],
+                q_row: width,
+                k: &slice(&k)[kv..],
+                v: &slice(&v)[kv..],
+                kv_row: heads.kv_heads * heads.head_dim,
+                queries: new,
+                past: total - new,
+                heads,
+            };
+            task.forward(
+                |row, values| {
+                    // SAFETY: each task has its own head.
+                    unsafe { columns.row(row, head * heads.head_dim..(head + 1) * heads.head_dim) }
+                        .copy_from_slice(values);
+                },
+                &mut vec![0.0; new],
+            );
+        });
+        tensor(out, [new, width])
+    }
+}
+
+/// Every example with every head; the longest first would be best, and examples of a row are of like length anyway.
+fn tasks(ranges: &Ranges, heads: Heads) -> Vec<(Range<usize>, usize)> {
+    ranges.iter().flat_map(|range| (0..heads.heads).map(move |head| (range.clone(), head))).collect()
+}
+
+/// One head of one example.
+struct Task<'a> {
+    q: &'a [f32],
+    q_row: usize,
+    k: &'a [f32],
+    v: &'a [f32],
+    kv_row: usize,
+    /// New tokens.
+    queries: usize,
+    /// Tokens before them.
+    past: usize,
+    heads: Heads,
+}
+
+/// What the forward pass left for the backward pass, from the task's first row on.
+struct Saved<'a> {
+    grad: &'a [f32],
+    output: &'a [f32],
+    row: usize,
+    log_sums: &'a [f32],
+}
+
+impl<'a> Task<'a> {
+    /// From rows of queries, keys and values.
+    fn of_rows(qkv: &'a [f32], range: Range<usize>, head: usize, heads: Heads) -> Self {
+        let (row, kv_head) = (heads.width(), head / (heads.heads / heads.kv_heads));
+        let from = |head: usize| &qkv[range.start * row + head * heads.head_dim..];
+        Self {
+            q: from(head),
+            q_row: row,
+            k: from(heads.heads + kv_head),
+            v: from(heads.heads + heads.kv_heads + kv_head),
+            kv_row: row,
+            queries: range.len(),
+            past: 0,
+            heads,
+        }
+    }
+
+    /// The blocks of queries, each with the keys that any of its queries sees; these begin at a panel's border.
+    fn blocks(&self, panel: usize) -> impl Iterator<Item = Block> {
+        let (heads, past, queries) = (self.heads, self.past, self.queries);
+        (0..queries).step_by(QUERIES).map(move |first| {
+            let count = QUERIES.min(queries - first);
+            let start = heads.seen(past + first).start / panel * panel;
+            Block { first, count, keys: start..past + first + count }
+        })
+    }
+
+    /// Keys or values as panels, `[head_dim, total]`.
+    fn panels(&self, rows: &[f32]) -> Panels {
+        let depth = self.heads.head_dim;
+        Panels::transposed(self.past + self.queries, depth, |key, out| {
+            out.copy_from_slice(&rows[key * self.kv_row..][..depth]);
+        })
+    }
+
+    /// Rows of queries, or of gradients, times the panels' keys.
+    fn times_keys(&self, lhs: &[f32], lhs_row: usize, panels: &Panels, block: &Block, out: &mut [f32]) {
+        let columns = block.keys.len();
+        let rhs = Rhs::PanelsFrom(panels, block.keys.start / panels.width);
+        let terms = &[Term { lhs, lhs_row, lhs_depth: 1, rhs, depth: self.heads.head_dim }];
+        Product { rows: block.count, columns, terms, out, out_row: columns, accumulate: false }.compute();
+    }
+
+    /// A block's weights of keys times their rows (keys or values).
+    fn times_rows(&self, weights: &[f32], rows: &[f32], block: &Block, out: &mut [f32]) {
+        let depth = block.keys.len();
+        let rhs = Rhs::Rows { data: &rows[block.keys.start * self.kv_row..], row: self.kv_row };
+        let terms = &[Term { lhs: weights, lhs_row: depth, lhs_depth: 1, rhs, depth }];
+        let columns = self.heads.head_dim;
+        Product { rows: block.count, columns, terms, out, out_row: columns, accumulate: false }.compute();
+    }
+
+    /// Adds what a block's queries say to the gradient of its keys or values.
+    fn add_to_keys(&self, weights: &[f32], rows: &[f32], row: usize, block: &Block, out: &mut [f32]) {
+        let (count, columns) = (block.keys.len(), self.heads.head_dim);
+        let rhs = Rhs::Rows { data: rows, row };
+        let terms = &[Term { lhs: weights, lhs_row: 1, lhs_depth: count, rhs, depth: block.count }];
+        let out = &mut out[block.keys.start * columns..];
+        Product { rows: count, columns, terms, out, out_row: columns, accumulate: true }.compute();
+    }
+
+    /// Calls `write(query, output)` for each query and notes the logarithms of the sums.
+    fn forward(&self, mut write: impl FnMut(usize, &[f32]), log_sums: &mut [f32]) {
+        let keys = self.panels(self.k);
+        let mut out = Buffer::take(QUERIES * self.heads.head_dim);
+        for block in self.blocks(keys.width) {
+            let width = block.keys.len();
+            let mut scores = Buffer::take(block.count * width);
+            self.times_keys(&self.q[block.first * self.q_row..], self.q_row, &keys, &block, &mut scores);
+            let mut inverse_sums = [0.0; QUERIES];
+            for (i, scores) in scores.chunks_exact_mut(width).enumerate() {
+                let seen = self.seen(&block, i);
+                scores[..seen.start].fill(0.0);
+                scores[seen.end..].fill(0.0);
+                let (sum, log_sum) = arch().dispatch(Softmax { scores: &mut scores[seen], heads: self.heads });
+                inverse_sums[i] = 1.0 / sum;
+                log_sums[block.first + i] = log_sum;
+            }
+            self.times_rows(&scores, self.v, &block, &mut out);
+            for (i, out) in out.chunks_exact_mut(self.heads.head_dim).take(block.count).enumerate() {
+                out.iter_mut().for_each(|value| *value *= inverse_sums[i]);
+                write(block.first + i, out);
+            }
+        }
+    }
+
+    /// Writes the gradients of keys and values (`[total, head_dim]`) and calls `write(query, gradient)` for each query.
+    fn backward(&self, saved: &Saved<'_>, dk: &mut [f32], dv: &mut [f32], mut write: impl FnMut(usize, &[f32])) {
+        let dim = self.heads.head_dim;
+        let (keys, values) = (self.panels(self.k), self.panels(self.v));
+        let mut dq = Buffer::take(QUERIES * dim);
+        dk.fill(0.0);
+        dv.fill(0.0);
+        for block in self.blocks(keys.width) {
+            let width = block.keys.len();
+            let (mut weights, mut slopes) = (Buffer::take(block.count * width), Buffer::take(block.count * width));
+            let queries = &self.q[block.first * self.q_row..];
+            let grad = &saved.grad[block.first * saved.row..];
+            self.times_keys(queries, self.q_row, &keys, &block, &mut weights);
+            self.times_keys(grad, saved.row, &values, &block, &mut slopes);
+            let rows = weights.chunks_exact_mut(width).zip(slopes.chunks_exact_mut(width));
+            for (i, (weights, slopes)) in rows.enumerate() {
+                let query = (block.first + i) * saved.row;
+                let seen = self.seen(&block, i);
+                for row in [&mut *weights, &mut *slopes] {
+                    row[..seen.start].fill(0.0);
+                    row[seen.end..].fill(0.0);
+                }
+                arch().dispatch(SoftmaxBackward {
+                    scores: &mut weights[seen.clone()],
+                    slopes: &mut slopes[seen],
+                    grad: &saved.grad[query..][..dim],
+                    output: &saved.output[query..][..dim],
+                    log_sum: saved.log_sums[block.first + i],
+                    heads: self.heads,
+                });
+            }
+            self.times_rows(&slopes, self.k, &block, &mut dq);
+            for (i, dq) in dq.chunks_exact(dim).take(block.count).enumerate() {
+                write(block.first + i, dq);
+            }
+            self.add_to_keys(&slopes, queries, self.q_row, &block, dk);
+            self.add_to_keys(&weights, grad, saved.row, &block, dv);
+        }
+    }
+
+    /// The keys that query `i` of a block sees, counted from the block's first key.
+    fn seen(&self, block: &Block, i: usize) -> Range<usize> {
+        let seen = self.heads.seen(self.past + block.first + i);
+        seen.start - block.keys.start..seen.end - block.keys.start
+    }
+}
+
+/// Some queries of a task, and the keys that they see.
+struct Block {
+    first: usize,
+    count: usize,
+    keys: Range<usize>,
+}
+
+/// `tanh`, by way of the exponential; accurate to 1e-6, which is what a soft cap needs.
+#[inline(always)]
+fn tanh<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let one = simd.splat_f32s(1.0);
+    let e = exp(simd, simd.add_f32s(x, x));
+    simd.sub_f32s(one, simd.div_f32s(simd.splat_f32s(2.0), simd.add_f32s(e, one)))
+}
+
+/// Turns the products of a query with its keys into weights that are not yet divided by their sum; returns the sum and
+/// the logarithm of the sum of the exponentials.
+struct Softmax<'a> {
+    scores: &'a mut [f32],
+    heads: Heads,
+}
+
+impl WithSimd for Softmax<'_> {
+    type Output = (f32, f32);
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> (f32, f32) {
+        let scale = simd.splat_f32s(self.heads.scale);
+        if let Some(cap) = self.heads.soft_cap {
+            let (cap, inverse) = (simd.splat_f32s(cap), simd.splat_f32s(1.0 / cap));
+            update(simd, self.scores, [], |s, []| {
+                simd.mul_f32s(tanh(simd, simd.mul_f32s(simd.mul_f32s(s, scale), inverse)), cap)
+            });
+        } else {
+            update(simd, self.scores, [], |s, []| simd.mul_f32s(s, scale));
+        }
+        let largest = max(simd, self.scores);
+        let shift = simd.splat_f32s(largest);
+        update(simd, self.scores, [], |s, []| exp(simd, simd.sub_f32s(s, shift)));
+        let total = sum(simd, [&*self.scores], |[s]| s);
+        (total, largest + total.ln())
+    }
+}
+
+/// Turns products with keys into weights, and products of the gradient with values into gradients of the products.
+struct SoftmaxBackward<'a> {
+    scores: &'a mut [f32],
+    slopes: &'a mut [f32],
+    grad: &'a [f32],
+    output: &'a [f32],
+    log_sum: f32,
+    heads: Heads,
+}
+
+impl WithSimd for SoftmaxBackward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let scale = simd.splat_f32s(self.heads.scale);
+        let log_sum = simd.splat_f32s(self.log_sum);
+        let delta = simd.splat_f32s(sum(simd, [self.grad, self.output], |[g, o]| simd.mul_f32s(g, o)));
+        if let Some(cap) = self.heads.soft_cap {
+            let (cap, inverse, one) = (simd.splat_f32s(cap), simd.splat_f32s(1.0 / cap), simd.splat_f32s(1.0));
+            let bend = |s| tanh(simd, simd.mul_f32s(simd.mul_f32s(s, scale), inverse));
+            update(simd, self.slopes, [&*self.scores], |d, [s]| {
+                let t = bend(s);
+                let weight = exp(simd, simd.sub_f32s(simd.mul_f32s(t, cap), log_sum));
+                let slope = simd.mul_f32s(simd.sub_f32s(one, simd.mul_f32s(t, t)), scale);
+                simd.mul_f32s(simd.mul_f32s(weight, simd.sub_f32s(d, delta)), slope)
+            });
+            update(simd, self.scores, [], |s, []| exp(simd, simd.sub_f32s(simd.mul_f32s(bend(s), cap), log_sum)));
+        } else {
+            update(simd, self.scores, [], |s, []| exp(simd, simd.sub_f32s(simd.mul_f32s(s, scale), log_sum)));
+            update(simd, self.slopes, [&*self.scores], |d, [p]| {
+                simd.mul_f32s(simd.mul_f32s(p, simd.sub_f32s(d, delta)), scale)
+            });
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Linear modules that read the same input, with their low-rank updates: `q`, `k` and `v`, or `gate` and `up`, or one.
+//!
+//! The frozen weights never get a gradient, `B · A` is never formed, the input is read once for all modules, and the
+//! residual path is added before the output is written.
+
+#[cfg(feature = "flex")]
+mod flex;
+
+use std::sync::Arc;
+
+use adapters::LoraLinear;
+use burn::backend::autodiff::NodeId;
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Dispatch, ExtensionType, backend_extension};
+use burn::tensor::Tensor;
+
+use super::Kernels;
+
+/// The outputs of up to three modules side by side, each `x Wᵀ + b + scaling · x Aᵀ Bᵀ`, plus the residual.
+///
+/// # Shapes
+/// - `x`: `[tokens, in]`; `residual` and output: `[tokens, sum of the modules' out]`.
+///
+/// # Panics
+/// With no module, or more than three.
+///
+/// Source: Hu et al. 2021, <https://arxiv.org/abs/2106.09685>; the shared input as in Unsloth's kernels.
+pub fn lora_linear(kernels: Kernels, x: Tensor<2>, modules: &[&LoraLinear], residual: Option<Tensor<2>>) -> Tensor<2> {
+    match kernels {
+        Kernels::Fused => fused(x, modules, residual),
+        Kernels::Reference => reference(x, modules, residual),
+    }
+}
+
+/// [`lora_linear`] in ordinary tensor operators.
+pub(super) fn reference(x: Tensor<2>, modules: &[&LoraLinear], residual: Option<Tensor<2>>) -> Tensor<2> {
+    let outputs = modules.iter().map(|module| module.forward(x.clone())).collect();
+    let output = Tensor::cat(outputs, 1);
+    match residual {
+        Some(residual) => residual + output,
+        None => output,
+    }
+}
+
+fn fused(x: Tensor<2>, modules: &[&LoraLinear], residual: Option<Tensor<2>>) -> Tensor<2> {
+    let weight = |index: usize| modules[index].weight.clone().into_dispatch();
+    let weights = match modules.len() {
+        1 => Weights::One(weight(0)),
+        2 => Weights::Two(weight(0), weight(1)),
+        3 => Weights::Three(weight(0), weight(1), weight(2)),
+        count => panic!("{count} modules share an input; one to three can"),
+    };
+    let bias = modules.iter().any(|module| module.bias.is_some()).then(|| {
+        let parts = modules.iter().map(|module| match &module.bias {
+            Some(bias) => bias.clone(),
+            None => Tensor::zeros([module.sizes().1], &module.weight.device()),
+        });
+        Tensor::cat(parts.collect(), 0)
+    });
+    let matrices: Vec<Tensor<1>> = modules
+        .iter()
+        .filter_map(|module| module.lora.as_ref())
+        .flat_map(|lora| [lora.lora_a.clone().flatten(0, 1), lora.lora_b.clone().flatten(0, 1)])
+        .collect();
+    let adapter = (!matrices.is_empty()).then(|| Tensor::cat(matrices, 0));
+    #[expect(clippy::cast_possible_truncation, reason = "activations are f32")]
+    let layout = modules.iter().map(|module| Module {
+        out: module.sizes().1,
+        rank: module.lora.as_ref().map_or(0, adapters::LowRank::rank),
+        scaling: module.lora.as_ref().map_or(0.0, |lora| lora.scaling) as f32,
+    });
+    Tensor::from_dispatch(Dispatch::lora_linear(
+        x.into_dispatch(),
+        weights,
+        bias.map_or(Optional::None, |bias| Optional::Some(bias.into_dispatch())),
+        adapter.map_or(Optional::None, |adapter| Optional::Some(adapter.into_dispatch())),
+        residual.map_or(Optional::None, |residual| Optional::Some(residual.into_dispatch())),
+        layout.collect(),
+    ))
+}
+
+/// The frozen weights, each `[out, in]`, in float32, bfloat16 or float16.
+#[derive(Clone, Debug, ExtensionType)]
+pub enum Weights<B: Backend> {
+    /// Of one module.
+    One(FloatTensor<B>),
+    /// Of two.
+    Two(FloatTensor<B>, FloatTensor<B>),
+    /// Of three.
+    Three(FloatTensor<B>, FloatTensor<B>, FloatTensor<B>),
+}
+
+impl<B: Backend> Weights<B> {
+    /// The weights in order.
+    pub fn into_vec(self) -> Vec<FloatTensor<B>> {
+        match self {
+            Self::One(a) => vec![a],
+            Self::Two(a, b) => vec![a, b],
+            Self::Three(a, b, c) => vec![a, b, c],
+        }
+    }
+}
+
+/// A tensor that an operator may do without.
+#[derive(Clone, Debug, ExtensionType)]
+pub enum Optional<B: Backend> {
+    /// It is there.
+    Some(FloatTensor<B>),
+    /// It is not.
+    None,
+}
+
+impl<B: Backend> Optional<B> {
+    /// As the standard library's.
+    pub fn into_option(self) -> Option<FloatTensor<B>> {
+        match self {
+            Self::Some(tensor) => Some(tensor),
+            Self::None => None,
+        }
+    }
+}
+
+/// One of the modules.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Module {
+    /// Its outputs.
+    pub out: usize,
+    /// The rank of its update; 0 for none.
+    pub rank: usize,
+    /// The factor before the update.
+    pub scaling: f32,
+}
+
+/// The modules in order.
+pub type Modules = Arc<[Module]>;
+
+/// The operator as a backend computes it.
+///
+/// `adapter` holds `A` (`[rank, in]`) and `B` (`[out, rank]`) of every module that has an update, one after the other.
+pub trait LoraLinearKernel: Backend {
+    /// The output of [`lora_linear`], and what the backward pass needs besides `x`: `scaling · x Aᵀ` of all modules
+    /// side by side, `[tokens, sum of ranks]`.
+    fn lora_linear_forward(
+        x: FloatTensor<Self>,
+        weights: Vec<FloatTensor<Self>>,
+        bias: Option<FloatTensor<Self>>,
+        adapter: Option<FloatTensor<Self>>,
+        residual: Option<FloatTensor<Self>>,
+        modules: &[Module],
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// The gradients of `x` (where `needs_x`) and of `adapter` (where there is one).
+    fn lora_linear_backward(
+        grad: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        reduced: FloatTensor<Self>,
+        weights: Vec<FloatTensor<Self>>,
+        adapter: Option<FloatTensor<Self>>,
+        modules: &[Module],
+        needs_x: bool,
+    ) -> (Option<FloatTensor<Self>>, Option<FloatTensor<Self>>);
+}
+
+/// The operator with autodiff.
+#[backend_extension(Autodiff, Flex: cfg(feature = "flex"), Cube: cfg(feature = "cube"))]
+pub trait FusedLoraLinear: Backend {
+    /// As [`lora_linear`].
+    fn lora_linear(
+        x: FloatTensor<Self>,
+        #[extension_type] weights: Weights<Self>,
+        #[extension_type] bias: Optional<Self>,
+        #[extension_type] adapter: Optional<Self>,
+        #[extension_type] residual: Optional<Self>,
+        modules: Modules,
+    ) -> FloatTensor<Self>;
+}
+
+impl<B: LoraLinearKernel> FusedLoraLinear for B {
+    fn lora_linear(
+        x: FloatTensor<Self>,
+        weights: Weights<Self>,
+        bias: Optional<Self>,
+        adapter: Optional<Self>,
+        residual: Optional<Self>,
+        modules: Modules,
+    ) -> FloatTensor<Self> {
+        let (bias, adapter, residual) = (bias.into_option(), adapter.into_option(), residual.into_option());
+        B::lora_linear_forward(x, weights.into_vec(), bias, adapter, residual, &modules).0
+    }
+}
+
+#[derive(Debug)]
+struct LoraLinearBackward;
+
+/// What the backward pass needs.
+#[derive(Clone, Debug)]
+struct State<B: Backend> {
+    x: NodeId,
+    reduced: FloatTensor<B>,
+    weights: Vec<FloatTensor<B>>,
+    adapter: Option<FloatTensor<B>>,
+    has_residual: bool,
+    modules: Modules,
+}
+
+impl<B: LoraLinearKernel> Backward<B, 3> for LoraLinearBackward {
+    type State = State<B>;
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+        let [x_parent, adapter_parent, residual_parent] = ops.parents;
+        let State { x, reduced, weights, adapter, has_residual, modules } = ops.state;
+        let grad = grads.consume::<B>(&ops.node);
+        let x: FloatTensor<B> = checkpointer.retrieve_node_output(x);
+        if let (true, Some(parent)) = (has_residual, residual_parent) {
+            grads.register::<B>(parent.id, grad.clone());
+        }
+        let needs_x = x_parent.is_some();
+        let (x_grad, adapter_grad) = B::lora_linear_backward(grad, x, reduced, weights, adapter, &modules, needs_x);
+        for (parent, grad) in [(x_parent, x_grad), (adapter_parent, adapter_grad)] {
+            if let (Some(parent), Some(grad)) = (parent, grad) {
+                grads.register::<B>(parent.id, grad);
+            }
+        }
+    }
+}
+
+impl<B: LoraLinearKernel, C: CheckpointStrategy> FusedLoraLinear for Autodiff<B, C> {
+    fn lora_linear(
+        x: FloatTensor<Self>,
+        weights: Weights<Self>,
+        bias: Optional<Self>,
+        adapter: Optional<Self>,
+        residual: Optional<Self>,
+        modules: Modules,
+    ) -> FloatTensor<Self> {
+        let inner = |tensor: Option<FloatTensor<Self>>| tensor.map(FloatTensor::<Self>::into_primitive);
+        let weights: Vec<_> = weights.into_vec().into_iter().map(FloatTensor::<Self>::into_primitive).collect();
+        let (bias, adapter, residual) = (inner(bias.into_option()), adapter.into_option(), residual.into_option());
+        // Where there is no adapter or residual, `x`'s node takes its place and is not used.
+        let node = |tensor: &Option<FloatTensor<Self>>| tensor.as_ref().map_or_else(|| x.node(), |t| t.node());
+        let nodes = [x.node(), node(&adapter), node(&residual)];
+        let (adapter, residual) = (inner(adapter), inner(residual));
+        match LoraLinearBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(mut prep) => {
+                let id = prep.checkpoint(&x);
+                let has_residual = residual.is_some();
+                let x = x.into_primitive();
+                let (output, reduced) =
+                    B::lora_linear_forward(x, weights.clone(), bias, adapter.clone(), residual, &modules);
+                prep.finish(State { x: id, reduced, weights, adapter, has_residual, modules }, output)
+            }
+            OpsKind::UnTracked(prep) => {
+                let x = x.into_primitive();
+                prep.finish(B::lora_linear_forward(x, weights, bias, adapter, residual, &modules).0)
+            }
+        }
+    }
+}

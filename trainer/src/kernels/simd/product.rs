@@ -1,0 +1,356 @@
+//! Matrix products on register tiles.
+//!
+//! A tile of up to 8 rows and 3 vectors of columns is kept in registers while the depth is gone through; the left
+//! side is read where it lies, the right side from panels that were packed before, or from the rows of a matrix. A
+//! tile adds up several products before it is written, so that a low-rank update costs no second pass over the output.
+//!
+//! Source of the scheme: Goto and van de Geijn 2008, "Anatomy of high-performance matrix multiplication".
+#![expect(unsafe_code, reason = "the inner loop reads through pointers; all bounds are checked before it begins")]
+
+use std::ops::Range;
+
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::{Buffer, arch};
+
+/// Vectors of columns in a tile, at most.
+const MAX_VECTORS: usize = 3;
+
+/// Rows in a tile, at most.
+const MAX_ROWS: usize = 8;
+
+/// `lhs · rhs`, a part of what a tile adds up.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::kernels) struct Term<'a> {
+    /// Element `(row, k)` of the left side is `lhs[row · lhs_row + k · lhs_depth]`.
+    pub lhs: &'a [f32],
+    /// Distance of two rows.
+    pub lhs_row: usize,
+    /// Distance of two elements along the depth.
+    pub lhs_depth: usize,
+    /// The right side.
+    pub rhs: Rhs<'a>,
+    /// How many products each value adds up.
+    pub depth: usize,
+}
+
+/// The right side of a product, `[depth, columns]`.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::kernels) enum Rhs<'a> {
+    /// Packed before.
+    Panels(&'a Panels),
+    /// Packed before, from a panel on; as many columns as the output has.
+    PanelsFrom(&'a Panels, usize),
+    /// Element `(k, column)` is `data[k · row + column]`.
+    Rows {
+        /// The matrix.
+        data: &'a [f32],
+        /// Distance of two rows.
+        row: usize,
+    },
+}
+
+/// A right side in the order in which tiles read it: `[columns / width][depth][width]`, filled up with zeros.
+#[derive(Debug)]
+pub(in crate::kernels) struct Panels {
+    data: Buffer,
+    depth: usize,
+    columns: usize,
+    /// Columns in a panel.
+    pub width: usize,
+}
+
+/// Columns of a tile for that many columns: the widest that wastes the least.
+fn tile_width(columns: usize) -> usize {
+    let lanes = lanes();
+    let vectors = (1..=MAX_VECTORS).rev().min_by_key(|v| columns.next_multiple_of(v * lanes)).unwrap_or(1);
+    vectors * lanes
+}
+
+/// Numbers in a vector register.
+fn lanes() -> usize {
+    struct Lanes;
+    impl WithSimd for Lanes {
+        type Output = usize;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> usize {
+            S::F32_LANES
+        }
+    }
+    arch().dispatch(Lanes)
+}
+
+impl Panels {
+    /// Packs `wᵀ`, where `w` is `[columns, depth]` and `read(j, out)` copies its row `j`.
+    pub(in crate::kernels) fn transposed(
+        columns: usize,
+        depth: usize,
+        read: impl Fn(usize, &mut [f32]) + Sync,
+    ) -> Self {
+        /// Rows of a panel written at a time, so that they stay in the first-level cache.
+        const DEPTH_BLOCK: usize = 32;
+        let width = tile_width(columns);
+        let mut data = Buffer::take(columns.next_multiple_of(width) * depth);
+        data.par_chunks_mut((width * depth).max(1)).enumerate().for_each(|(panel, out)| {
+            let used = width.min(columns - panel * width);
+            let mut rows = Buffer::take(depth * used);
+            for (j, row) in rows.chunks_exact_mut(depth).enumerate() {
+                read(panel * width + j, row);
+            }
+            for (block, out) in out.chunks_mut(DEPTH_BLOCK * width).enumerate() {
+                for (j, row) in rows.chunks_exact(depth).enumerate() {
+                    for (out, &value) in out.chunks_exact_mut(width).zip(&row[block * DEPTH_BLOCK..]) {
+                        out[j] = value;
+                    }
+                }
+                for out in out.chunks_exact_mut(width) {
+                    out[used..].fill(0.0);
+                }
+            }
+        });
+        Self { data, depth, columns, width }
+    }
+
+    /// Packs a matrix `[depth, columns]`, of which `read(k, columns, out)` copies a part of row `k`.
+    pub(in crate::kernels) fn rows(
+        columns: usize,
+        depth: usize,
+        read: impl Fn(usize, Range<usize>, &mut [f32]) + Sync,
+    ) -> Self {
+        let width = tile_width(columns);
+        let mut data = Buffer::take(columns.next_multiple_of(width) * depth);
+        data.par_chunks_mut((width * depth).max(1)).enumerate().for_each(|(panel, out)| {
+            let start = panel * width;
+            let end = columns.min(start + width);
+            for (k, out) in out.chunks_exact_mut(width).enumerate() {
+                read(k, start..end, &mut out[..end - start]);
+                out[end - start..].fill(0.0);
+            }
+        });
+        Self { data, depth, columns, width }
+    }
+}
+
+/// `out = Σ terms`, or `out += Σ terms`.
+#[derive(Debug)]
+pub(in crate::kernels) struct Product<'a> {
+    /// Rows of the output.
+    pub rows: usize,
+    /// Columns of the output.
+    pub columns: usize,
+    /// What is added up.
+    pub terms: &'a [Term<'a>],
+    /// Element `(row, column)` is `out[row · out_row + column]`.
+    pub out: &'a mut [f32],
+    /// Distance of two rows of the output.
+    pub out_row: usize,
+    /// Add to what is there.
+    pub accumulate: bool,
+}
+
+impl Product<'_> {
+    /// Computes it, on this thread.
+    ///
+    /// # Panics
+    /// When a slice is too short for its side of the product.
+    pub(in crate::kernels) fn compute(self) {
+        if self.rows == 0 || self.columns == 0 {
+            return;
+        }
+        let last = |count: usize, distance: usize| count.saturating_sub(1) * distance;
+        assert!(last(self.rows, self.out_row) + self.columns <= self.out.len(), "the output is too short");
+        assert!(self.terms.len() <= 2, "a tile adds up at most two products");
+        for term in self.terms {
+            if term.depth == 0 {
+                continue;
+            }
+            let end = last(self.rows, term.lhs_row) + last(term.depth, term.lhs_depth);
+            assert!(end < term.lhs.len(), "the left side is too short");
+            match term.rhs {
+                Rhs::Panels(panels) => {
+                    assert_eq!((panels.depth, panels.columns), (term.depth, self.columns), "the panels are of others");
+                    assert_eq!(panels.width, self.width(), "the panels have another width");
+                }
+                Rhs::PanelsFrom(panels, first) => {
+                    let columns = first * panels.width + self.columns;
+                    assert!(panels.depth == term.depth && columns <= panels.columns, "the panels are of others");
+                    assert_eq!(panels.width, self.width(), "the panels have another width");
+                }
+                Rhs::Rows { data, row } => {
+                    assert!(last(term.depth, row) + self.columns <= data.len(), "the right side is too short");
+                }
+            }
+        }
+        arch().dispatch(self);
+    }
+
+    /// Columns in a tile: as packed, else the best for the output.
+    fn width(&self) -> usize {
+        let packed = self.terms.iter().find_map(|term| match term.rhs {
+            Rhs::Panels(panels) | Rhs::PanelsFrom(panels, _) => Some(panels.width),
+            Rhs::Rows { .. } => None,
+        });
+        packed.unwrap_or_else(|| tile_width(self.columns))
+    }
+}
+
+impl WithSimd for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let vectors = self.width() / S::F32_LANES;
+        // A tile must fit the register file: 8 x 3 of 32 registers, 4 x 3 of 16.
+        let rows = if S::REGISTER_COUNT >= 32 { MAX_ROWS } else { MAX_ROWS / 2 };
+        match vectors {
+            1 => self.run::<S, 1>(simd, rows),
+            2 => self.run::<S, 2>(simd, rows),
+            _ => self.run::<S, 3>(simd, rows),
+        }
+    }
+}
+
+/// Where a tile reads: pointers to the first element of each term, already moved to the tile's row and panel.
+#[derive(Clone, Copy)]
+struct Source {
+    lhs: *const f32,
+    lhs_row: usize,
+    lhs_depth: usize,
+    rhs: *const f32,
+    rhs_row: usize,
+    depth: usize,
+}
+
+impl Product<'_> {
+    #[inline(always)]
+    fn run<S: Simd, const V: usize>(self, simd: S, tile_rows: usize) {
+        let width = V * S::F32_LANES;
+        for column in (0..self.columns).step_by(width) {
+            let used = width.min(self.columns - column);
+            let mut row = 0;
+            while row < self.rows {
+                let left = self.rows - row;
+                // SAFETY: `compute` has checked every side; a partial tile of plain rows reads only its own columns.
+                unsafe {
+                    let out = self.out.as_mut_ptr().add(row * self.out_row + column);
+                    let tile = Tile { simd, out, out_row: self.out_row, used, accumulate: self.accumulate };
+                    let sources = |term: &Term<'_>| source(term, row, column, width);
+                    row += match left {
+                        8.. if tile_rows == 8 => tile.compute::<8, V>(self.terms, sources),
+                        4.. => tile.compute::<4, V>(self.terms, sources),
+                        2.. => tile.compute::<2, V>(self.terms, sources),
+                        _ => tile.compute::<1, V>(self.terms, sources),
+                    };
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `row` and `column` lie within the product that the term belongs to.
+#[inline(always)]
+unsafe fn source(term: &Term<'_>, row: usize, column: usize, width: usize) -> Source {
+    // SAFETY: the caller's.
+    unsafe {
+        let (rhs, rhs_row) = match term.rhs {
+            Rhs::Panels(panels) => (panels.data.as_ptr().add(column * panels.depth), width),
+            Rhs::PanelsFrom(panels, first) => {
+                (panels.data.as_ptr().add((first * width + column) * panels.depth), width)
+            }
+            Rhs::Rows { data, row } => (data.as_ptr().add(column), row),
+        };
+        let lhs = term.lhs.as_ptr().wrapping_add(row * term.lhs_row);
+        Source { lhs, lhs_row: term.lhs_row, lhs_depth: term.lhs_depth, rhs, rhs_row, depth: term.depth }
+    }
+}
+
+struct Tile<S> {
+    simd: S,
+    out: *mut f32,
+    out_row: usize,
+    /// Columns that exist; the others of the tile are not written.
+    used: usize,
+    accumulate: bool,
+}
+
+impl<S: Simd> Tile<S> {
+    /// Computes `R` rows and says so.
+    ///
+    /// # Safety
+    /// The output and every source hold `R` rows and the tile's columns.
+    #[inline(always)]
+    unsafe fn compute<const R: usize, const V: usize>(
+        &self,
+        terms: &[Term<'_>],
+        source: impl Fn(&Term<'_>) -> Source,
+    ) -> usize {
+        let simd = self.simd;
+        let full = self.used == V * S::F32_LANES;
+        let mut sums = [[simd.splat_f32s(0.0); V]; R];
+        // SAFETY: the caller's.
+        unsafe {
+            for term in terms {
+                let source = source(term);
+                if full || !matches!(term.rhs, Rhs::Rows { .. }) {
+                    add_up::<S, R, V>(simd, &mut sums, source, |at, v| {
+                        at.add(v * S::F32_LANES).cast::<S::f32s>().read_unaligned()
+                    });
+                } else {
+                    add_up::<S, R, V>(simd, &mut sums, source, |at, v| {
+                        let start = (v * S::F32_LANES).min(self.used);
+                        let end = (start + S::F32_LANES).min(self.used);
+                        simd.partial_load_f32s(std::slice::from_raw_parts(at.add(start), end - start))
+                    });
+                }
+            }
+            for (i, sums) in sums.iter().enumerate() {
+                let out = self.out.add(i * self.out_row);
+                for (v, &sum) in sums.iter().enumerate() {
+                    let start = (v * S::F32_LANES).min(self.used);
+                    if full {
+                        let out = out.add(start).cast::<S::f32s>();
+                        let value = if self.accumulate { simd.add_f32s(out.read_unaligned(), sum) } else { sum };
+                        out.write_unaligned(value);
+                    } else {
+                        let end = (start + S::F32_LANES).min(self.used);
+                        let out = std::slice::from_raw_parts_mut(out.add(start), end - start);
+                        let value = if self.accumulate { simd.add_f32s(simd.partial_load_f32s(out), sum) } else { sum };
+                        simd.partial_store_f32s(out, value);
+                    }
+                }
+            }
+        }
+        R
+    }
+}
+
+/// The inner loop: for each `k`, `V` vectors of the right side times one number of each of `R` rows.
+///
+/// # Safety
+/// As [`Tile::compute`].
+#[inline(always)]
+unsafe fn add_up<S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    sums: &mut [[S::f32s; V]; R],
+    source: Source,
+    load: impl Fn(*const f32, usize) -> S::f32s,
+) {
+    let (mut lhs, mut rhs) = (source.lhs, source.rhs);
+    for _ in 0..source.depth {
+        let mut columns = [simd.splat_f32s(0.0); V];
+        for (v, column) in columns.iter_mut().enumerate() {
+            *column = load(rhs, v);
+        }
+        for (i, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: the caller's; the pointers after the last step are never read.
+            let value = simd.splat_f32s(unsafe { *lhs.wrapping_add(i * source.lhs_row) });
+            for (sum, &column) in sums.iter_mut().zip(&columns) {
+                *sum = simd.mul_add_e_f32s(value, column, *sum);
+            }
+        }
+        lhs = lhs.wrapping_add(source.lhs_depth);
+        rhs = rhs.wrapping_add(source.rhs_row);
+    }
+}

@@ -1,0 +1,112 @@
+//! Between Flex tensors and slices.
+
+use std::ops::Range;
+
+use burn::backend::DType;
+use burn::backend::flex::{FlexTensor, Layout};
+use burn::tensor::{Bytes, Shape, bf16, f16};
+use half::slice::HalfFloatSliceExt as _;
+
+/// A new tensor of these numbers.
+pub(in crate::kernels) fn tensor<const D: usize>(numbers: Vec<f32>, shape: [usize; D]) -> FlexTensor {
+    FlexTensor::new(Bytes::from_elems(numbers), Layout::contiguous(Shape::from(shape)), DType::F32)
+}
+
+/// The numbers of a float32 tensor, in row order; copied when it is a view that skips some.
+pub(in crate::kernels) fn contiguous(tensor: FlexTensor) -> FlexTensor {
+    if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() }
+}
+
+/// The numbers of a contiguous float32 tensor.
+///
+/// # Panics
+/// When it is not one; [`contiguous`] makes it one.
+pub(in crate::kernels) fn slice(tensor: &FlexTensor) -> &[f32] {
+    tensor.as_slice().expect("a contiguous float32 tensor")
+}
+
+/// The numbers of a contiguous tensor of indices; a negative one becomes one that lies outside everything.
+pub(in crate::kernels) fn indices(tensor: &FlexTensor) -> Vec<usize> {
+    let outside = usize::MAX;
+    match tensor.dtype() {
+        DType::I32 => {
+            let numbers: &[i32] = tensor.as_slice().expect("contiguous indices");
+            numbers.iter().map(|&i| usize::try_from(i).unwrap_or(outside)).collect()
+        }
+        _ => {
+            let numbers: &[i64] = tensor.as_slice().expect("contiguous indices");
+            numbers.iter().map(|&i| usize::try_from(i).unwrap_or(outside)).collect()
+        }
+    }
+}
+
+/// The size of an axis.
+pub(in crate::kernels) fn dim(tensor: &FlexTensor, axis: usize) -> usize {
+    tensor.layout().shape()[axis]
+}
+
+/// A frozen weight as it is kept in memory. Kernels turn it into float32 when they pack it.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::kernels) struct Matrix<'a> {
+    numbers: Numbers<'a>,
+    /// Numbers in a row.
+    pub columns: usize,
+    /// Rows.
+    pub rows: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Numbers<'a> {
+    F32(&'a [f32]),
+    Bf16(&'a [bf16]),
+    F16(&'a [f16]),
+}
+
+impl<'a> Matrix<'a> {
+    /// A contiguous tensor of two axes, in float32, bfloat16 or float16.
+    ///
+    /// # Panics
+    /// For any other tensor.
+    pub(in crate::kernels) fn new(tensor: &'a FlexTensor) -> Self {
+        let numbers = match tensor.dtype() {
+            DType::BF16 => Numbers::Bf16(tensor.as_slice().expect("a contiguous weight")),
+            DType::F16 => Numbers::F16(tensor.as_slice().expect("a contiguous weight")),
+            _ => Numbers::F32(tensor.as_slice().expect("a contiguous weight")),
+        };
+        Self { numbers, columns: dim(tensor, 1), rows: dim(tensor, 0) }
+    }
+
+    /// A matrix of float32 numbers.
+    pub(in crate::kernels) fn from_slice(numbers: &'a [f32], columns: usize) -> Self {
+        Self { numbers: Numbers::F32(numbers), columns, rows: numbers.len() / columns }
+    }
+
+    /// Copies a part of a row.
+    pub(in crate::kernels) fn read(&self, row: usize, columns: Range<usize>, out: &mut [f32]) {
+        let range = row * self.columns + columns.start..row * self.columns + columns.end;
+        match self.numbers {
+            Numbers::F32(numbers) => out.copy_from_slice(&numbers[range]),
+            Numbers::Bf16(numbers) => numbers[range].convert_to_f32_slice(out),
+            Numbers::F16(numbers) => numbers[range].convert_to_f32_slice(out),
+        }
+    }
+
+    /// Some rows as they are, where they are float32.
+    pub(in crate::kernels) fn as_f32(&self, rows: Range<usize>) -> Option<&'a [f32]> {
+        match self.numbers {
+            Numbers::F32(numbers) => Some(&numbers[rows.start * self.columns..rows.end * self.columns]),
+            Numbers::Bf16(_) | Numbers::F16(_) => None,
+        }
+    }
+}
+
+/// The tensor with storage that holds its numbers and nothing else, so that it may be written in place.
+pub(in crate::kernels) fn whole(tensor: FlexTensor) -> FlexTensor {
+    let is_whole = tensor.layout().contiguous_offsets() == Some((0, tensor.storage::<f32>().len()));
+    if is_whole {
+        return tensor;
+    }
+    let shape = tensor.layout().shape().clone();
+    let numbers = slice(&contiguous(tensor)).to_vec();
+    FlexTensor::new(Bytes::from_elems(numbers), Layout::contiguous(shape), DType::F32)
+}

@@ -1,0 +1,90 @@
+//! `SwiGLU` on the CPU: one pass.
+
+use burn::backend::Flex;
+use burn::backend::flex::FlexTensor;
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::SwiGluKernel;
+use crate::kernels::simd::vector::{exp, map};
+use crate::kernels::simd::{ROW_BLOCK, arch, contiguous, dim, slice, tensor};
+
+impl SwiGluKernel for Flex {
+    fn swiglu_forward(gate_up: FlexTensor) -> FlexTensor {
+        let gate_up = contiguous(gate_up);
+        let (tokens, intermediate) = (dim(&gate_up, 0), dim(&gate_up, 1) / 2);
+        let mut out = vec![0.0; tokens * intermediate];
+        out.par_chunks_mut(ROW_BLOCK * intermediate)
+            .zip(slice(&gate_up).par_chunks(ROW_BLOCK * 2 * intermediate))
+            .for_each(|(out, gate_up)| arch().dispatch(Forward { gate_up, intermediate, out }));
+        tensor(out, [tokens, intermediate])
+    }
+
+    fn swiglu_backward(gate_up: FlexTensor, grad: FlexTensor) -> FlexTensor {
+        let (gate_up, grad) = (contiguous(gate_up), contiguous(grad));
+        let (tokens, intermediate) = (dim(&grad, 0), dim(&grad, 1));
+        let mut out = vec![0.0; tokens * 2 * intermediate];
+        let inputs = slice(&gate_up)
+            .par_chunks(ROW_BLOCK * 2 * intermediate)
+            .zip(slice(&grad).par_chunks(ROW_BLOCK * intermediate));
+        out.par_chunks_mut(ROW_BLOCK * 2 * intermediate).zip(inputs).for_each(|(out, (gate_up, grad))| {
+            arch().dispatch(BackwardRows { gate_up, grad, intermediate, out });
+        });
+        tensor(out, [tokens, 2 * intermediate])
+    }
+}
+
+/// `1 / (1 + e^-x)`.
+#[inline(always)]
+fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let one = simd.splat_f32s(1.0);
+    simd.div_f32s(one, simd.add_f32s(one, exp(simd, simd.neg_f32s(x))))
+}
+
+struct Forward<'a> {
+    gate_up: &'a [f32],
+    intermediate: usize,
+    out: &'a mut [f32],
+}
+
+impl WithSimd for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let n = self.intermediate;
+        for (gate_up, out) in self.gate_up.chunks_exact(2 * n).zip(self.out.chunks_exact_mut(n)) {
+            let (gate, up) = gate_up.split_at(n);
+            map(simd, [gate, up], out, |[g, u]| simd.mul_f32s(simd.mul_f32s(g, sigmoid(simd, g)), u));
+        }
+    }
+}
+
+struct BackwardRows<'a> {
+    gate_up: &'a [f32],
+    grad: &'a [f32],
+    intermediate: usize,
+    out: &'a mut [f32],
+}
+
+impl WithSimd for BackwardRows<'_> {
+    type Output = ();
+
+    /// `dup = grad · silu(gate)`; `dgate = grad · up · σ(gate) · (1 + gate · (1 - σ(gate)))`.
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let n = self.intermediate;
+        let one = simd.splat_f32s(1.0);
+        let rows = self.gate_up.chunks_exact(2 * n).zip(self.grad.chunks_exact(n));
+        for ((gate_up, grad), out) in rows.zip(self.out.chunks_exact_mut(2 * n)) {
+            let (gate, up) = gate_up.split_at(n);
+            let (out_gate, out_up) = out.split_at_mut(n);
+            map(simd, [gate, grad], out_up, |[g, d]| simd.mul_f32s(d, simd.mul_f32s(g, sigmoid(simd, g))));
+            map(simd, [gate, up, grad], out_gate, |[g, u, d]| {
+                let s = sigmoid(simd, g);
+                let slope = simd.mul_f32s(s, simd.mul_add_f32s(g, simd.sub_f32s(one, s), one));
+                simd.mul_f32s(simd.mul_f32s(d, u), slope)
+            });
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The backward pass, block by block from the last to the first.
+//!
+//! Each block has a graph of its own, which ends where the next one begins. So a block can keep its activations or
+//! compute them again when its turn comes (the two give the same bits), and what a block kept is free as soon as its
+//! gradient is known.
+//!
+//! Source: Chen et al. 2016, <https://arxiv.org/abs/1604.06174> (activation checkpointing).
+
+use burn::tensor::{Device, Tensor};
+
+use super::batch::MicroBatch;
+use super::{parameters, step};
+use crate::kernels::linear_cross_entropy::linear_cross_entropy;
+use crate::kernels::seed::seed;
+use crate::model::{Context, Decoder, DropoutSeed, Segments};
+
+/// A block after its forward pass: its input, and its output unless that is computed again.
+struct Block {
+    index: usize,
+    input: Tensor<2>,
+    output: Option<Tensor<2>>,
+}
+
+/// One micro-batch under way.
+struct Pass<'a> {
+    decoder: &'a Decoder,
+    /// The same outside autodiff.
+    plain: Decoder,
+    segments: Segments,
+    dropout: DropoutSeed,
+    /// The first block with an adapter; those before it need no gradient.
+    first: usize,
+}
+
+/// The summed loss of a micro-batch's targets divided by `supervised`, and its gradient in the layout of
+/// [`parameters::flatten`].
+///
+/// The last `recomputed_blocks` blocks before the head keep only their input: theirs would be the activations that are
+/// kept the shortest, and a block computed again needs its memory only while it is its turn.
+pub fn gradient(
+    decoder: &Decoder,
+    batch: &MicroBatch,
+    supervised: usize,
+    dropout: DropoutSeed,
+    recomputed_blocks: usize,
+    device: &Device,
+) -> (f64, Tensor<1>) {
+    let has_adapter = |index: &usize| decoder.layers[*index].linears().iter().any(|(_, l)| l.lora.is_some());
+    let count = decoder.layers.len();
+    let first = (0..count).find(has_adapter).unwrap_or(count);
+    let segments = step::segments(decoder, batch, device);
+    let pass = Pass { decoder, plain: decoder.inner(), segments, dropout, first };
+
+    let mut x = decoder.embed(batch.input_ids(device));
+    let mut blocks = Vec::with_capacity(count - first);
+    for index in 0..count {
+        let keep = index >= first && index + recomputed_blocks < count;
+        let block = pass.forward(index, x, keep);
+        x = block.1;
+        if index >= first {
+            blocks.push(block.0);
+        }
+    }
+
+    let last = adapters::require_grad(x);
+    let hidden = decoder.normalise(last.clone().select(0, batch.predictors(device)));
+    let losses = linear_cross_entropy(decoder.kernels, hidden, decoder.head(), batch.targets(device));
+    let loss = losses.sum().div_scalar(supervised as f64);
+    let mut gradients = loss.backward();
+    let mut grad = last.grad_remove(&mut gradients).expect("the loss follows from the last block");
+    drop((gradients, last));
+
+    let mut parts = Vec::new();
+    while let Some(block) = blocks.pop() {
+        let (input_grad, own) = pass.backward(block, grad);
+        parts.extend(own);
+        grad = input_grad;
+    }
+    parts.reverse();
+    (f64::from(loss.into_scalar::<f32>()), Tensor::cat(parts, 0))
+}
+
+impl Pass<'_> {
+    /// Runs a block; the second is its output outside autodiff.
+    fn forward(&self, index: usize, x: Tensor<2>, keep: bool) -> (Block, Tensor<2>) {
+        if keep {
+            let input = self.leaf(index, x);
+            let output = self.run(self.decoder, index, input.clone());
+            let plain = output.clone().inner();
+            return (Block { index, input, output: Some(output) }, plain);
+        }
+        let output = self.run(&self.plain, index, x.clone());
+        (Block { index, input: x, output: None }, output)
+    }
+
+    /// The gradients of a block's input and of its adapter, from that of its output.
+    fn backward(&self, block: Block, grad: Tensor<2>) -> (Tensor<2>, Option<Tensor<1>>) {
+        let (input, output) = match block.output {
+            Some(output) => (block.input, output),
+            None => {
+                let input = self.leaf(block.index, block.input);
+                (input.clone(), self.run(self.decoder, block.index, input))
+            }
+        };
+        let mut gradients = seed(self.decoder.kernels, output, grad.clone()).backward();
+        let own = parameters::block_gradient(&self.decoder.layers[block.index], &mut gradients);
+        // The first block's input has no gradient, and nobody asks for it.
+        (input.grad_remove(&mut gradients).unwrap_or(grad), own)
+    }
+
+    fn leaf(&self, index: usize, x: Tensor<2>) -> Tensor<2> {
+        if index > self.first { adapters::require_grad(x) } else { x }
+    }
+
+    fn run(&self, decoder: &Decoder, index: usize, x: Tensor<2>) -> Tensor<2> {
+        let mut dropout = self.dropout.block(index);
+        decoder.block(index, x, &self.segments, &mut Context { dropout: dropout.as_mut(), ..Context::default() })
+    }
+}
