@@ -37,7 +37,7 @@ def busy() -> float:
     return (user + nice + system + irq + softirq + steal) / TICKS
 
 
-def wait_until_quiet(limit: float, quiet_seconds: float = 5, patience: float = 600) -> None:
+def wait_until_quiet(limit: float, quiet_seconds: float = 2, patience: float = 600) -> None:
     """Returns when the machine has used less than `limit` cores for some seconds, or after `patience` seconds."""
     begun = quiet_since = last_time = time.monotonic()
     last = busy()
@@ -70,6 +70,8 @@ def run(command: list[str], log: Path, threads: int, environment: dict[str, str]
         child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                                  env=variables)
         os.sched_setaffinity(child.pid, cores)
+        # When memory runs out, this child goes and no other program.
+        Path(f"/proc/{child.pid}/oom_score_adj").write_text("1000", encoding="ascii")
         watched = None
         try:
             # Polling would cost a little of the machine, so it is done only where it is needed.
@@ -88,6 +90,7 @@ def run(command: list[str], log: Path, threads: int, environment: dict[str, str]
     cpu = usage.ru_utime + usage.ru_stime
     if child.returncode != 0:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-12:]
-        raise Failed(f"{Path(command[0]).name} ended with {child.returncode}; see {log}\n    " + "\n    ".join(lines))
+        killed = " (killed: out of memory?)" if child.returncode == -9 else ""
+        raise Failed(f"{Path(command[0]).name} ended with {child.returncode}{killed}; see {log}\n    " + "\n    ".join(lines))
     others = max(0.0, busy() - busy_before - cpu) / seconds
     return Finished(seconds, cpu, usage.ru_maxrss * 1024, others, watched)

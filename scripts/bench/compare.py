@@ -57,6 +57,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2, help="threads and cores of either side (default: 2)")
     parser.add_argument("--work", type=Path, default=ROOT / "target/bench/compare",
                         help="samples, logs and raw.json (default: target/bench/compare)")
+    parser.add_argument("--arguments-only", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--greffon", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--python", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--model", type=Path, help=argparse.SUPPRESS)
@@ -71,7 +72,7 @@ def parse() -> argparse.Namespace:
     if not 1 <= arguments.threads <= len(os.sched_getaffinity(0)):
         parser.error(f"--threads is {arguments.threads}, this machine gives 1 to {len(os.sched_getaffinity(0))}")
     for flag in ("greffon", "python", "model"):
-        if getattr(arguments, flag) is None:
+        if getattr(arguments, flag) is None and not arguments.arguments_only:
             parser.error("start compare.sh, which names the program, the peer and the model")
     return arguments
 
@@ -114,6 +115,8 @@ def extras(works: Works, names: list[str], fast: bool) -> None:
 
 def main() -> int:
     arguments = parse()
+    if arguments.arguments_only:
+        return 0
     effort = targets.FAST if arguments.fast else targets.WHOLE
     if arguments.pairs:
         effort = targets.Effort(**{**vars(effort), **{field: arguments.pairs for field in vars(effort)
@@ -143,7 +146,7 @@ def main() -> int:
     command = "./scripts/bench/compare.sh" + "".join(f" {shlex.quote(word)}" for word in shown_arguments(arguments))
     page = arguments.page or (ROOT / "docs/benchmarks.md" if arguments.only is None else work / "benchmarks.md")
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(report.page(results, arguments.names, about, effort, command), encoding="utf-8")
+    page.write_text(report.page(results, arguments.names, about, effort, arguments.fast, command), encoding="utf-8")
     minutes = (datetime.datetime.now() - started).total_seconds() / 60
     print(f"\n== done in {minutes:.1f} minutes; page: {page}; raw: {work / 'raw.json'}\n")
     print("\n".join(report.summary(results, arguments.names)))
@@ -171,4 +174,4 @@ if __name__ == "__main__":
     except child.Failed as error:
         sys.exit(f"compare.sh: {error}")
     except KeyboardInterrupt:
-        sys.exit("compare.sh: interrupted; what was measured is in target/bench/compare/raw.json")
+        sys.exit("compare.sh: interrupted; what was measured until then is in raw.json of the --work folder")

@@ -5,9 +5,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
+# Help and a wrong argument need neither a build nor a peer.
+python3 scripts/bench/compare.py --arguments-only "$@"
 for argument in "$@"; do
   case $argument in
-    -h | --help) exec python3 scripts/bench/compare.py --help ;;
+    -h | --help) exit 0 ;;
   esac
 done
 

@@ -8,7 +8,7 @@ import statistics
 import subprocess
 from pathlib import Path
 
-from targets import DISTURBED, FAST, LOSS_TOLERANCE, NEW_TOKENS, TARGETS, TOKENS_A_STEP, TUNED_TEXT, Effort
+from targets import DISTURBED, LOSS_TOLERANCE, NEW_TOKENS, TARGETS, TOKENS_A_STEP, TUNED_TEXT, Effort
 
 PACKAGES = ["torch", "transformers", "peft", "trl", "accelerate", "tokenizers"]
 
@@ -147,19 +147,19 @@ def growth(results: dict, key: str, header: str) -> list[str]:
     return table([header, "tokens/s", "ms a token", "over the first", "peak GiB", "over the first"], rows)
 
 
-def page(results: dict, names: list[str], about: dict, effort: Effort, command: str) -> str:
+def page(results: dict, names: list[str], about: dict, effort: Effort, fast: bool, command: str) -> str:
     """The page as Markdown."""
-    kind = "the short comparison (`--fast`): fewer pairs and steps than the whole one" if effort == FAST else \
+    kind = "the short comparison (`--fast`): fewer pairs and steps than the whole one" if fast else \
         "the whole comparison"
     lines = ["# Benchmarks", "",
              f"Written by `{command}`; do not edit. This is {kind}: {effort.full_pairs} pairs of full rows, "
-             f"{effort.mixed_pairs} of mixed lengths, {effort.trl_pairs} against TRL, {effort.small_pairs} of the "
-             "others.", ""]
+             f"{effort.mixed_pairs} of mixed lengths, {effort.trl_pairs} against TRL, {effort.flat_pairs} of `flat`, "
+             f"{effort.small_pairs} of the others.", ""]
     lines += table(["", ""], [[key, value] for key, value in about.items()])
     lines += ["", "## Targets", "", *summary(results, names), "", "## How it was measured", "", *HOW]
     lines += ["", "## Roofline", "", *roofline(results)]
     lines += ["", "## Growth with the length of a sequence", "",
-              f"Greffon alone, {TOKENS_A_STEP} tokens a step: 16 x 256, 8 x 512, 4 x 1024, 2 x 2048, 1 x 4096.", "",
+              f"Greffon alone, {TOKENS_A_STEP} tokens a step in one micro-batch: 16 x 256, 8 x 512, up to 1 x 4096.", "",
               *growth(results, "lengths", "length")]
     lines += ["", "## Growth with the rank", "", "Greffon alone, 4 rows of 512, alpha twice the rank.", "",
               *growth(results, "ranks", "rank")]
@@ -206,13 +206,13 @@ HOW = [
     f"`tuned`: the peer with {TUNED_TEXT}.",
     "- `grouped`, `longest`, `max`: conversations whose lengths follow databricks-dolly-15k, 4 in a step; the peer "
     "batches by length, pads to the longest, or pads to 512; Greffon packs. `trl`: TRL packs into 4 rows of 512 with "
-    "`bfd`; Greffon takes as many conversations a step as fit those rows.",
+    "`bfd` and drops a last, smaller step; Greffon takes as many conversations a step as fit those rows.",
     "- `limit`: see Roofline. `memory`: the runs of `full`. `flat`: Greffon at 1 x 4096 over Greffon at 8 x 512.",
     f"- `generate`: greedy, base model, {NEW_TOKENS} tokens after the first; time of {NEW_TOKENS + 1} tokens less the "
     "time of 1, so that prompt and loading are left out. The prompts are such that no answer ends before; that is "
     "checked.",
     "- `start`: from the start of the process until the line of the first step is in `metrics.jsonl`; the step is one "
-    "conversation of 64 tokens, the weights are mapped from the float32 file, which is in the page cache.",
+    "conversation of 64 tokens, the base is the float32 safetensors file, which is in the page cache.",
 ]
 
 

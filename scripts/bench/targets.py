@@ -46,24 +46,28 @@ class Effort:
     mixed_conversations: int
     trl_pairs: int
     trl_conversations: int
+    flat_pairs: int
     small_pairs: int
-    """Of flat, generate and start."""
+    """Of generate and start."""
     growth_steps: int
+    lengths: tuple[int, ...]
+    """Tokens of a sequence; each divides TOKENS_A_STEP."""
+    ranks: tuple[int, ...]
 
 
 WHOLE = Effort(full_pairs=5, full_steps=4, mixed_pairs=5, mixed_conversations=68, trl_pairs=5, trl_conversations=60,
-               small_pairs=5, growth_steps=3)
-FAST = Effort(full_pairs=2, full_steps=2, mixed_pairs=1, mixed_conversations=24, trl_pairs=1, trl_conversations=32,
-              small_pairs=2, growth_steps=1)
+               flat_pairs=5, small_pairs=5, growth_steps=2, lengths=(256, 512, 1024, 2048, 4096),
+               ranks=(4, 8, 16, 32, 64, 128))
+FAST = Effort(full_pairs=2, full_steps=2, mixed_pairs=1, mixed_conversations=20, trl_pairs=1, trl_conversations=32,
+              flat_pairs=1, small_pairs=2, growth_steps=1, lengths=(256, 512, 1024, 4096), ranks=(4, 16, 128))
 
 # As the peer's users tune glibc: freed memory stays in the process instead of being given back every step.
 TUNED = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "68719476736", "MALLOC_TOP_PAD_": "67108864",
          "OMP_WAIT_POLICY": "PASSIVE"}
 TUNED_TEXT = " ".join(f"`{name}={value}`" for name, value in TUNED.items())
 
-LENGTHS = [256, 512, 1024, 2048, 4096]
-RANKS = [4, 16, 64, 128]
 TOKENS_A_STEP = 4096
+FLAT = (512, 4096)
 NEW_TOKENS = 64
 LOSS_TOLERANCE = 1e-3
 DISTURBED = 0.15

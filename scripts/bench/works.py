@@ -33,7 +33,9 @@ class Works:
         if "trl" in self.names:
             plan.append(["trl", "mixed", effort.trl_conversations, 512])
         if {"flat", "lengths"} & set(self.names):
-            for length in targets.LENGTHS:
+            wanted = set(targets.FLAT if "flat" in self.names else ()) | set(
+                effort.lengths if "lengths" in self.names else ())
+            for length in sorted(wanted):
                 count = targets.TOKENS_A_STEP // length * (1 + effort.growth_steps)
                 plan.append([f"length-{length}", "filled", count, length])
         if "ranks" in self.names:
@@ -155,6 +157,8 @@ class Works:
         # As many conversations a step as TRL packs into its 4 rows of 512.
         mean = self.results["samples"]["trl"]["tokens"] / count
         batch = max(1, int(4 * 512 / mean))
+        if count < 2 * batch:
+            raise Failed(f"{count} conversations are too few for two steps of {batch}")
         pairs = self.pairs("trl", self.effort.trl_pairs, {
             "trl": lambda: sides.trl("trl"),
             "greffon": lambda: sides.greffon_train("trl", count // batch, batch, 4, 512),
@@ -162,13 +166,15 @@ class Works:
         self.ratio("trl", speed_ratios(pairs, "trl"))
 
     def flat(self) -> None:
-        runs = {}
-        for length in (512, 4096):
-            rows = targets.TOKENS_A_STEP // length
-            runs[str(length)] = lambda rows=rows, length=length: self.sides.greffon_train(
-                f"length-{length}", 1 + self.effort.growth_steps, rows, rows, length)
-        pairs = self.pairs("flat", self.effort.small_pairs, runs)
-        self.ratio("flat", [pair["4096"]["peak_bytes"] / pair["512"]["peak_bytes"] for pair in pairs])
+        short, long = targets.FLAT
+        pairs = self.pairs("flat", self.effort.flat_pairs, {
+            str(length): lambda length=length: self.one_length(length) for length in (short, long)})
+        self.ratio("flat", [pair[str(long)]["peak_bytes"] / pair[str(short)]["peak_bytes"] for pair in pairs])
+
+    def one_length(self, length: int) -> dict:
+        """The same tokens a step, in sequences of one length, all of them in one micro-batch."""
+        rows = targets.TOKENS_A_STEP // length
+        return self.sides.greffon_train(f"length-{length}", 1 + self.effort.growth_steps, rows, rows, length)
 
     def generate(self) -> None:
         def ours():
@@ -207,22 +213,28 @@ class Works:
         self.ratio("start", [pair["greffon"]["first_step_done"] for pair in pairs])
 
     def lengths(self) -> None:
-        runs = {}
-        for length in targets.LENGTHS:
-            rows = targets.TOKENS_A_STEP // length
-            runs[str(length)] = lambda rows=rows, length=length: self.sides.greffon_train(
-                f"length-{length}", 1 + self.effort.growth_steps, rows, rows, length)
-        measured = self.results["pairs"].get("flat")
-        if measured:
-            # The first pair of `flat` is the same work.
-            for length, run in measured[0].items():
-                runs[length] = lambda run=run: run
-        self.pairs("lengths", 1, runs)
+        # The first pair of `flat` is the same work.
+        measured = self.results["pairs"].get("flat") or [{}]
+        self.growth("lengths", {length: (lambda length=length: measured[0].get(str(length)) or self.one_length(length))
+                                for length in self.effort.lengths})
 
     def ranks(self) -> None:
-        self.pairs("ranks", 1, {
-            str(rank): lambda rank=rank: self.sides.greffon_train(
-                "rank", 1 + self.effort.growth_steps, 4, 4, 512, rank=rank) for rank in targets.RANKS})
+        self.growth("ranks", {rank: lambda rank=rank: self.sides.greffon_train(
+            "rank", 1 + self.effort.growth_steps, 4, 4, 512, rank=rank) for rank in self.effort.ranks})
+
+    def growth(self, key: str, runs: dict) -> None:
+        """One run for each value; one that fails leaves the others standing."""
+        self.results["pairs"][key] = [{}]
+        for value, run in runs.items():
+            try:
+                result = run()
+            except Failed as error:
+                self.results["failed"][f"{key} {value}"] = str(error)
+                print(f"  {key} {value} failed: {error}", file=sys.stderr, flush=True)
+                continue
+            self.results["pairs"][key][0][str(value)] = result
+            print(f"  {key} {value:5}  {result['tokens_per_second']:8.1f} tokens/s  "
+                  f"{result['peak_bytes'] / 2**30:5.2f} GiB  others {result['others']:.2f} cores", flush=True)
 
 
 def speed_ratios(pairs: list[dict], side: str) -> list[float]:
