@@ -9,6 +9,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::config::Overlong;
+use crate::store::ExampleRef;
 use crate::{ChatTokenizer, Conversation, DataError, Origin, Role, TextStream};
 
 /// A tokenized conversation.
@@ -154,10 +155,11 @@ impl ChatTokenizer {
     ///
     /// # Errors
     /// [`DataError::Encoding`] when the decoder fails.
-    pub fn pieces(&self, example: &Example) -> Result<Vec<(String, bool)>, DataError> {
+    pub fn pieces<'e>(&self, example: impl Into<ExampleRef<'e>>) -> Result<Vec<(String, bool)>, DataError> {
+        let example = example.into();
         let mut stream = TextStream::new(self, false);
         let mut pieces = Vec::with_capacity(example.input_ids.len());
-        for (id, supervised) in example.input_ids.iter().zip(&example.loss_mask) {
+        for (id, supervised) in example.input_ids.iter().zip(example.loss_mask) {
             pieces.push((stream.push(*id)?.unwrap_or_default(), *supervised));
         }
         if let Some((text, _)) = pieces.last_mut() {
@@ -170,7 +172,7 @@ impl ChatTokenizer {
     ///
     /// # Errors
     /// [`DataError::Encoding`] when the decoder fails.
-    pub fn marked_text(&self, example: &Example) -> Result<String, DataError> {
+    pub fn marked_text<'e>(&self, example: impl Into<ExampleRef<'e>>) -> Result<String, DataError> {
         let mut text = String::new();
         let mut inside = false;
         for (piece, supervised) in self.pieces(example)? {
@@ -195,7 +197,7 @@ fn token_range(offsets: &[(usize, usize)], range: &Range<usize>) -> Range<usize>
 }
 
 /// Whether a token is learned that has one before it to be predicted from.
-fn is_learnable(loss_mask: &[bool]) -> bool {
+pub(crate) fn is_learnable(loss_mask: &[bool]) -> bool {
     loss_mask.iter().skip(1).any(|learned| *learned)
 }
 

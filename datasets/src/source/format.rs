@@ -2,7 +2,7 @@
 //!
 //! **The one place to add a data format.** A form of record: a variant of [`Format`], its keys in
 //! [`detect`], a function in a file beside this one, and a line in [`Converter::convert`]. A kind of
-//! file: its ending in [`read`], and a file beside this one.
+//! file: its ending in [`open`], and a file beside this one.
 
 use std::fmt::{self, Display, Formatter};
 use std::path::Path;
@@ -13,18 +13,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::record::{Record, keys, wrong_type};
-use super::{Loaded, instruct, jsonl, messages, parquet, prompt, squad};
+use super::stream::Records;
+use super::{instruct, jsonl, messages, parquet, prompt, squad};
 use crate::config::SourceConfig;
 use crate::conversation::{Conversation, Message, Origin, Role};
 use crate::error::DataError;
 
-/// Reads the conversations of a file, by the ending of its name.
-pub(super) fn read(file: &Path, name: &Arc<Path>, source: &SourceConfig) -> Result<Loaded, DataError> {
+/// Opens a file, by the ending of its name.
+pub(super) fn open(file: &Path, name: &Arc<Path>) -> Result<Box<dyn Records>, DataError> {
     let ending = name.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_lowercase();
     match ending.as_str() {
-        "jsonl" | "ndjson" => jsonl::read_lines(file, name, source),
-        "json" => jsonl::read_document(file, name, source),
-        "parquet" => parquet::read(file, name, source),
+        "jsonl" | "ndjson" => jsonl::open_lines(file, name),
+        "json" => jsonl::open_document(file, name),
+        "parquet" => parquet::open(file, name),
         _ => Err(DataError::UnknownEnding { path: name.to_path_buf(), ending }),
     }
 }

@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use jiff::civil::DateTime;
 use minijinja::{Environment, Value};
 
+use environment::Printed;
+
 use crate::{DataError, Message, Role};
 
 /// The special tokens as text, under the names that templates know.
@@ -50,6 +52,7 @@ pub struct ChatTemplate {
     path: PathBuf,
     special: SpecialTokens,
     clock: DateTime,
+    printed: Printed,
     plain: Environment<'static>,
     /// The template with its generation blocks marked; `None` when it has none.
     marked: Option<Environment<'static>>,
@@ -86,6 +89,19 @@ impl ChatTemplate {
     /// `None` when the template does not ask for it.
     pub fn clock(&self) -> Option<String> {
         self.source.contains("strftime_now").then(|| self.clock.to_string())
+    }
+
+    /// What `strftime_now` printed so far, by format.
+    pub(crate) fn printed(&self) -> BTreeMap<String, String> {
+        self.printed.so_far()
+    }
+
+    /// Whether `strftime_now` prints now what it printed then.
+    pub(crate) fn prints(&self, printed: &BTreeMap<String, String>) -> bool {
+        let same = |(format, text): (&String, &String)| {
+            environment::strftime(format, self.clock).is_ok_and(|now| now == *text)
+        };
+        printed.iter().all(same)
     }
 
     /// The Jinja source.
@@ -201,12 +217,14 @@ impl ChatTemplate {
             message: describe(&error),
         };
         let rewritten = generation::rewrite(&source);
+        let printed = Printed::default();
         let mut plain =
-            environment::compile(rewritten.clone().unwrap_or_else(|| source.clone()), clock).map_err(failed)?;
+            environment::compile(rewritten.clone().unwrap_or_else(|| source.clone()), clock, printed.clone())
+                .map_err(failed)?;
         plain.add_filter(generation::FILTER, |body: String| body);
         let marked = match rewritten {
             Some(rewritten) => {
-                let mut marked = environment::compile(rewritten, clock).map_err(failed)?;
+                let mut marked = environment::compile(rewritten, clock, printed.clone()).map_err(failed)?;
                 marked.add_filter(generation::FILTER, |body: String| {
                     format!("{}{body}{}", generation::OPEN, generation::CLOSE)
                 });
@@ -214,7 +232,7 @@ impl ChatTemplate {
             }
             None => None,
         };
-        Ok(Self { source, path: path.to_owned(), special, clock, plain, marked })
+        Ok(Self { source, path: path.to_owned(), special, clock, printed, plain, marked })
     }
 
     fn run(

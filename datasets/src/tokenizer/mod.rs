@@ -13,8 +13,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
 use tokenizers::{Encoding, Tokenizer};
 
+use crate::digest::hex;
 use crate::{ChatTemplate, DataError, Message, SpecialTokens};
 
 pub use gguf::GgufVocabulary;
@@ -156,6 +158,18 @@ impl ChatTokenizer {
     /// The token of an id, as the vocabulary spells it.
     pub fn token(&self, id: u32) -> Option<String> {
         self.tokenizer.id_to_token(id)
+    }
+
+    /// SHA-256 over all that decides how a conversation is rendered and encoded, the clock aside.
+    ///
+    /// # Errors
+    /// [`DataError::Encoding`] when the tokenizer cannot be written down.
+    pub(crate) fn digest(&self) -> Result<String, DataError> {
+        let tokenizer = guarded(|| self.tokenizer.to_string(false)).map_err(|message| self.refused(message))?;
+        let template = self.template.as_ref().map(ChatTemplate::source);
+        let rest = format!("{template:?} {:?} {:?}", self.special, self.eos_token_ids);
+        let digests = [tokenizer, rest].map(|part| Sha256::digest(part));
+        Ok(hex(&Sha256::digest(digests.concat())))
     }
 
     /// The number of ids, one more than the largest.
