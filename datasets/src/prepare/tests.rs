@@ -202,6 +202,7 @@ fn whatever_tokens_follow_from_gives_new_ones() {
     });
     changed(&mut |case| fs::write(case.path("validation.jsonl"), lines(105..109)).unwrap());
     changed(&mut |case| case.config.max_length = 120);
+    changed(&mut |case| case.config.max_length = 4096);
     changed(&mut |case| case.config.overlong = Overlong::Truncate);
     changed(&mut |case| case.config.system_prompt = Some("Be brief.".to_owned()));
     changed(&mut |case| case.config.train[0].limit = Some(20));
