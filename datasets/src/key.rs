@@ -67,7 +67,7 @@ fn digest(file: &Path) -> io::Result<Option<String>> {
 /// The key of the data, in hexadecimal; `digests` are those of the sources, the training sources first.
 ///
 /// # Errors
-/// [`DataError::Encoding`] when the tokenizer cannot be written down.
+/// [`TokenizerError::Encoding`](crate::TokenizerError::Encoding) when the tokenizer cannot be written down.
 pub(crate) fn key(
     config: &DataConfig,
     sources: &[Located<'_>],

@@ -25,7 +25,7 @@ pub use cache::Cache;
 pub use config::{DataConfig, HubSource, MAX_WEIGHT, Overlong, SourceConfig};
 pub use conversation::{Conversation, Message, Origin, Role};
 pub use digest::{hex, sha256_files};
-pub use error::DataError;
+pub use error::{DataError, ExampleError, HubError, RecordError, TemplateError, TokenizerError};
 pub use hub::{DownloadProgress, Hub, HubFile, RepoKind};
 pub use mixture::{Order, permutation};
 pub use pack::{Row, pack};

@@ -65,6 +65,7 @@ pub struct Progress {
 impl Prepared {
     /// The examples at `count` positions of the endless order that begins with the first epoch. They follow from the
     /// seed and the position alone.
+    #[expect(clippy::missing_panics_doc, reason = "a place in an epoch is below the length of a list")]
     pub fn examples_at(&self, position: u64, count: usize) -> Vec<ExampleRef<'_>> {
         let length = self.order.len_per_epoch() as u64;
         if length == 0 {
@@ -203,7 +204,9 @@ pub fn load_conversations(
         all.extend(load_with(source, Path::new(""), hub)?.conversations);
     }
     if let Some(content) = system_prompt {
-        all.iter_mut().for_each(|conversation| conversation.set_default_system(content));
+        for conversation in &mut all {
+            conversation.set_default_system(content);
+        }
     }
     Ok(all)
 }

@@ -67,7 +67,9 @@ mod tests {
 
     fn leaks(train: &[Conversation], validation: &[Conversation]) -> u64 {
         let mut held_out = HeldOut::default();
-        validation.iter().for_each(|conversation| held_out.insert(content_hash(conversation)));
+        for conversation in validation {
+            held_out.insert(content_hash(conversation));
+        }
         train.iter().map(|conversation| held_out.take(&content_hash(conversation))).sum()
     }
 

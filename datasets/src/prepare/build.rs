@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::cache::Cache;
 use crate::config::DataConfig;
 use crate::conversation::Origin;
-use crate::error::DataError;
+use crate::error::{DataError, ExampleError};
 use crate::key;
 use crate::source::{Format, Located};
 use crate::split::{HeldOut, content_hash, is_held_out};
@@ -164,16 +164,18 @@ impl Build<'_> {
         let trained = self.config.train.len();
         let (mut train, mut validation) = (Tally::default(), Tally::default());
         // The validation sources first: the leak check knows them before it sees what is trained on.
-        let mut formats = vec![Format::Auto; self.sources.len()];
+        let mut held_out_formats = Vec::new();
         for number in trained..self.sources.len() {
-            formats[number] = pass.source(number, &mut Tally::default(), &mut validation, progress)?;
+            held_out_formats.push(pass.source(number, &mut Tally::default(), &mut validation, progress)?);
         }
+        let mut formats = Vec::new();
         for number in 0..trained {
             let mut tally = Tally::default();
-            formats[number] = pass.source(number, &mut tally, &mut validation, progress)?;
+            formats.push(pass.source(number, &mut tally, &mut validation, progress)?);
             tally.check(self.config.max_length)?;
             train.add(&tally);
         }
+        formats.append(&mut held_out_formats);
         validation.check(self.config.max_length)?;
         let summary = Summary {
             key: self.key.clone().unwrap_or_default(),
@@ -284,12 +286,12 @@ impl Tally {
     /// Refuses a part of which nothing is left.
     fn check(&self, max_length: usize) -> Result<(), DataError> {
         match (&self.first, self.shortest, self.counts.examples) {
-            (Some(first), Some(shortest), 0) => Err(DataError::AllOverlong {
+            (Some(first), Some(shortest), 0) => Err(DataError::Example(ExampleError::AllOverlong {
                 origin: first.clone(),
                 dropped: usize::try_from(self.counts.dropped_overlong).unwrap_or(usize::MAX),
                 shortest,
                 max_length,
-            }),
+            })),
             _ => Ok(()),
         }
     }

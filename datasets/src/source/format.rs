@@ -17,7 +17,7 @@ use super::stream::Records;
 use super::{instruct, jsonl, messages, parquet, prompt, squad};
 use crate::config::SourceConfig;
 use crate::conversation::{Conversation, Message, Origin, Role};
-use crate::error::DataError;
+use crate::error::{DataError, RecordError};
 
 /// Opens a file, by the ending of its name.
 pub(super) fn open(file: &Path, name: &Arc<Path>) -> Result<Box<dyn Records>, DataError> {
@@ -108,7 +108,9 @@ impl<'a> Converter<'a> {
         let format = match source.format {
             Format::Auto => {
                 let fields = object(first, origin)?;
-                detect(fields).ok_or_else(|| DataError::UnknownFormat { origin: origin.clone(), keys: keys(fields) })?
+                detect(fields).ok_or_else(|| {
+                    DataError::Record(RecordError::UnknownFormat { origin: origin.clone(), keys: keys(fields) })
+                })?
             }
             named => named,
         };
@@ -146,7 +148,9 @@ fn check_prompt(prompt: Option<&str>, format: Format, path: &Path) -> Result<(),
     let foreign = prompt
         .and_then(|text| prompt::placeholders(text).into_iter().find(|name| !format.placeholders().contains(name)));
     match foreign {
-        Some(name) => Err(DataError::PromptFormat { path: path.to_owned(), format, name: name.to_owned() }),
+        Some(name) => {
+            Err(DataError::Record(RecordError::PromptFormat { path: path.to_owned(), format, name: name.to_owned() }))
+        }
         None => Ok(()),
     }
 }
@@ -154,10 +158,10 @@ fn check_prompt(prompt: Option<&str>, format: Format, path: &Path) -> Result<(),
 fn check_assistant(messages: &[Message], origin: &Origin) -> Result<(), DataError> {
     let mut assistants = messages.iter().enumerate().filter(|(_, m)| m.role == Role::Assistant).peekable();
     if assistants.peek().is_none() {
-        return Err(DataError::NoAssistant { origin: origin.clone() });
+        return Err(DataError::Record(RecordError::NoAssistant { origin: origin.clone() }));
     }
     match assistants.find(|(_, message)| message.content.trim().is_empty()) {
-        Some((i, _)) => Err(DataError::EmptyAssistant { origin: origin.clone(), message: i + 1 }),
+        Some((i, _)) => Err(DataError::Record(RecordError::EmptyAssistant { origin: origin.clone(), message: i + 1 })),
         None => Ok(()),
     }
 }

@@ -15,7 +15,7 @@ use serde_json::error::Category;
 use super::squad;
 use super::stream::{Content, Raw, Records};
 use crate::conversation::Origin;
-use crate::error::DataError;
+use crate::error::{DataError, RecordError};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
@@ -40,7 +40,7 @@ pub(super) fn open_document(file: &Path, name: &Arc<Path>) -> Result<Box<dyn Rec
     let text = String::from_utf8(bytes).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let (line, column) = position(before);
-        DataError::NotUtf8 { origin: Origin { path: name.clone(), line }, byte: column }
+        DataError::Record(RecordError::NotUtf8 { origin: Origin { path: name.clone(), line }, byte: column })
     })?;
     Ok(Box::new(DocumentRecords { document: Document::new(text, name.clone()), waiting: VecDeque::new(), count: 0 }))
 }
@@ -127,8 +127,9 @@ impl Records for DocumentRecords {
 
 /// The record on a line.
 pub(super) fn parse_line(line: &[u8], origin: &Origin) -> Result<Value, DataError> {
-    let text = std::str::from_utf8(line)
-        .map_err(|error| DataError::NotUtf8 { origin: origin.clone(), byte: error.valid_up_to() + 1 })?;
+    let text = std::str::from_utf8(line).map_err(|error| {
+        DataError::Record(RecordError::NotUtf8 { origin: origin.clone(), byte: error.valid_up_to() + 1 })
+    })?;
     serde_json::from_str(text).map_err(|error| {
         let remedy = match error.classify() {
             Category::Eof => ", a record must stand on one line (a .json file may spread it over several)",
@@ -143,7 +144,7 @@ fn json_error(error: &serde_json::Error, origin: Origin, column: usize, remedy: 
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
     let message = text.strip_suffix(&place).unwrap_or(&text).to_owned();
-    DataError::Json { origin, column, message, remedy }
+    DataError::Record(RecordError::Json { origin, column, message, remedy })
 }
 
 /// How many lines end in `bytes`.
@@ -241,6 +242,6 @@ impl Document {
     fn error(&self, message: &str) -> DataError {
         let (line, column) = position(&self.text.as_bytes()[..self.at]);
         let origin = Origin { path: self.name.clone(), line };
-        DataError::Json { origin, column, message: message.to_owned(), remedy: "" }
+        DataError::Record(RecordError::Json { origin, column, message: message.to_owned(), remedy: "" })
     }
 }

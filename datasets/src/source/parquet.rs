@@ -10,14 +10,14 @@ use ::parquet::file::reader::{FileReader as _, SerializedFileReader};
 use ::parquet::record::reader::RowIter;
 
 use super::stream::{Content, Raw, Records};
-use crate::error::DataError;
+use crate::error::{DataError, RecordError};
 
 /// The most columns and groups that a schema may have.
 const MAX_SCHEMA_PARTS: u64 = 1000;
 
 /// Opens a Parquet file.
 pub(super) fn open(file: &Path, name: &Arc<Path>) -> Result<Box<dyn Records>, DataError> {
-    let error = |message| DataError::Parquet { path: name.to_path_buf(), row: 0, message };
+    let error = |message| DataError::Record(RecordError::Parquet { path: name.to_path_buf(), row: 0, message });
     let read_error = |source| DataError::Read { path: name.to_path_buf(), source };
     let mut input = File::open(file).map_err(read_error)?;
     let bytes = input.metadata().map_err(read_error)?.len();
@@ -28,12 +28,12 @@ pub(super) fn open(file: &Path, name: &Arc<Path>) -> Result<Box<dyn Records>, Da
         Ok((RowIter::from_file_into(Box::new(reader)), count))
     })
     .map_err(error)?;
-    Ok(Box::new(Rows { rows, read: 0, count, bytes, name: name.clone() }))
+    Ok(Box::new(Rows { reader: rows, read: 0, count, bytes, name: name.clone() }))
 }
 
 /// The rows of a file; the reader holds the pages of one row group.
 struct Rows {
-    rows: RowIter<'static>,
+    reader: RowIter<'static>,
     read: usize,
     /// As the file claims, for the progress alone.
     count: u64,
@@ -43,12 +43,14 @@ struct Rows {
 
 impl Records for Rows {
     fn next(&mut self) -> Result<Option<Raw>, DataError> {
-        let next = guard(|| match self.rows.next() {
+        let next = guard(|| match self.reader.next() {
             Some(Ok(row)) => Ok(Some(row.to_json_value())),
             Some(Err(error)) => Err(error.to_string()),
             None => Ok(None),
         })
-        .map_err(|message| DataError::Parquet { path: self.name.to_path_buf(), row: self.read, message })?;
+        .map_err(|message| {
+            DataError::Record(RecordError::Parquet { path: self.name.to_path_buf(), row: self.read, message })
+        })?;
         Ok(next.map(|value| {
             self.read += 1;
             Raw { line: self.read, content: Content::Value(value) }

@@ -136,7 +136,7 @@ impl<'a> From<&&'a Example> for ExampleRef<'a> {
     }
 }
 
-impl<'a> From<&Self> for ExampleRef<'a> {
+impl From<&Self> for ExampleRef<'_> {
     fn from(example: &Self) -> Self {
         example.clone()
     }
