@@ -89,6 +89,14 @@ pub enum DataVerb {
     /// Show examples with the supervised tokens coloured, and the lengths.
     #[command(after_help = "Example:\n  greffon data preview recipe.yaml --count 2")]
     Preview(PreviewArgs),
+    /// Tokenise the data of a recipe and keep the tokens for its runs; prints what was counted.
+    #[command(after_help = "\
+Examples:
+  greffon data prepare recipe.yaml
+  greffon data prepare recipe.yaml --json
+
+The tokens are kept in the folder `data` of GREFFON_CACHE (default ~/.cache/greffon), which may be deleted at any time.")]
+    Prepare(PrepareArgs),
 }
 
 /// A recipe with overrides.
@@ -131,6 +139,17 @@ pub struct PreviewArgs {
     /// How many examples to show.
     #[arg(long, short = 'n', default_value_t = 3)]
     pub count: usize,
+}
+
+/// `greffon data prepare`.
+#[derive(Debug, Args)]
+pub struct PrepareArgs {
+    /// The recipe.
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
+    /// Print the counts as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `greffon train`.

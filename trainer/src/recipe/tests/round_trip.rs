@@ -98,9 +98,11 @@ fn source() -> impl Strategy<Value = SourceConfig> {
 fn data() -> impl Strategy<Value = DataConfig> {
     let lists = (vec(source(), 1..3), vec(source(), 0..2));
     let overlong = select(vec![Overlong::Drop, Overlong::Truncate, Overlong::Error]);
-    let options = (number(0.0, 0.99), 2usize.., overlong, any::<bool>(), option::of(text()), option::of(path()));
+    let switches = (any::<bool>(), any::<bool>());
+    let options = (number(0.0, 0.99), 2usize.., overlong, switches, option::of(text()), option::of(path()));
     (lists, options).prop_map(
-        |((train, validation), (validation_fraction, max_length, overlong, packing, system_prompt, template))| {
+        |((train, validation), (validation_fraction, max_length, overlong, switches, system_prompt, template))| {
+            let (packing, cache) = switches;
             DataConfig {
                 train,
                 validation,
@@ -110,6 +112,7 @@ fn data() -> impl Strategy<Value = DataConfig> {
                 packing,
                 system_prompt,
                 chat_template: template.map(Into::into),
+                cache,
             }
         },
     )
