@@ -20,7 +20,7 @@ pub(crate) fn json(name: &str) -> Value {
 /// A base model among the fixtures.
 pub(crate) fn base(name: &str) -> BaseModel {
     let path = fixture(name);
-    let model = ModelConfig { base: path.to_str().expect("plain path").to_owned(), revision: None, adapter: None };
+    let model = ModelConfig::new(path.to_str().expect("plain path"));
     BaseModel::open(&model, None, &Hub::from_env()).expect("the fixture opens")
 }
 

@@ -63,9 +63,10 @@ Examples:
   greffon eval runs/recipe --limit 50 --json
   greffon eval recipe.yaml --adapter adapter")]
     Eval(EvalArgs),
-    /// Answer one prompt.
+    /// Answer a prompt, or a file of prompts.
     #[command(after_help = "\
 Examples:
+  greffon generate --run runs/recipe --prompts questions.json --batch-size 16 --json
   greffon generate --run runs/recipe \"Question : quelle est la capitale de la France ?\"
   greffon generate --model models/SmolLM2.gguf --temperature 0.7 --seed 1 \"Write a haiku about grafting.\"")]
     Generate(GenerateArgs),
@@ -244,7 +245,17 @@ pub struct GenerateArgs {
     #[command(flatten)]
     pub sampling: SamplingArgs,
     /// What to ask.
-    pub prompt: String,
+    #[arg(required_unless_present = "prompts")]
+    pub prompt: Option<String>,
+    /// Ask every question of a file instead: a JSON list of texts.
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    pub prompts: Option<PathBuf>,
+    /// How many questions are answered at a time.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
+    pub batch_size: u16,
+    /// Print the answers, the new tokens and the seconds as JSON, once all are there.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `greffon chat`.

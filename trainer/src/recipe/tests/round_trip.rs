@@ -9,7 +9,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
-use super::super::{EvalConfig, ModelConfig, Recipe, Schedule, TrainConfig};
+use super::super::{EvalConfig, ModelConfig, Recipe, Schedule, TrainConfig, WeightType};
 use super::{SMALL, load_in};
 
 /// Texts that a careless writer of YAML gets wrong.
@@ -160,8 +160,10 @@ fn train() -> impl Strategy<Value = TrainConfig> {
 }
 
 fn recipe() -> impl Strategy<Value = Recipe> {
-    let model = ("[a-z][a-z0-9]{0,8}/[a-zA-Z0-9_-]{1,8}", option::of(text()), option::of(path()))
-        .prop_map(|(base, revision, adapter)| ModelConfig { base, revision, adapter: adapter.map(Into::into) });
+    let dtype = select(vec![WeightType::Stored, WeightType::F32, WeightType::Bf16, WeightType::F16]);
+    let model = ("[a-z][a-z0-9]{0,8}/[a-zA-Z0-9_-]{1,8}", option::of(text()), option::of(path()), dtype).prop_map(
+        |(base, revision, adapter, dtype)| ModelConfig { base, revision, adapter: adapter.map(Into::into), dtype },
+    );
     let eval = (vec(source(), 0..2), 1usize.., 1usize.., number(0.0, 10.0), option::of(1usize..)).prop_map(
         |(test, max_new_tokens, batch_size, temperature, limit)| EvalConfig {
             test,
