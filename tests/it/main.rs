@@ -9,6 +9,7 @@ mod command;
 mod data;
 mod invariance;
 mod parity;
+mod plan;
 #[cfg(feature = "real")]
 mod real;
 mod recipes;
