@@ -1,7 +1,7 @@
 //! `greffon plan`: what a run will cost, before it is run.
 
 use anstream::println;
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{Table, presets};
 use datasets::{Cache, DataError, Hub, Prepared};
 use serde::Serialize;
 
@@ -158,7 +158,7 @@ fn costs(
 
 fn table(costs: &Costs) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(presets::NOTHING);
     let memory = costs.memory;
     let steps = format!(
         "{} of {:.0} tokens, {:.0} supervised",
@@ -191,9 +191,6 @@ fn table(costs: &Costs) -> Table {
     ] {
         table.add_row([what.to_owned(), figure]);
     }
-    if let Some(column) = table.column_mut(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
     table
 }
 
@@ -205,7 +202,7 @@ fn notes(recipe: &Recipe, costs: &Costs, checkpointing: &Checkpointing) -> Vec<S
     match costs.rates_from {
         "probe" => {}
         "data sheet" => {
-            notes.push("the time follows from a data sheet and half its rates: take it as a guess".to_owned())
+            notes.push("the time follows from a data sheet and half its rates: take it as a guess".to_owned());
         }
         _ => notes.push("a closer time: greffon plan --probe, which takes ten seconds".to_owned()),
     }

@@ -51,7 +51,7 @@ pub fn run(probe: Probe<'_>, rates: Rates, device: &Device) -> Corrections {
         let settings = StepSettings { seed: 0, step: 0, dropout: probe.dropout, recomputed_blocks };
         let result = step::gradient(decoder, std::slice::from_ref(&batch), settings, device, &|| false);
         // The gradient is waited for: a device may work in the background.
-        let _ = result.map(|result| result.gradient.slice([0..1]).into_data());
+        let _ = result.map(|result| result.gradient.narrow(0, 0, 1).into_data());
         begun.elapsed().as_secs_f64()
     };
 

@@ -202,9 +202,10 @@ pub fn time(
         let head = head(model, shape, if training { Pass::Kept } else { Pass::Forward });
         blocks.seconds(rates) * corrections.blocks + head.seconds(rates) * corrections.head
     };
-    let seen: f64 = workload.micro_batches().map(|shape| micro_batch(shape, true)).sum();
+    // Begun with 0: the sum of no number is -0.
+    let seen = workload.micro_batches().fold(0.0, |sum, shape| sum + micro_batch(shape, true));
     let training_seconds = seen * workload.scale() + update(model).seconds(rates) * workload.steps as f64;
-    let validation: f64 = workload.validation.iter().map(|shape| micro_batch(shape, false)).sum();
+    let validation = workload.validation.iter().fold(0.0, |sum, shape| sum + micro_batch(shape, false));
     let tokens = workload.tokens_per_step() * workload.steps as f64;
     TimePlan {
         training_seconds,
