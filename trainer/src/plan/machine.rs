@@ -14,12 +14,6 @@ pub fn available_memory() -> Option<u64> {
     machine.map(|kibibytes| kibibytes * 1024).into_iter().chain(left_in_groups).min()
 }
 
-/// The largest resident set that this process has had, in bytes.
-pub fn peak_memory() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    field(&status, "VmHWM:").map(|kibibytes| kibibytes * 1024)
-}
-
 /// The number behind a name at the beginning of a line.
 fn field(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok())
@@ -92,6 +86,5 @@ mod tests {
     #[test]
     fn this_machine_tells() {
         assert!(available_memory().is_some_and(|bytes| bytes > 1 << 20));
-        assert!(peak_memory().is_some_and(|bytes| bytes > 1 << 20));
     }
 }
