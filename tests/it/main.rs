@@ -10,6 +10,7 @@ mod data;
 mod determinism;
 mod invariance;
 mod parity;
+mod plan;
 #[cfg(feature = "real")]
 mod real;
 mod recipes;

@@ -1,4 +1,4 @@
-//! Every recipe in the repository parses and validates, and says where its schema is.
+//! Every recipe in the repository parses, validates and plans, and says where its schema is.
 
 use std::path::{Path, PathBuf};
 
@@ -16,12 +16,13 @@ fn recipes(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 #[test]
-fn every_recipe_validates() {
+fn every_recipe_validates_and_plans() {
     let mut found = Vec::new();
     recipes(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes"), &mut found);
     assert!(!found.is_empty());
     for path in found {
         Recipe::load(&path, &[]).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        crate::plan::plans(&path);
         let text = std::fs::read_to_string(&path).expect("readable");
         assert!(text.starts_with("# yaml-language-server: $schema=../schema.json"), "{}", path.display());
     }

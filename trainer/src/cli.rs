@@ -14,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 Examples:
   greffon init --model HuggingFaceTB/SmolLM2-135M-Instruct --data questions.jsonl > recipe.yaml
   greffon check recipe.yaml
+  greffon plan recipe.yaml
   greffon train recipe.yaml
   greffon eval runs/recipe
   greffon export runs/recipe --to adapter
@@ -49,6 +50,16 @@ The cache is Hugging Face's own (HF_HOME). HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFL
     /// Look at the data as the model will see it.
     #[command(subcommand, after_help = "Example:\n  greffon data preview recipe.yaml --count 2")]
     Data(DataVerb),
+    /// Say what a run will cost before it is run: memory, time, and whether it fits.
+    #[command(after_help = "\
+Examples:
+  greffon plan recipe.yaml
+  greffon plan recipe.yaml --probe --set train.micro_batch_size=8
+  greffon plan recipe.yaml --json
+
+No weight is loaded and nothing is downloaded. The data is tokenised unless its tokens are in the cache; they are kept
+there for the run. The recipe's `plan.device` describes another device than this machine.")]
+    Plan(PlanArgs),
     /// Fine-tune.
     #[command(after_help = "\
 Examples:
@@ -149,6 +160,20 @@ pub struct PrepareArgs {
     #[command(flatten)]
     pub recipe: RecipeArgs,
     /// Print the counts as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `greffon plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// The recipe.
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
+    /// Run parts of the recipe's own micro-batches for ten seconds, for a closer time.
+    #[arg(long)]
+    pub probe: bool,
+    /// Print everything as JSON.
     #[arg(long)]
     pub json: bool,
 }

@@ -10,6 +10,8 @@ use datasets::{Cache, ExampleRef, Hub, Prepared};
 use crate::device;
 use crate::error::TrainError;
 use crate::model::{BaseModel, Decoder, adapter};
+use crate::plan::workload::Workload;
+use crate::plan::{self, Checkpointing};
 use crate::recipe::Loaded;
 use crate::track::{self, Plan, RunFolder, RunInfo, RunStatus, StepRecord, Tracker, ValidationRecord};
 use crate::train::batch::{Layout, micro_batches};
@@ -55,6 +57,7 @@ struct Run<'a> {
     total_examples: u64,
     total_steps: u64,
     warmup_steps: u64,
+    recomputed_blocks: usize,
 }
 
 /// Runs a recipe. `stop` ends the run after the micro-batch under way, with its state saved.
@@ -71,7 +74,8 @@ pub fn finetune(
 ) -> Result<Outcome, TrainError> {
     let recipe = &loaded.recipe;
 
-    // 1. The base model and its tokenizer.
+    // 1. The base model and its tokenizer, and the memory that is left for them.
+    let allowed_memory = plan::allowed_memory(recipe);
     let device = device::open(&recipe.device)?;
     let mut base = BaseModel::open(&recipe.model, recipe.data.chat_template.as_deref(), hub)?;
     let earlier = match start {
@@ -89,7 +93,7 @@ pub fn finetune(
     let data = datasets::prepare(&recipe.data, &base.tokenizer, recipe.train.seed, hub, &cache, &mut preparing)?;
 
     // 3. The weights, the adapter and its optimizer.
-    let mut decoder = base.decoder(&device)?;
+    let mut decoder = base.decoder(&device)?.with_kernels(recipe.kernels);
     let peft = if let Some(folder) = &recipe.model.adapter {
         let config = adapter::load(&mut decoder, folder, &device)?;
         adapter::require_grad(&mut decoder);
@@ -102,7 +106,7 @@ pub fn finetune(
     let adapted_modules = decoder.linears().filter(|(_, linear)| linear.lora.is_some()).count();
     let optimizer = AdamW::new(recipe.train.adamw(), decoder.kernels, trainable_parameters, &device);
 
-    // 4. The plan: how many steps.
+    // 4. The plan: how many steps, and what the forward pass keeps.
     let examples_per_epoch = data.order.len_per_epoch() as u64;
     let total_steps = recipe.train.total_steps(examples_per_epoch);
     if data.train.is_empty() || total_steps == 0 {
@@ -111,6 +115,12 @@ pub fn finetune(
     let batch = recipe.train.global_batch_size;
     if batch > data.train.len() {
         tracing::warn!("train.global_batch_size is {batch}, more than the {} training examples", data.train.len());
+    }
+    let layout = Layout::of(recipe);
+    let workload = Workload::new(&data, &recipe.train, layout);
+    let checkpointing = Checkpointing::choose(recipe, &plan::model_sizes(recipe, &base)?, &workload, allowed_memory);
+    if let Some(warning) = checkpointing.warning() {
+        tracing::warn!("{warning}");
     }
 
     // 5. The run folder, and the state of an earlier run in it.
@@ -122,11 +132,6 @@ pub fn finetune(
     let folder = match start {
         Start::Resume => RunFolder::open(recipe.output.clone())?,
         Start::New | Start::Force => RunFolder::create(recipe.output.clone(), recipe, start == Start::Force)?,
-    };
-    let layout = Layout {
-        packing: recipe.data.packing,
-        max_length: recipe.data.max_length,
-        micro_batch_size: recipe.train.micro_batch_size,
     };
     let checkpoints = Checkpoints::new(folder.checkpoints(), recipe.train.keep_checkpoints);
     let fingerprint = data.fingerprint.clone();
@@ -143,6 +148,7 @@ pub fn finetune(
         checkpoints,
         total_examples: recipe.train.total_examples(examples_per_epoch),
         total_steps,
+        recomputed_blocks: checkpointing.recomputed_blocks,
     };
     if start == Start::Resume {
         run.resume(&fingerprint)?;
@@ -157,6 +163,7 @@ pub fn finetune(
         validation_examples: run.data.validation.len(),
         trainable_parameters,
         adapted_modules,
+        checkpointing,
     };
     trackers.iter_mut().try_for_each(|t| t.started(&plan))?;
 
@@ -227,8 +234,12 @@ impl Run<'_> {
         let left = usize::try_from(self.total_examples - position).unwrap_or(usize::MAX);
         let examples = self.data.examples_at(position, train.global_batch_size.min(left));
         let batches = micro_batches(&examples, self.layout);
-        let settings =
-            StepSettings { seed: train.seed, step: index, dropout: self.recipe.lora.dropout, recomputed_blocks: 0 };
+        let settings = StepSettings {
+            seed: train.seed,
+            step: index,
+            dropout: self.recipe.lora.dropout,
+            recomputed_blocks: self.recomputed_blocks,
+        };
         let stopped = || stop.load(Ordering::Relaxed);
         let Some(result) = step::gradient(&self.decoder, &batches, settings, &self.device, &stopped) else {
             return Ok(None);
@@ -340,7 +351,6 @@ impl Run<'_> {
 
     /// Steps between validations: as the recipe says, else an epoch.
     fn eval_every(&self) -> u64 {
-        let epoch = self.data.order.len_per_epoch().div_ceil(self.recipe.train.global_batch_size) as u64;
-        self.recipe.train.eval_every.unwrap_or(epoch).max(1)
+        self.recipe.train.eval_every(self.data.order.len_per_epoch() as u64)
     }
 }

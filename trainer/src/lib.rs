@@ -10,6 +10,7 @@ pub mod eval;
 pub mod finetune;
 pub mod kernels;
 pub mod model;
+pub mod plan;
 pub mod recipe;
 pub mod track;
 pub mod train;

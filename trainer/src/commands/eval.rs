@@ -55,7 +55,7 @@ pub(super) fn eval(args: &EvalArgs) -> anyhow::Result<()> {
 
     let device = device::open(&recipe.device)?;
     let base = BaseModel::open(&recipe.model, recipe.data.chat_template.as_deref(), &hub)?;
-    let mut decoder = base.decoder(&device)?;
+    let mut decoder = base.decoder(&device)?.with_kernels(recipe.kernels);
     adapter::load(&mut decoder, &adapter_folder, &device)?;
     let question = |decoder: &Decoder, what: &'static str| -> Result<Vec<Findings>, TrainError> {
         let subject = Subject { decoder, tokenizer: &base.tokenizer, device: &device };

@@ -8,6 +8,7 @@ use datasets::Hub;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::TrainError;
+use crate::plan::Checkpointing;
 use crate::track::{Plan, StepRecord, Tracker, ValidationRecord};
 
 /// A bar over a known number of things; silent when standard error is not a terminal.
@@ -105,6 +106,11 @@ impl Tracker for TrainProgress {
             plan.total_steps,
             plan.trainable_parameters,
             plan.adapted_modules
+        );
+        let Checkpointing { recomputed_blocks, blocks, memory, .. } = plan.checkpointing;
+        eprintln!(
+            "about {} of memory at its peak; {recomputed_blocks} of {blocks} blocks computed again",
+            crate::plan::bytes(memory.total())
         );
         if plan.first_step > 0 {
             eprintln!("resuming after step {}", plan.first_step);

@@ -8,6 +8,7 @@ use super::progress;
 use crate::cli::ModelArgs;
 use crate::device;
 use crate::error::TrainError;
+use crate::kernels::Kernels;
 use crate::model::{BaseModel, Decoder, adapter};
 use crate::recipe::{Loaded, ModelConfig, Recipe};
 use crate::track::RunFolder;
@@ -22,22 +23,23 @@ pub(super) struct Loading {
 impl Loading {
     /// Loads the model that the arguments name.
     pub(super) fn from_args(args: &ModelArgs) -> Result<Self, TrainError> {
-        let (model, template, adapter) = match (&args.run, &args.model) {
+        let (model, template, adapter, kernels) = match (&args.run, &args.model) {
             (Some(run), _) => {
                 let folder = RunFolder::open(run.clone())?;
                 let loaded = run_recipe(&folder, &[])?;
                 let adapter = args.adapter.clone().unwrap_or_else(|| folder.adapter());
-                (loaded.recipe.model, loaded.recipe.data.chat_template, Some(adapter))
+                let Recipe { model, data, kernels, .. } = loaded.recipe;
+                (model, data.chat_template, Some(adapter), kernels)
             }
             (None, Some(name)) => {
                 let model = ModelConfig { revision: args.revision.clone(), ..ModelConfig::new(name) };
-                (model, None, args.adapter.clone())
+                (model, None, args.adapter.clone(), Kernels::default())
             }
             (None, None) => return Err(TrainError::Run("name a model with --model or a run with --run".to_owned())),
         };
         let device = device::open(&args.device)?;
         let base = BaseModel::open(&model, template.as_deref(), &progress::hub())?;
-        let mut decoder = base.decoder(&device)?;
+        let mut decoder = base.decoder(&device)?.with_kernels(kernels);
         if let Some(folder) = adapter.filter(|_| !args.base) {
             adapter::load(&mut decoder, &folder, &device)?;
         }

@@ -80,6 +80,15 @@ pub struct Context<'a> {
 }
 
 impl Decoder {
+    /// The same model, computed as a recipe says. [`Kernels::Fused`] is what the device has best.
+    #[must_use]
+    pub fn with_kernels(mut self, kernels: Kernels) -> Self {
+        if kernels == Kernels::Reference {
+            self.kernels = kernels;
+        }
+        self
+    }
+
     /// Runs the blocks and the last normalisation.
     ///
     /// # Shapes

@@ -13,6 +13,7 @@ use super::Recipe;
 use super::error::{FileProblem, RecipeError};
 use super::load::Loaded;
 use super::model::is_commit;
+use crate::kernels::Kernels;
 
 /// What `greffon check` tells about a sound recipe.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,7 +128,7 @@ fn base_problem(path: &Path) -> Option<String> {
 }
 
 fn summary(recipe: &Recipe) -> Vec<(&'static str, String)> {
-    let Recipe { model, data, lora, train, eval, device, output } = recipe;
+    let Recipe { model, data, lora, train, eval, device, output, kernels, plan: _ } = recipe;
     let revision = model.revision.as_deref().filter(|_| model.is_on_hub());
     let count = |sources: &[SourceConfig]| match sources.len() {
         1 => "1 source".to_owned(),
@@ -160,7 +161,13 @@ fn summary(recipe: &Recipe) -> Vec<(&'static str, String)> {
                 train.global_batch_size, train.learning_rate
             ),
         ),
-        ("device", device.clone()),
+        (
+            "device",
+            match kernels {
+                Kernels::Fused => device.clone(),
+                Kernels::Reference => format!("{device}, with the reference kernels"),
+            },
+        ),
         ("output", output.display().to_string()),
     ];
     if let Some(adapter) = &model.adapter {

@@ -13,8 +13,10 @@ mod hints;
 mod init;
 mod key_path;
 mod load;
+mod memory_size;
 mod model;
 mod overrides;
+mod plan;
 mod ranges;
 mod schema;
 #[cfg(test)]
@@ -30,15 +32,19 @@ use datasets::DataConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::kernels::Kernels;
+
 pub use check::Report;
 pub use device_name::DeviceName;
 pub use error::{FileProblem, Place, Problem, RecipeError};
 pub use eval::EvalConfig;
 pub use init::init_recipe;
 pub use load::Loaded;
+pub use memory_size::MemorySize;
 pub use model::{ModelConfig, WeightType, is_hub_name};
+pub use plan::{DeviceConfig, PlanConfig};
 pub use schema::schema;
-pub use train::{Schedule, TrainConfig};
+pub use train::{ActivationCheckpointing, Schedule, TrainConfig};
 
 /// A complete run: what is trained, on what, how, and where the result goes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -60,6 +66,14 @@ pub struct Recipe {
     /// Where the model runs: flex (the CPU), cuda, cuda:N, vulkan, vulkan:N, webgpu or libtorch; N counts from 0.
     #[serde(default = "default_device")]
     pub device: String,
+    /// Which implementation of the hot operators computes the run: fused is fast; reference is ordinary tensor
+    /// operators, slow and independent of the fused ones, to check them by. A device without fused operators takes the
+    /// reference.
+    #[serde(default)]
+    pub kernels: Kernels,
+    /// What `greffon plan` reckons with. It changes no run.
+    #[serde(default)]
+    pub plan: PlanConfig,
     /// The folder for the run; relative to the recipe. Without it: `runs/` and the recipe's name (its folder's, when
     /// the file is called recipe.yaml), in the folder where the command is run.
     #[serde(default, skip_serializing_if = "is_empty")]

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::memory_size::MemorySize;
 use super::ranges::Ranges;
 use crate::train::optimizer::AdamWConfig;
 
@@ -22,6 +23,11 @@ pub struct TrainConfig {
     /// Packed rows in one forward and backward pass, at least 1. It costs memory and buys speed; the result is the
     /// same.
     pub micro_batch_size: usize,
+    /// What the forward pass keeps for the backward pass. It costs memory and buys speed; the result is the same.
+    pub activation_checkpointing: ActivationCheckpointing,
+    /// The memory that the run may take, such as 2 GiB or 1.5GB, by which `auto` above decides. Without it: nine tenths
+    /// of what the machine has free at the start.
+    pub memory: Option<MemorySize>,
     /// The peak of the learning rate, above 0 and at most 1. LoRA usually takes 1e-5 to 1e-3.
     pub learning_rate: f64,
     /// How the learning rate falls after the warm-up.
@@ -58,6 +64,8 @@ impl Default for TrainConfig {
             max_steps: None,
             global_batch_size: 16,
             micro_batch_size: 4,
+            activation_checkpointing: ActivationCheckpointing::Auto,
+            memory: None,
             learning_rate: 2e-4,
             schedule: Schedule::Cosine,
             warmup_ratio: 0.03,
@@ -86,6 +94,18 @@ pub enum Schedule {
     Constant,
 }
 
+/// What the forward pass keeps for the backward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ActivationCheckpointing {
+    /// The activations of every block: the fastest, and the most memory.
+    None,
+    /// Of every block its input alone; the rest is computed again in the backward pass.
+    Block,
+    /// The activations of as many blocks as fit into the memory that the run may take.
+    Auto,
+}
+
 impl TrainConfig {
     /// The constants of the optimizer.
     pub fn adamw(&self) -> AdamWConfig {
@@ -112,6 +132,12 @@ impl TrainConfig {
         self.warmup_steps.unwrap_or_else(|| whole(self.warmup_ratio * total_steps as f64)).min(total_steps)
     }
 
+    /// Steps between validations: as the recipe says, else an epoch.
+    pub fn eval_every(&self, examples_per_epoch: u64) -> u64 {
+        let epoch = examples_per_epoch.div_ceil(self.global_batch_size as u64);
+        self.eval_every.unwrap_or(epoch).max(1)
+    }
+
     pub(super) fn validate(&self, ranges: &mut Ranges) {
         let at_least_1 = "at least 1";
         let or_null = "at least 1, or null";
@@ -121,6 +147,8 @@ impl TrainConfig {
         ranges.check_some("max_steps", self.max_steps, or_null, |n| n > 0);
         ranges.check("global_batch_size", self.global_batch_size, at_least_1, self.global_batch_size > 0);
         ranges.check("micro_batch_size", self.micro_batch_size, at_least_1, self.micro_batch_size > 0);
+        let memory = self.memory.map(MemorySize::bytes);
+        ranges.check_some("memory", memory, "more than 0 B, or null", |bytes| bytes > 0);
         let expected = "a number above 0 and at most 1";
         ranges.check("learning_rate", self.learning_rate, expected, above_0(self.learning_rate, 1.0));
         let expected = "a number from 0 to 1";

@@ -14,6 +14,7 @@ pub use jsonl::JsonLines;
 pub use run_folder::{RunFolder, RunInfo, RunStatus};
 
 use crate::error::TrainError;
+use crate::plan::Checkpointing;
 
 /// The trackers of every run, in its folder, after `step` steps; a new one is opened here.
 ///
@@ -38,6 +39,8 @@ pub struct Plan {
     pub trainable_parameters: usize,
     /// Modules with an adapter.
     pub adapted_modules: usize,
+    /// What the forward pass keeps, and the memory that the run needs.
+    pub checkpointing: Checkpointing,
 }
 
 /// One optimizer step.

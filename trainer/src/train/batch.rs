@@ -7,6 +7,7 @@ use burn::tensor::{Device, Int, Tensor};
 use datasets::{ExampleRef, Row, pack};
 
 use crate::device::indices;
+use crate::recipe::Recipe;
 
 /// Sequences that go through the decoder together, one after the other, without padding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,19 +71,30 @@ pub struct Layout {
     pub micro_batch_size: usize,
 }
 
+impl Layout {
+    /// The layout that a recipe asks for.
+    pub fn of(recipe: &Recipe) -> Self {
+        Self {
+            packing: recipe.data.packing,
+            max_length: recipe.data.max_length,
+            micro_batch_size: recipe.train.micro_batch_size,
+        }
+    }
+}
+
+/// The examples of each row, by their lengths.
+pub fn rows(lengths: &[usize], layout: Layout) -> Vec<Vec<usize>> {
+    if layout.packing { pack(lengths, layout.max_length) } else { (0..lengths.len()).map(|i| vec![i]).collect() }
+}
+
 /// Lays the examples of one optimizer step out as micro-batches.
 pub fn micro_batches<'a>(
     examples: impl IntoIterator<Item = impl Into<ExampleRef<'a>>>,
     layout: Layout,
 ) -> Vec<MicroBatch> {
     let examples: Vec<ExampleRef<'a>> = examples.into_iter().map(Into::into).collect();
-    let groups: Vec<Vec<usize>> = if layout.packing {
-        let lengths: Vec<usize> = examples.iter().map(|e| e.input_ids.len()).collect();
-        pack(&lengths, layout.max_length)
-    } else {
-        (0..examples.len()).map(|i| vec![i]).collect()
-    };
-    let rows: Vec<Row> = groups
+    let lengths: Vec<usize> = examples.iter().map(|e| e.input_ids.len()).collect();
+    let rows: Vec<Row> = rows(&lengths, layout)
         .iter()
         .map(|group| {
             let parts: Vec<(&[u32], &[bool])> =

@@ -24,4 +24,4 @@ pub fn loss(decoder: &Decoder, examples: &Examples, layout: Layout, device: &Dev
 }
 
 /// Examples packed together; any number gives the same loss.
-const CHUNK: usize = 256;
+pub const CHUNK: usize = 256;

@@ -125,6 +125,15 @@ fn wrong_types_are_named_in_plain_words() {
          begin each entry with a dash",
     );
     check("eval: {test: }", "eval.test: expected a list, got nothing; write [] for an empty one");
+    let expected = "expected a number with a unit, such as 2 GiB or 1.5GB, got the text";
+    check("train: {memory: 2 gigs}", &format!("train.memory: {expected} \"2 gigs\""));
+    check("train: {memory: '2'}", &format!("train.memory: {expected} \"2\""));
+    check(
+        "train: {activation_checkpointing: blocks}",
+        "train.activation_checkpointing: expected one of none, block, auto, got the text \"blocks\"; \
+         did you mean `block`?",
+    );
+    check("kernels: slow", "kernels: expected one of fused, reference, got the text \"slow\"");
     check("device: 3", "device: expected a text, got the number 3; put it in quotes");
     check("device: {context}", "device: expected a text, got a section with the keys context; put it in quotes");
     let packing = |value: &str| refusal(format!("model: {{base: a/b}}\ndata: {{train: [], packing: {value}}}"), &[]);
@@ -174,7 +183,7 @@ fn what_is_not_yaml_is_refused_with_its_place() {
     );
     assert!(refusal("hello\n", &[]).starts_with(
         "recipe.yaml:1:1: the recipe: expected a section with keys among model, data, lora, train, eval, device, \
-         output, got the text \"hello\""
+         kernels, plan, output, got the text \"hello\""
     ));
 }
 
@@ -246,6 +255,7 @@ train:
   max_steps: 0
   global_batch_size: 0
   micro_batch_size: 0
+  memory: 0 GB
   learning_rate: 5
   warmup_ratio: 1.5
   warmup_steps: 9
@@ -264,6 +274,7 @@ eval:
   temperature: -1
   limit: 0
 device: gpu
+plan: {device: {tflops: 0, bandwidth: -1, memory: 0 B}}
 ";
     let expected = "\
 recipe.yaml:1:15: model.base: expected a Hugging Face folder, a .gguf file, or a hub name owner/name, got \"\"
@@ -281,24 +292,28 @@ recipe.yaml:11:11: train.epochs: expected a number above 0 and at most 10000, go
 recipe.yaml:12:14: train.max_steps: expected at least 1, or null, got 0
 recipe.yaml:13:22: train.global_batch_size: expected at least 1, got 0
 recipe.yaml:14:21: train.micro_batch_size: expected at least 1, got 0
-recipe.yaml:15:18: train.learning_rate: expected a number above 0 and at most 1, got 5
-recipe.yaml:16:17: train.warmup_ratio: expected a number from 0 to 1, got 1.5
-recipe.yaml:17:17: train.warmup_steps: expected at most train.max_steps, which is 0, got 9
-recipe.yaml:18:17: train.weight_decay: expected a number from 0 to 1, got -0.1
-recipe.yaml:19:11: train.betas[0]: expected a number from 0 to below 1, got 1
-recipe.yaml:19:14: train.betas[1]: expected a number from 0 to below 1, got -0.1
-recipe.yaml:20:8: train.eps: expected a number above 0 and at most 0.1, got 0
-recipe.yaml:21:18: train.max_grad_norm: expected a finite number of at least 0 (off), got -1
-recipe.yaml:22:15: train.eval_every: expected at least 1, or null, got 0
-recipe.yaml:23:15: train.save_every: expected at least 1, or null, got 0
-recipe.yaml:24:21: train.keep_checkpoints: expected at least 1, got 0
-recipe.yaml:25:19: train.early_stopping: expected at least 1, or null, got 0
-recipe.yaml:28:19: eval.max_new_tokens: expected at least 1, got 0
-recipe.yaml:29:15: eval.batch_size: expected at least 1, got 0
-recipe.yaml:30:16: eval.temperature: expected a number from 0 to 10, got -1
-recipe.yaml:31:10: eval.limit: expected at least 1, or null, got 0
-recipe.yaml:27:34: eval.test[0].weight: expected a number above 0 and at most 1000, got -1
-recipe.yaml:32:9: device: expected flex, cuda, cuda:N, vulkan, vulkan:N, webgpu or libtorch, got \"gpu\"";
+recipe.yaml:15:11: train.memory: expected more than 0 B, or null, got 0
+recipe.yaml:16:18: train.learning_rate: expected a number above 0 and at most 1, got 5
+recipe.yaml:17:17: train.warmup_ratio: expected a number from 0 to 1, got 1.5
+recipe.yaml:18:17: train.warmup_steps: expected at most train.max_steps, which is 0, got 9
+recipe.yaml:19:17: train.weight_decay: expected a number from 0 to 1, got -0.1
+recipe.yaml:20:11: train.betas[0]: expected a number from 0 to below 1, got 1
+recipe.yaml:20:14: train.betas[1]: expected a number from 0 to below 1, got -0.1
+recipe.yaml:21:8: train.eps: expected a number above 0 and at most 0.1, got 0
+recipe.yaml:22:18: train.max_grad_norm: expected a finite number of at least 0 (off), got -1
+recipe.yaml:23:15: train.eval_every: expected at least 1, or null, got 0
+recipe.yaml:24:15: train.save_every: expected at least 1, or null, got 0
+recipe.yaml:25:21: train.keep_checkpoints: expected at least 1, got 0
+recipe.yaml:26:19: train.early_stopping: expected at least 1, or null, got 0
+recipe.yaml:29:19: eval.max_new_tokens: expected at least 1, got 0
+recipe.yaml:30:15: eval.batch_size: expected at least 1, got 0
+recipe.yaml:31:16: eval.temperature: expected a number from 0 to 10, got -1
+recipe.yaml:32:10: eval.limit: expected at least 1, or null, got 0
+recipe.yaml:28:34: eval.test[0].weight: expected a number above 0 and at most 1000, got -1
+recipe.yaml:34:25: plan.device.tflops: expected a number above 0 and at most 1000000, got 0
+recipe.yaml:34:39: plan.device.bandwidth: expected a number above 0 and at most 1000000, got -1
+recipe.yaml:34:51: plan.device.memory: expected more than 0 B, got \"0 B\"
+recipe.yaml:33:9: device: expected flex, cuda, cuda:N, vulkan, vulkan:N, webgpu or libtorch, got \"gpu\"";
     let got = refusal(text, &[]);
     for (got, expected) in got.lines().zip(expected.lines()) {
         assert_eq!(got, expected);

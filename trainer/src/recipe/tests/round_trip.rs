@@ -9,8 +9,12 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
-use super::super::{EvalConfig, ModelConfig, Recipe, Schedule, TrainConfig, WeightType};
+use super::super::{
+    ActivationCheckpointing, DeviceConfig, EvalConfig, MemorySize, ModelConfig, PlanConfig, Recipe, Schedule,
+    TrainConfig, WeightType,
+};
 use super::{SMALL, load_in};
+use crate::kernels::Kernels;
 
 /// Texts that a careless writer of YAML gets wrong.
 fn text() -> impl Strategy<Value = String> {
@@ -136,13 +140,19 @@ fn train() -> impl Strategy<Value = TrainConfig> {
     let batch = (1usize.., 1usize.., 1usize..);
     let rates = (number(1e-9, 1.0), number(0.0, 1.0), number(0.0, 1.0), number(0.0, 0.99), number(1e-12, 0.1));
     let every = (option::of(1u64..), option::of(1u64..));
-    (length, batch, rates, every, schedule, number(0.0, 1e9)).prop_map(
-        |(length, batch, rates, every, schedule, norm)| TrainConfig {
+    let checkpointing = {
+        use ActivationCheckpointing::{Auto, Block, None};
+        (select(vec![None, Block, Auto]), option::of((1u64..).prop_map(MemorySize::from_bytes)))
+    };
+    (length, batch, rates, every, (schedule, checkpointing), number(0.0, 1e9)).prop_map(
+        |(length, batch, rates, every, (schedule, checkpointing), norm)| TrainConfig {
             seed: length.0,
             epochs: length.1,
             max_steps: length.2,
             global_batch_size: batch.0,
             micro_batch_size: batch.1,
+            activation_checkpointing: checkpointing.0,
+            memory: checkpointing.1,
             learning_rate: rates.0,
             schedule,
             warmup_ratio: rates.1,
@@ -157,6 +167,15 @@ fn train() -> impl Strategy<Value = TrainConfig> {
             early_stopping: None,
         },
     )
+}
+
+fn plan() -> impl Strategy<Value = PlanConfig> {
+    let device = (number(1e-3, 1e6), number(1e-3, 1e6), 1u64..).prop_map(|(tflops, bandwidth, bytes)| DeviceConfig {
+        tflops,
+        bandwidth,
+        memory: MemorySize::from_bytes(bytes),
+    });
+    option::of(device).prop_map(|device| PlanConfig { device })
 }
 
 fn recipe() -> impl Strategy<Value = Recipe> {
@@ -174,14 +193,17 @@ fn recipe() -> impl Strategy<Value = Recipe> {
         },
     );
     let device = select(vec!["flex", "cuda", "cuda:3", "vulkan:1", "webgpu", "libtorch"]);
-    (model, data(), lora(), train(), eval, device, path()).prop_map(
-        |(model, data, lora, train, eval, device, output)| Recipe {
+    let kernels = select(vec![Kernels::Fused, Kernels::Reference]);
+    (model, data(), lora(), train(), eval, (device, kernels, plan()), path()).prop_map(
+        |(model, data, lora, train, eval, (device, kernels, plan), output)| Recipe {
             model,
             data,
             lora,
             train,
             eval,
             device: device.to_owned(),
+            kernels,
+            plan,
             output: output.into(),
         },
     )

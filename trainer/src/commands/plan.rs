@@ -1,0 +1,233 @@
+//! `greffon plan`: what a run will cost, before it is run.
+
+use anstream::println;
+use comfy_table::{Table, presets};
+use datasets::{Cache, DataError, Hub, Prepared};
+use serde::Serialize;
+
+use super::progress;
+use crate::cli::PlanArgs;
+use crate::device;
+use crate::error::TrainError;
+use crate::kernels::Kernels;
+use crate::model::BaseModel;
+use crate::plan::model::ModelSizes;
+use crate::plan::time::{self, Corrections, Rates, TimePlan};
+use crate::plan::workload::Workload;
+use crate::plan::{self, Checkpointing, probe, rates};
+use crate::recipe::{MemorySize, Recipe};
+use crate::train::batch::Layout;
+
+/// Everything that is told.
+#[derive(Serialize)]
+struct Costs {
+    base: String,
+    trainable_parameters: usize,
+    steps: u64,
+    tokens_per_step: f64,
+    supervised_tokens_per_step: f64,
+    data_from_cache: bool,
+    recomputed_blocks: usize,
+    blocks: usize,
+    peak_bytes: u64,
+    memory: plan::memory::MemoryPlan,
+    allowed_bytes: Option<u64>,
+    fits: bool,
+    time: TimePlan,
+    total_seconds: f64,
+    rates: Rates,
+    corrections: Corrections,
+    rates_from: &'static str,
+}
+
+pub(super) fn plan(args: &PlanArgs) -> anyhow::Result<()> {
+    let loaded = Recipe::load(&args.recipe.recipe, &args.recipe.set).map_err(TrainError::from)?;
+    loaded.check().map_err(TrainError::from)?;
+    let recipe = &loaded.recipe;
+    if args.probe && recipe.plan.device.is_some() {
+        let reason = "--probe measures this machine, but the recipe's `plan.device` describes another; leave one out";
+        return Err(TrainError::Run(reason.to_owned()).into());
+    }
+    // A plan must be cheap: it takes what is on this machine.
+    let hub = progress::hub().with_offline(true);
+    let base = open_base(recipe, &hub)?;
+    let data = prepare(recipe, &base, &hub)?;
+    let model = plan::model_sizes(recipe, &base)?;
+    let workload = Workload::new(&data, &recipe.train, Layout::of(recipe));
+    if workload.steps_seen.is_empty() {
+        return Err(TrainError::Run("there is nothing to train on: no example is left after preparation".into()).into());
+    }
+    let checkpointing = Checkpointing::choose(recipe, &model, &workload, allowed(recipe));
+    let costs = costs(args, recipe, &model, &workload, checkpointing, data.from_cache)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&costs)?);
+        return Ok(());
+    }
+    println!("{}", table(&costs));
+    for line in notes(recipe, &costs, &checkpointing) {
+        println!("{line}");
+    }
+    Ok(())
+}
+
+fn open_base(recipe: &Recipe, hub: &Hub) -> Result<BaseModel, TrainError> {
+    BaseModel::open(&recipe.model, recipe.data.chat_template.as_deref(), hub).map_err(|error| match error {
+        TrainError::Data(DataError::Hub(_)) => {
+            let revision = recipe.model.revision.as_ref().map(|name| format!(" --revision {name}")).unwrap_or_default();
+            let base = &recipe.model.base;
+            let reason = format!(
+                "it is not on this machine, and a plan downloads nothing; fetch it first: greffon fetch {base}{revision}"
+            );
+            TrainError::Base { base: base.clone(), reason }
+        }
+        other => other,
+    })
+}
+
+fn prepare(recipe: &Recipe, base: &BaseModel, hub: &Hub) -> Result<Prepared, TrainError> {
+    let mut bar = progress::Tokenising::default();
+    let mut show = |done| bar.show(&done);
+    let data = datasets::prepare(&recipe.data, &base.tokenizer, recipe.train.seed, hub, &Cache::from_env(), &mut show);
+    bar.clear();
+    data.map_err(|error| match error {
+        DataError::Hub(error) => TrainError::Run(format!(
+            "{error}. a plan downloads nothing; `greffon data prepare` fetches the data of a recipe"
+        )),
+        other => other.into(),
+    })
+}
+
+/// The memory of the device that is planned for.
+fn allowed(recipe: &Recipe) -> Option<u64> {
+    match &recipe.plan.device {
+        Some(device) => {
+            let of_recipe = recipe.train.memory.map(MemorySize::bytes);
+            Some(of_recipe.unwrap_or_else(|| plan::nine_tenths(device.memory.bytes())))
+        }
+        None => plan::allowed_memory(recipe),
+    }
+}
+
+fn costs(
+    args: &PlanArgs,
+    recipe: &Recipe,
+    model: &ModelSizes,
+    workload: &Workload,
+    checkpointing: Checkpointing,
+    data_from_cache: bool,
+) -> Result<Costs, TrainError> {
+    let (rates, corrections, rates_from) = if let Some(device) = &recipe.plan.device {
+        (rates::of_data_sheet(device), Corrections::default(), "data sheet")
+    } else {
+        let device = device::open(&recipe.device)?;
+        let kernels = match recipe.kernels {
+            Kernels::Fused => device::kernels(&device),
+            Kernels::Reference => Kernels::Reference,
+        };
+        let rates = rates::measure(&device, kernels);
+        if args.probe {
+            let shapes: Vec<_> = workload.micro_batches().collect();
+            let recomputed = 2 * checkpointing.recomputed_blocks > checkpointing.blocks;
+            let probe = probe::Probe { model, shapes: &shapes, dropout: recipe.lora.dropout, kernels, recomputed };
+            (rates, probe::run(probe, rates, &device), "probe")
+        } else {
+            (rates, Corrections::default(), "a measurement of a second")
+        }
+    };
+    let time = time::time(model, workload, checkpointing.recomputed_blocks, rates, corrections);
+    Ok(Costs {
+        base: recipe.model.base.clone(),
+        trainable_parameters: model.parameters(),
+        steps: workload.steps,
+        tokens_per_step: workload.tokens_per_step(),
+        supervised_tokens_per_step: workload.supervised_per_step(),
+        data_from_cache,
+        recomputed_blocks: checkpointing.recomputed_blocks,
+        blocks: checkpointing.blocks,
+        peak_bytes: checkpointing.memory.total(),
+        memory: checkpointing.memory,
+        allowed_bytes: checkpointing.allowed,
+        fits: checkpointing.fits(),
+        time,
+        total_seconds: time.training_seconds + time.validation_seconds,
+        rates,
+        corrections,
+        rates_from,
+    })
+}
+
+fn table(costs: &Costs) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    let memory = costs.memory;
+    let steps = format!(
+        "{} of {:.0} tokens, {:.0} supervised",
+        costs.steps, costs.tokens_per_step, costs.supervised_tokens_per_step
+    );
+    let blocks = format!("{} of {} blocks", costs.recomputed_blocks, costs.blocks);
+    let rates =
+        format!("{:.0} GFLOP/s, {:.1} GB/s, by {}", costs.rates.flops / 1e9, costs.rates.bytes / 1e9, costs.rates_from);
+    let fits = match costs.allowed_bytes {
+        Some(allowed) => format!("{} of {} allowed", if costs.fits { "yes," } else { "NO," }, plan::bytes(allowed)),
+        None => "not known: set train.memory".to_owned(),
+    };
+    for (what, figure) in [
+        ("trained numbers", costs.trainable_parameters.to_string()),
+        ("steps", steps),
+        ("data", if costs.data_from_cache { "from the cache" } else { "tokenised now" }.to_owned()),
+        ("computed again", blocks),
+        ("peak memory", plan::bytes(costs.peak_bytes)),
+        ("  base", plan::bytes(memory.base)),
+        ("  adapter, moments", plan::bytes(memory.adapter)),
+        ("  activations", plan::bytes(memory.activations)),
+        ("  work space", plan::bytes(memory.working)),
+        ("  program", plan::bytes(memory.program)),
+        ("fits", fits),
+        ("device", rates),
+        ("speed", format!("{:.0} tokens/s", costs.time.tokens_per_second)),
+        ("training", duration(costs.time.training_seconds)),
+        ("validation", duration(costs.time.validation_seconds)),
+        ("total time", duration(costs.total_seconds)),
+    ] {
+        table.add_row([what.to_owned(), figure]);
+    }
+    table
+}
+
+fn notes(recipe: &Recipe, costs: &Costs, checkpointing: &Checkpointing) -> Vec<String> {
+    let mut notes: Vec<String> = checkpointing.warning().into_iter().collect();
+    if recipe.kernels == Kernels::Reference {
+        notes.push("the memory is that of the fused kernels; the reference takes more".to_owned());
+    }
+    match costs.rates_from {
+        "probe" => {}
+        "data sheet" => {
+            notes.push("the time follows from a data sheet and half its rates: take it as a guess".to_owned());
+        }
+        _ => notes.push("a closer time: greffon plan --probe, which takes ten seconds".to_owned()),
+    }
+    notes
+}
+
+/// Seconds for people: `48 s`, `12 min 5 s`, `3 h 20 min`.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates; time is positive")]
+fn duration(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match (whole / 3600, whole / 60 % 60, whole % 60) {
+        (0, 0, _) => format!("{seconds:.1} s"),
+        (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (hours, minutes, _) => format!("{hours} h {minutes} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_well() {
+        for (seconds, text) in [(0.26, "0.3 s"), (59.4, "59.4 s"), (725.0, "12 min 5 s"), (12_010.0, "3 h 20 min")] {
+            assert_eq!(duration(seconds), text);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! A model and its adapter by their sizes: what memory and time follow from.
+
+use std::path::Path;
+
+use adapters::LoraConfig;
+
+use crate::error::TrainError;
+use crate::model::DecoderConfig;
+
+/// The linear modules of a block, in the order of [`Decoder::linears`](crate::model::Decoder::linears).
+const MODULES: [&str; 7] = [
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "self_attn.o_proj",
+    "mlp.gate_proj",
+    "mlp.up_proj",
+    "mlp.down_proj",
+];
+
+/// The sizes of a model with its adapter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelSizes {
+    /// The decoder.
+    pub config: DecoderConfig,
+    /// The rank of each module of each block; 0 where it has no adapter.
+    pub ranks: Vec<[usize; 7]>,
+    /// Bytes of the base in memory: its mapped files, and what is converted on load.
+    pub base_bytes: u64,
+}
+
+impl ModelSizes {
+    /// A model with the adapter that a recipe asks for.
+    pub fn new(config: DecoderConfig, lora: &LoraConfig, base_bytes: u64) -> Self {
+        let rank = |index: usize, module: &str| {
+            let path = format!("model.layers.{index}.{module}");
+            if lora.targets.matches(&path) { lora.rank } else { 0 }
+        };
+        let ranks = (0..config.num_hidden_layers).map(|index| MODULES.map(|module| rank(index, module))).collect();
+        Self { config, ranks, base_bytes }
+    }
+
+    /// A model with the adapter in a PEFT folder.
+    ///
+    /// # Errors
+    /// What [`adapters::read_peft`] says.
+    pub fn with_peft(config: DecoderConfig, folder: &Path, base_bytes: u64) -> Result<Self, TrainError> {
+        let (_, pairs) = adapters::read_peft(folder)?;
+        let rank = |index: usize, module: &str| {
+            pairs.get(&format!("model.layers.{index}.{module}")).map_or(0, |pair| pair.rank)
+        };
+        let ranks = (0..config.num_hidden_layers).map(|index| MODULES.map(|module| rank(index, module))).collect();
+        Ok(Self { config, ranks, base_bytes })
+    }
+
+    /// The blocks.
+    pub fn blocks(&self) -> usize {
+        self.ranks.len()
+    }
+
+    /// The first block with an adapter; the number of blocks when none has one.
+    pub fn first_adapted(&self) -> usize {
+        self.ranks.iter().position(|ranks| ranks.iter().any(|rank| *rank > 0)).unwrap_or(self.blocks())
+    }
+
+    /// Numbers in a row of queries, keys and values.
+    pub fn qkv(&self) -> usize {
+        let c = &self.config;
+        (c.num_attention_heads + 2 * c.num_key_value_heads) * c.head_dim
+    }
+
+    /// Numbers in a row of all query heads.
+    pub fn heads_width(&self) -> usize {
+        self.config.num_attention_heads * self.config.head_dim
+    }
+
+    /// Inputs and outputs of the modules of a block.
+    pub fn modules(&self) -> [(usize, usize); 7] {
+        let c = &self.config;
+        let (hidden, intermediate) = (c.hidden_size, c.intermediate_size);
+        let (heads, kv) = (self.heads_width(), c.num_key_value_heads * c.head_dim);
+        [
+            (hidden, heads),
+            (hidden, kv),
+            (hidden, kv),
+            (heads, hidden),
+            (hidden, intermediate),
+            (hidden, intermediate),
+            (intermediate, hidden),
+        ]
+    }
+
+    /// Frozen weights of the linear modules of one block.
+    pub fn block_weights(&self) -> usize {
+        self.modules().iter().map(|(input, output)| input * output).sum()
+    }
+
+    /// Trained numbers of one block.
+    pub fn block_parameters(&self, block: usize) -> usize {
+        let ranks = self.ranks[block].iter();
+        self.modules().iter().zip(ranks).map(|((input, output), rank)| rank * (input + output)).sum()
+    }
+
+    /// Trained numbers of the model.
+    pub fn parameters(&self) -> usize {
+        (0..self.blocks()).map(|block| self.block_parameters(block)).sum()
+    }
+}
