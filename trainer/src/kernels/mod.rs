@@ -19,6 +19,8 @@ pub mod seed;
 #[cfg(feature = "flex")]
 mod simd;
 pub mod swiglu;
+#[cfg(test)]
+mod tests;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
