@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
+use bytes::Bytes;
 pub use safetensors::Dtype;
 use serde::Deserialize;
 
@@ -139,6 +140,14 @@ impl SafetensorsFolder {
     /// [`AdapterError::TensorMissing`].
     pub fn dtype(&self, name: &str) -> Result<Dtype, AdapterError> {
         self.file_of(name)?.dtype(name)
+    }
+
+    /// The values of a tensor as [`SafetensorsFile::mapped`] gives them.
+    ///
+    /// # Errors
+    /// [`AdapterError::TensorMissing`].
+    pub fn mapped(&self, name: &str) -> Result<Bytes, AdapterError> {
+        self.file_of(name)?.mapped(name)
     }
 
     /// The weight files, in the order of their names.

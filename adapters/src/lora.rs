@@ -83,7 +83,7 @@ pub fn require_grad<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
 /// Source: Hu et al. 2021, <https://arxiv.org/abs/2106.09685>, section 4.1.
 #[derive(Clone, Debug)]
 pub struct LoraLinear {
-    /// The frozen weight `W`, shape `[out, in]`, as in the checkpoint.
+    /// The frozen weight `W`, shape `[out, in]`, as in the checkpoint; float32, bfloat16 or float16.
     pub weight: Tensor<2>,
     /// The frozen bias, shape `[out]`, where the family has one.
     pub bias: Option<Tensor<1>>,
@@ -120,7 +120,10 @@ impl LoraLinear {
     #[must_use]
     pub fn merged(self) -> Self {
         match &self.lora {
-            Some(lora) => Self { weight: self.weight.clone() + lora.delta(), bias: self.bias, lora: None },
+            Some(lora) => {
+                let weight = self.weight.clone().cast(DType::F32) + lora.delta();
+                Self { weight, bias: self.bias, lora: None }
+            }
             None => self,
         }
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
+use bytes::Bytes;
 use safetensors::tensor::TensorInfo;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
@@ -26,7 +26,8 @@ const METADATA_KEY: &str = "__metadata__";
 #[derive(Debug)]
 pub struct SafetensorsFile {
     path: PathBuf,
-    map: Mmap,
+    /// The mapped file; parts of it can be handed out without copying.
+    map: Bytes,
     tensors: BTreeMap<String, Located>,
 }
 
@@ -46,7 +47,7 @@ impl SafetensorsFile {
     /// [`AdapterError::Tensor`] when it is truncated, malformed or hostile.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, AdapterError> {
         let path = path.into();
-        let map = file::map(&path)?;
+        let map = Bytes::from_owner(file::map(&path)?);
         let tensors = check(&path, &map)?;
         Ok(Self { path, map, tensors })
     }
@@ -75,6 +76,14 @@ impl SafetensorsFile {
     /// [`AdapterError::TensorMissing`].
     pub fn dtype(&self, name: &str) -> Result<Dtype, AdapterError> {
         Ok(self.tensor(name)?.dtype)
+    }
+
+    /// The values of a tensor as they are stored, little-endian and row-major, in the mapped file itself.
+    ///
+    /// # Errors
+    /// [`AdapterError::TensorMissing`].
+    pub fn mapped(&self, name: &str) -> Result<Bytes, AdapterError> {
+        Ok(self.map.slice(self.tensor(name)?.range.clone()))
     }
 
     /// The values of a tensor as 32-bit floats, row-major; stored as F32, F16 or BF16.

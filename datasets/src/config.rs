@@ -44,6 +44,11 @@ pub struct DataConfig {
     /// A Jinja file used instead of the model's own chat template; relative to the recipe.
     #[serde(default)]
     pub chat_template: Option<PathBuf>,
+    /// Whether the tokens are kept for the next run with the same data, tokenizer and settings: in the
+    /// folder `data` of `GREFFON_CACHE`, by default `~/.cache/greffon`. A file that changed is always
+    /// tokenised again.
+    #[serde(default = "default_cache")]
+    pub cache: bool,
 }
 
 /// What happens to an example that is longer than `max_length`.
@@ -105,6 +110,10 @@ fn default_max_length() -> usize {
 }
 
 fn default_packing() -> bool {
+    true
+}
+
+fn default_cache() -> bool {
     true
 }
 
@@ -237,7 +246,8 @@ mod tests {
             "overlong": "drop",
             "packing": true,
             "system_prompt": null,
-            "chat_template": null
+            "chat_template": null,
+            "cache": true
         });
         assert_eq!(serde_json::to_value(&config).unwrap(), expected);
         assert_eq!(parse(expected), config);

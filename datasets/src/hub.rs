@@ -15,7 +15,7 @@ use hf_hub::Cache;
 use hf_hub::api::RepoInfo;
 
 use self::names::{At, check_file, is_commit, matches};
-use crate::error::DataError;
+use crate::error::{DataError, HubError, RecordError};
 
 const ENDPOINT: &str = "https://huggingface.co";
 /// The files of a model that training, evaluation and export need, weights apart.
@@ -137,8 +137,8 @@ impl Hub {
     /// revision is used without asking the hub; name a commit to be sure which one it is.
     ///
     /// # Errors
-    /// [`DataError::HubName`] for a malformed name; [`DataError::HubOffline`],
-    /// [`DataError::HubUnreachable`], [`DataError::HubRefused`] or [`DataError::HubDamaged`].
+    /// [`HubError::Name`] for a malformed name; [`HubError::Offline`],
+    /// [`HubError::Unreachable`], [`HubError::Refused`] or [`HubError::Damaged`].
     pub fn fetch(&self, file: &HubFile) -> Result<PathBuf, DataError> {
         let at = At::new(file.kind, &file.repo, &file.revision)?;
         check_file(&file.file)?;
@@ -157,7 +157,7 @@ impl Hub {
     /// When the hub cannot be reached, or may not be, the files that the cache has are taken.
     ///
     /// # Errors
-    /// As [`fetch`](Self::fetch); [`DataError::HubRefused`] also when no file matches.
+    /// As [`fetch`](Self::fetch); [`HubError::Refused`] also when no file matches.
     pub fn snapshot(&self, kind: RepoKind, repo: &str, revision: &str, wanted: &[&str]) -> Result<PathBuf, DataError> {
         let at = At::new(kind, repo, revision)?;
         let matches = |file: &str| wanted.iter().any(|pattern| matches(pattern, file));
@@ -204,7 +204,7 @@ impl Hub {
             Ok(info) => info,
             Err(error) => {
                 let error = self.error(at, what, &error);
-                if matches!(error, DataError::HubUnreachable { .. }) && self.cached_folder(at).is_ok() {
+                if matches!(error, DataError::Hub(HubError::Unreachable { .. })) && self.cached_folder(at).is_ok() {
                     tracing::warn!(%error, repo = at.repo, "using the files in the cache");
                     return Ok(None);
                 }
@@ -265,12 +265,12 @@ impl Hub {
     }
 
     fn offline_error(&self, at: &At<'_>, what: &str) -> DataError {
-        DataError::HubOffline {
+        DataError::Hub(HubError::Offline {
             what: what.to_owned(),
             repo: at.repo.to_owned(),
             revision: at.revision.to_owned(),
             cache: self.cache.clone(),
-        }
+        })
     }
 }
 
@@ -281,11 +281,13 @@ fn shards_of(index: &Path) -> Result<Vec<String>, DataError> {
         weight_map: std::collections::BTreeMap<String, String>,
     }
     let text = std::fs::read_to_string(index).map_err(|source| DataError::Read { path: index.to_owned(), source })?;
-    let parsed: Index = serde_json::from_str(&text).map_err(|error| DataError::Json {
-        origin: crate::Origin { path: index.into(), line: error.line() },
-        column: error.column(),
-        message: error.to_string(),
-        remedy: ", expected an index of sharded weights",
+    let parsed: Index = serde_json::from_str(&text).map_err(|error| {
+        DataError::Record(RecordError::Json {
+            origin: crate::Origin { path: index.into(), line: error.line() },
+            column: error.column(),
+            message: error.to_string(),
+            remedy: ", expected an index of sharded weights",
+        })
     })?;
     let shards: std::collections::BTreeSet<String> = parsed.weight_map.into_values().collect();
     shards.iter().try_for_each(|shard| check_file(shard))?;

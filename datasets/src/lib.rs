@@ -3,32 +3,37 @@
 //! The data's way: a source reads files into [`Conversation`]s, the model's own chat template
 //! renders them, the tokenizer makes token ids with a loss mask, and packing puts several examples into one row.
 
+mod cache;
 mod config;
 mod conversation;
 mod digest;
 mod error;
 mod hub;
+mod key;
 mod mixture;
 mod pack;
 mod prepare;
 mod source;
 mod split;
 mod stats;
+mod store;
 mod template;
 mod tokenize;
 mod tokenizer;
 
+pub use cache::Cache;
 pub use config::{DataConfig, HubSource, MAX_WEIGHT, Overlong, SourceConfig};
 pub use conversation::{Conversation, Message, Origin, Role};
 pub use digest::{hex, sha256_files};
-pub use error::DataError;
+pub use error::{DataError, ExampleError, HubError, RecordError, TemplateError, TokenizerError};
 pub use hub::{DownloadProgress, Hub, HubFile, RepoKind};
 pub use mixture::{Order, permutation};
 pub use pack::{Row, pack};
-pub use prepare::{Prepared, load_conversations, prepare};
+pub use prepare::{Prepared, Progress, load_conversations, prepare};
 pub use source::{Format, Loaded, load, load_with};
-pub use split::{content_hash, leaks, split};
+pub use split::content_hash;
 pub use stats::LengthStats;
+pub use store::{Counts, ExampleRef, Examples};
 pub use template::{ChatTemplate, Rendered, SpecialTokens};
 pub use tokenize::{Example, Outcome, Tokenized, tokenize, tokenize_all};
 pub use tokenizer::{ChatTokenizer, GgufVocabulary, TextStream};

@@ -1,89 +1,193 @@
 //! The whole of the data's way in one call: from a recipe's `data` part to examples in a seeded order.
+//!
+//! The sources are read as streams: a batch of conversations at a time is rendered and tokenised on all cores and
+//! written to a file, which is then mapped. So memory does not grow with the data, and the file is what the next run
+//! with the same data begins with.
 
-use std::path::Path;
+mod build;
 
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::cache::Cache;
 use crate::config::{DataConfig, SourceConfig};
 use crate::conversation::Conversation;
 use crate::error::DataError;
 use crate::hub::Hub;
+use crate::key;
 use crate::mixture::Order;
-use crate::source::{Format, load_with};
-use crate::split::{leaks, split};
-use crate::tokenize::{Example, Tokenized, tokenize_all};
+use crate::source::{Format, Located, load_with};
+use crate::store::{Counts, ExampleRef, Examples, Summary};
 use crate::tokenizer::ChatTokenizer;
 
+use build::{Build, Built};
+
 /// The data of a run.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Prepared {
     /// The training examples, source after source.
-    pub train: Vec<Example>,
+    pub train: Examples,
     /// The validation examples; none of them is trained on.
-    pub validation: Vec<Example>,
+    pub validation: Examples,
     /// In which order, and how often, the training examples come.
     pub order: Order,
-    /// Where each source begins in `train`.
-    starts: Vec<usize>,
     /// What happened on the way, a line each.
     pub notes: Vec<String>,
+    /// What was counted over the training sources.
+    pub train_counts: Counts,
+    /// What was counted over the validation conversations.
+    pub validation_counts: Counts,
+    /// SHA-256 over the tokens and masks of the training examples, in hexadecimal.
+    pub fingerprint: String,
+    /// The file in the cache; `None` when the tokens are not kept.
+    pub cache_file: Option<PathBuf>,
+    /// Whether the tokens are those of an earlier run.
+    pub from_cache: bool,
+    /// Where each source begins in `train`.
+    starts: Vec<usize>,
+    /// The epoch that was asked for last, and the places in `train` of its examples.
+    epoch: Mutex<Option<(u64, Arc<[usize]>)>>,
+}
+
+/// How far tokenising has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Conversations done.
+    pub conversations: u64,
+    /// Tokens made.
+    pub tokens: u64,
+    /// About how many bytes of the sources are read.
+    pub done_bytes: u64,
+    /// The bytes of all sources.
+    pub total_bytes: u64,
 }
 
 impl Prepared {
     /// The examples at `count` positions of the endless order that begins with the first epoch. They follow from the
     /// seed and the position alone.
-    pub fn examples_at(&self, position: u64, count: usize) -> Vec<&Example> {
-        self.order
-            .from_position(position)
-            .take(count)
-            .map(|(source, index)| &self.train[self.starts[source] + index])
-            .collect()
+    #[expect(clippy::missing_panics_doc, reason = "a place in an epoch is below the length of a list")]
+    pub fn examples_at(&self, position: u64, count: usize) -> Vec<ExampleRef<'_>> {
+        let length = self.order.len_per_epoch() as u64;
+        if length == 0 {
+            return Vec::new();
+        }
+        let mut examples = Vec::with_capacity(count);
+        let (mut epoch, mut skipped) = (position / length, position % length);
+        while examples.len() < count {
+            let order = self.epoch(epoch);
+            let skip = usize::try_from(skipped).expect("it is below the length of a list");
+            let here = order.iter().skip(skip).take(count - examples.len());
+            examples.extend(here.map(|index| self.train.get(*index)));
+            (epoch, skipped) = (epoch + 1, 0);
+        }
+        examples
+    }
+
+    /// The order of an epoch, which is shuffled once and kept until another is asked for.
+    fn epoch(&self, epoch: u64) -> Arc<[usize]> {
+        // A panic elsewhere leaves a whole value here.
+        let mut kept = self.epoch.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some((number, order)) if *number == epoch => order.clone(),
+            _ => {
+                let order = self.order.epoch(epoch).into_iter().map(|(source, index)| self.starts[source] + index);
+                let order: Arc<[usize]> = order.collect();
+                *kept = Some((epoch, order.clone()));
+                order
+            }
+        }
     }
 }
 
-/// Reads, splits, renders and tokenises the data of a recipe.
+/// Reads, splits, renders and tokenises the data of a recipe, or takes up what an earlier run made of the same data.
+///
+/// `progress` is told after each batch; it stays silent when the tokens come from the cache. Where the cache cannot be
+/// written, or `data.cache` is false, the tokens are in a temporary file without a name.
 ///
 /// # Errors
 /// [`DataError::Config`] for a value out of its range; the error of the first record, conversation or file, in order,
-/// that cannot be used.
-pub fn prepare(config: &DataConfig, tokenizer: &ChatTokenizer, seed: u64, hub: &Hub) -> Result<Prepared, DataError> {
+/// that cannot be used; [`DataError::Write`] when there is no room for the tokens.
+pub fn prepare(
+    config: &DataConfig,
+    tokenizer: &ChatTokenizer,
+    seed: u64,
+    hub: &Hub,
+    cache: &Cache,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Prepared, DataError> {
     config.validate()?;
+    // Paths are absolute by now, or meant from the working folder.
+    let locate = |source| Located::new(source, Path::new(""), hub);
+    let sources: Vec<Located<'_>> =
+        config.train.iter().chain(&config.validation).map(locate).collect::<Result<_, _>>()?;
+    let digests = if config.cache { key::digests(&sources)? } else { None };
+    let key = match &digests {
+        Some(digests) => Some(key::key(config, &sources, digests, tokenizer)?),
+        None => None,
+    };
+    let build = Build { config, tokenizer, sources: &sources, digests, key, cache };
+    let (built, from_cache) = match build.cached() {
+        Some(built) => (built, true),
+        None => (build.run(progress)?, false),
+    };
+    Ok(assemble(config, &sources, seed, built, from_cache))
+}
+
+fn assemble(
+    config: &DataConfig,
+    sources: &[Located<'_>],
+    seed: u64,
+    Built { train, validation, counts, summary, cache_file }: Built,
+    from_cache: bool,
+) -> Prepared {
+    let counts = &counts[..config.train.len()];
+    let starts = counts.iter().scan(0, |end, count| Some(std::mem::replace(end, *end + count))).collect();
+    let weights: Vec<f64> = config.train.iter().map(|source| source.weight).collect();
+    Prepared {
+        train,
+        validation,
+        order: Order::new(counts, &weights, seed),
+        notes: notes(config, sources, &summary),
+        train_counts: summary.train,
+        validation_counts: summary.validation,
+        fingerprint: summary.fingerprint,
+        cache_file,
+        from_cache,
+        starts,
+        epoch: Mutex::new(None),
+    }
+}
+
+/// What is to be told of the data, and warns of what is wrong with it. The same whether it comes from the cache or not.
+fn notes(config: &DataConfig, sources: &[Located<'_>], summary: &Summary) -> Vec<String> {
     let mut notes = Vec::new();
-    let mut held_out = Vec::new();
-    for source in &config.validation {
-        held_out.extend(read(source, config.system_prompt.as_deref(), hub, &mut notes)?);
+    let (train, validation) = (0..config.train.len(), config.train.len()..sources.len());
+    for number in validation.chain(train).filter(|number| sources[*number].source.format == Format::Auto) {
+        let (name, format) = (sources[number].name.display(), summary.formats[number]);
+        notes.push(format!("{name}: the records have the format {format}; confirm it in the recipe"));
     }
-    let mut trained: Vec<Conversation> = Vec::new();
-    let mut total = Tokenized::default();
-    let (mut starts, mut counts) = (Vec::new(), Vec::new());
-    for source in &config.train {
-        let mut conversations = read(source, config.system_prompt.as_deref(), hub, &mut notes)?;
-        if config.validation.is_empty() && config.validation_fraction > 0.0 {
-            let (train, validation) = split(conversations, config.validation_fraction);
-            conversations = train;
-            held_out.extend(validation);
-        }
-        starts.push(total.examples.len());
-        let tokenized = tokenize_all(tokenizer, &conversations, config.max_length, config.overlong)?;
-        counts.push(tokenized.examples.len());
-        add(&mut total, tokenized);
-        trained.extend(conversations);
-    }
-    describe("training", &total, config.max_length, &mut notes);
-    let leaked = leaks(&trained, &held_out).len();
-    if leaked > 0 {
-        let all = held_out.len();
+    describe("training", &summary.train, config.max_length, &mut notes);
+    if summary.leaked > 0 {
+        let (leaked, all) = (summary.leaked, summary.validation.conversations);
         tracing::warn!("{leaked} of {all} validation conversations are trained on too: the validation loss is too low");
         notes.push(format!("{leaked} of {all} validation conversations are trained on too"));
     }
-    let validation = tokenize_all(tokenizer, &held_out, config.max_length, config.overlong)?;
-    describe("validation", &validation, config.max_length, &mut notes);
-    let weights: Vec<f64> = config.train.iter().map(|source| source.weight).collect();
-    Ok(Prepared {
-        order: Order::new(&counts, &weights, seed),
-        train: total.examples,
-        validation: validation.examples,
-        starts,
-        notes,
-    })
+    describe("validation", &summary.validation, config.max_length, &mut notes);
+    notes
+}
+
+fn describe(what: &str, part: &Counts, max_length: usize, notes: &mut Vec<String>) {
+    let counts = [
+        (part.dropped_overlong, format!("{what} conversations left out: longer than {max_length} tokens")),
+        (part.truncated, format!("{what} conversations cut to {max_length} tokens")),
+        (part.unsupervised_turns, format!("{what} turns not supervised: the template rewrites earlier turns")),
+    ];
+    for (count, text) in counts {
+        if count > 0 {
+            tracing::warn!("{count} {text}");
+            notes.push(format!("{count} {text}"));
+        }
+    }
 }
 
 /// Reads the conversations of several sources, one after the other, to question a model on them.
@@ -97,48 +201,15 @@ pub fn load_conversations(
 ) -> Result<Vec<Conversation>, DataError> {
     let mut all = Vec::new();
     for source in sources {
-        all.extend(read(source, system_prompt, hub, &mut Vec::new())?);
+        all.extend(load_with(source, Path::new(""), hub)?.conversations);
+    }
+    if let Some(content) = system_prompt {
+        for conversation in &mut all {
+            conversation.set_default_system(content);
+        }
     }
     Ok(all)
 }
 
-fn read(
-    source: &SourceConfig,
-    system_prompt: Option<&str>,
-    hub: &Hub,
-    notes: &mut Vec<String>,
-) -> Result<Vec<Conversation>, DataError> {
-    // Paths are absolute by now, or meant from the working folder.
-    let mut loaded = load_with(source, Path::new(""), hub)?;
-    if source.format == Format::Auto {
-        let name = loaded.conversations[0].origin.path.display();
-        notes.push(format!("{name}: the records have the format {}; confirm it in the recipe", loaded.format));
-    }
-    if let Some(content) = system_prompt {
-        for conversation in &mut loaded.conversations {
-            conversation.set_default_system(content);
-        }
-    }
-    Ok(loaded.conversations)
-}
-
-fn add(total: &mut Tokenized, part: Tokenized) {
-    total.examples.extend(part.examples);
-    total.dropped_overlong += part.dropped_overlong;
-    total.truncated += part.truncated;
-    total.unsupervised_turns += part.unsupervised_turns;
-}
-
-fn describe(what: &str, tokenized: &Tokenized, max_length: usize, notes: &mut Vec<String>) {
-    let counts = [
-        (tokenized.dropped_overlong, format!("{what} conversations left out: longer than {max_length} tokens")),
-        (tokenized.truncated, format!("{what} conversations cut to {max_length} tokens")),
-        (tokenized.unsupervised_turns, format!("{what} turns not supervised: the template rewrites earlier turns")),
-    ];
-    for (count, text) in counts {
-        if count > 0 {
-            tracing::warn!("{count} {text}");
-            notes.push(format!("{count} {text}"));
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

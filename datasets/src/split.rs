@@ -3,7 +3,7 @@
 //! A conversation's side depends on its messages alone: adding, removing or shuffling other records
 //! moves nothing from one side to the other, and a duplicate is on the side of its original.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 
@@ -16,20 +16,28 @@ pub fn content_hash(conversation: &Conversation) -> [u8; 32] {
     Sha256::digest(json).into()
 }
 
-/// Parts conversations into training and validation, with about `fraction` in [0, 1) of the distinct
-/// ones in validation, each list in the given order. A larger fraction keeps what a smaller one took.
-pub fn split(conversations: Vec<Conversation>, fraction: f64) -> (Vec<Conversation>, Vec<Conversation>) {
-    conversations.into_iter().partition(|conversation| {
-        let [a, b, c, d, e, f, g, h, ..] = content_hash(conversation);
-        let place = u64::from_be_bytes([a, b, c, d, e, f, g, h]) as f64 / 2_f64.powi(64);
-        place >= fraction
-    })
+/// Whether a conversation with this [`content_hash`] is set aside for validation, as about `fraction` in [0, 1) of the
+/// distinct ones are. A larger fraction keeps what a smaller one took.
+pub(crate) fn is_held_out(hash: &[u8; 32], fraction: f64) -> bool {
+    let [a, b, c, d, e, f, g, h, ..] = *hash;
+    let place = u64::from_be_bytes([a, b, c, d, e, f, g, h]) as f64 / 2_f64.powi(64);
+    place < fraction
 }
 
-/// The places in `validation` of the conversations whose messages are also in `train`.
-pub fn leaks(train: &[Conversation], validation: &[Conversation]) -> Vec<usize> {
-    let trained: HashSet<_> = train.iter().map(content_hash).collect();
-    (0..validation.len()).filter(|i| trained.contains(&content_hash(&validation[*i]))).collect()
+/// The validation conversations of which none was seen in training yet, by [`content_hash`], and how often each comes.
+#[derive(Debug, Default)]
+pub(crate) struct HeldOut(HashMap<[u8; 32], u64>);
+
+impl HeldOut {
+    /// Adds a validation conversation.
+    pub(crate) fn insert(&mut self, hash: [u8; 32]) {
+        *self.0.entry(hash).or_default() += 1;
+    }
+
+    /// How many validation conversations leak through this training conversation; each is told once.
+    pub(crate) fn take(&mut self, hash: &[u8; 32]) -> u64 {
+        self.0.remove(hash).unwrap_or(0)
+    }
 }
 
 #[cfg(test)]
@@ -50,6 +58,19 @@ mod tests {
 
     fn conversations(n: usize) -> Vec<Conversation> {
         (0..n).map(|i| conversation(&format!("question {i}"), i + 1)).collect()
+    }
+
+    /// The conversations by side, training first.
+    fn split(conversations: Vec<Conversation>, fraction: f64) -> (Vec<Conversation>, Vec<Conversation>) {
+        conversations.into_iter().partition(|conversation| !is_held_out(&content_hash(conversation), fraction))
+    }
+
+    fn leaks(train: &[Conversation], validation: &[Conversation]) -> u64 {
+        let mut held_out = HeldOut::default();
+        for conversation in validation {
+            held_out.insert(content_hash(conversation));
+        }
+        train.iter().map(|conversation| held_out.take(&content_hash(conversation))).sum()
     }
 
     /// Expected value: Python's `hashlib.sha256('[{"role":"user","content":"question 0"},
@@ -82,7 +103,7 @@ mod tests {
             .chain((0..100).map(|i| conversation(&format!("question {i}"), 1000 + i)))
             .collect();
         let (train, validation) = split(twice, 0.3);
-        assert!(leaks(&train, &validation).is_empty());
+        assert_eq!(leaks(&train, &validation), 0);
         assert_eq!(validation.len() % 2, 0);
         let (_, larger) = split(conversations(500), 0.4);
         assert!(whole.iter().all(|c| larger.contains(c)));
@@ -90,8 +111,10 @@ mod tests {
 
     #[test]
     fn leaks_are_found_by_content() {
-        let train = conversations(5);
+        let train = [conversations(5), conversations(5)].concat();
         let validation = vec![conversation("new", 1), conversation("question 3", 77), conversation("question 3 ", 2)];
-        assert_eq!(leaks(&train, &validation), [1]);
+        assert_eq!(leaks(&train, &validation), 1);
+        let twice = vec![conversation("question 3", 77), conversation("question 3", 78)];
+        assert_eq!(leaks(&train, &twice), 2);
     }
 }

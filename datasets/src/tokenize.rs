@@ -9,7 +9,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::config::Overlong;
-use crate::{ChatTokenizer, Conversation, DataError, Origin, Role, TextStream};
+use crate::store::ExampleRef;
+use crate::{ChatTokenizer, Conversation, DataError, ExampleError, Origin, Role, TextStream};
 
 /// A tokenized conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,9 +60,9 @@ pub struct Tokenized {
 ///
 /// # Errors
 /// Those of [`ChatTemplate::render_supervised`](crate::ChatTemplate::render_supervised) with the
-/// conversation's place; [`DataError::NothingSupervised`] when the model would learn no token of it, whole
-/// or cut; [`DataError::TerminatorNotSupervised`] when it would not learn where a turn ends;
-/// [`DataError::Overlong`] when it is too long and the policy is [`Overlong::Error`].
+/// conversation's place; [`ExampleError::NothingSupervised`] when the model would learn no token of it, whole
+/// or cut; [`ExampleError::TerminatorNotSupervised`] when it would not learn where a turn ends;
+/// [`ExampleError::Overlong`] when it is too long and the policy is [`Overlong::Error`].
 pub fn tokenize(
     tokenizer: &ChatTokenizer,
     conversation: &Conversation,
@@ -86,7 +87,11 @@ pub fn tokenize(
     let truncated = ids.len() > max_length;
     match overlong {
         Overlong::Error if truncated => {
-            return Err(DataError::Overlong { origin: origin.clone(), tokens: ids.len(), max_length });
+            return Err(DataError::Example(ExampleError::Overlong {
+                origin: origin.clone(),
+                tokens: ids.len(),
+                max_length,
+            }));
         }
         Overlong::Drop if truncated => return Ok(Outcome::Dropped { tokens: ids.len() }),
         _ => {}
@@ -111,7 +116,7 @@ pub fn tokenize(
 /// Renders and encodes all conversations, on all cores, in order.
 ///
 /// # Errors
-/// The error of the first conversation, in order, that [`tokenize`] refuses; [`DataError::AllOverlong`]
+/// The error of the first conversation, in order, that [`tokenize`] refuses; [`ExampleError::AllOverlong`]
 /// when every conversation was dropped for its length.
 pub fn tokenize_all(
     tokenizer: &ChatTokenizer,
@@ -137,12 +142,12 @@ pub fn tokenize_all(
         }
     }
     match conversations.first() {
-        Some(first) if all.examples.is_empty() => Err(DataError::AllOverlong {
+        Some(first) if all.examples.is_empty() => Err(DataError::Example(ExampleError::AllOverlong {
             origin: first.origin.clone(),
             dropped: all.dropped_overlong,
             shortest,
             max_length,
-        }),
+        })),
         _ => Ok(all),
     }
 }
@@ -153,11 +158,12 @@ impl ChatTokenizer {
     /// A character that takes several tokens stands at its last one; the others are empty.
     ///
     /// # Errors
-    /// [`DataError::Encoding`] when the decoder fails.
-    pub fn pieces(&self, example: &Example) -> Result<Vec<(String, bool)>, DataError> {
+    /// [`TokenizerError::Encoding`](crate::TokenizerError::Encoding) when the decoder fails.
+    pub fn pieces<'e>(&self, example: impl Into<ExampleRef<'e>>) -> Result<Vec<(String, bool)>, DataError> {
+        let example = example.into();
         let mut stream = TextStream::new(self, false);
         let mut pieces = Vec::with_capacity(example.input_ids.len());
-        for (id, supervised) in example.input_ids.iter().zip(&example.loss_mask) {
+        for (id, supervised) in example.input_ids.iter().zip(example.loss_mask) {
             pieces.push((stream.push(*id)?.unwrap_or_default(), *supervised));
         }
         if let Some((text, _)) = pieces.last_mut() {
@@ -169,8 +175,8 @@ impl ChatTokenizer {
     /// An example as plain text, what is learned between `«` and `»`.
     ///
     /// # Errors
-    /// [`DataError::Encoding`] when the decoder fails.
-    pub fn marked_text(&self, example: &Example) -> Result<String, DataError> {
+    /// [`TokenizerError::Encoding`](crate::TokenizerError::Encoding) when the decoder fails.
+    pub fn marked_text<'e>(&self, example: impl Into<ExampleRef<'e>>) -> Result<String, DataError> {
         let mut text = String::new();
         let mut inside = false;
         for (piece, supervised) in self.pieces(example)? {
@@ -195,7 +201,7 @@ fn token_range(offsets: &[(usize, usize)], range: &Range<usize>) -> Range<usize>
 }
 
 /// Whether a token is learned that has one before it to be predicted from.
-fn is_learnable(loss_mask: &[bool]) -> bool {
+pub(crate) fn is_learnable(loss_mask: &[bool]) -> bool {
     loss_mask.iter().skip(1).any(|learned| *learned)
 }
 
@@ -221,12 +227,14 @@ fn check_terminators(
     }
     let turns = conversation.messages.iter().filter(|message| message.role == Role::Assistant).count();
     match first_open {
-        Some((index, last)) if ended < spans.len().min(turns) => Err(DataError::TerminatorNotSupervised {
-            origin: conversation.origin.clone(),
-            span: index + 1,
-            found: last.and_then(|id| tokenizer.token(id)).unwrap_or_default(),
-            expected: tokenizer.special_tokens().terminators.join(", "),
-        }),
+        Some((index, last)) if ended < spans.len().min(turns) => {
+            Err(DataError::Example(ExampleError::TerminatorNotSupervised {
+                origin: conversation.origin.clone(),
+                span: index + 1,
+                found: last.and_then(|id| tokenizer.token(id)).unwrap_or_default(),
+                expected: tokenizer.special_tokens().terminators.join(", "),
+            }))
+        }
         _ => Ok(()),
     }
 }
@@ -236,7 +244,7 @@ fn is_white(tokenizer: &ChatTokenizer, id: u32) -> bool {
 }
 
 fn nothing_supervised(conversation: &Conversation, reason: String) -> DataError {
-    DataError::NothingSupervised { origin: conversation.origin.clone(), reason }
+    DataError::Example(ExampleError::NothingSupervised { origin: conversation.origin.clone(), reason })
 }
 
 fn why_nothing(conversation: &Conversation) -> String {

@@ -153,5 +153,8 @@ fn greffon_with_limit(limit: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new("bash");
     command.args(["-c", &format!("trap '' XFSZ; ulimit {limit} && exec \"$0\" \"$@\"")]);
     command.arg(plain.get_program()).args(plain.get_args());
+    for (name, value) in plain.get_envs() {
+        command.env(name, value.expect("set, not removed"));
+    }
     command
 }

@@ -11,7 +11,7 @@ use trainer::cli::Cli;
 use trainer::eval::logits;
 use trainer::model::{BaseModel, adapter};
 
-use crate::support::{assert_close, base, fixture, greffon, greffon_command, parity_examples, tiny_recipe};
+use crate::support::{assert_close, base, fixture, greffon, greffon_command, parity_examples, prepared, tiny_recipe};
 
 /// A folder with a recipe and the run that was made from it.
 struct Trained {
@@ -217,10 +217,10 @@ fn preview_shows_the_supervised_text_and_the_lengths() {
     let figures: Vec<&str> = line.split_whitespace().collect();
     let recipe = trainer::recipe::Recipe::load(Path::new(&recipe), &[]).expect("a sound recipe").recipe;
     let tokenizer = base("tiny-llama").tokenizer;
-    let data = datasets::prepare(&recipe.data, &tokenizer, 0, &datasets::Hub::from_env()).expect("sound data");
+    let data = prepared(&recipe.data, &tokenizer);
     let tokens: usize = data.train.iter().map(|example| example.input_ids.len()).sum();
     let longest = data.train.iter().map(|example| example.input_ids.len()).max().expect("examples");
-    let supervised = data.train.iter().flat_map(|example| &example.loss_mask).filter(|learn| **learn).count();
+    let supervised = data.train.iter().flat_map(|example| example.loss_mask).filter(|learn| **learn).count();
     assert_eq!(figures[1], "24", "{shown}");
     assert_eq!(figures[6], longest.to_string(), "{shown}");
     assert_eq!(figures[7..], [supervised.to_string(), "of".to_owned(), tokens.to_string()], "{shown}");

@@ -6,6 +6,7 @@ mod support;
 
 mod bad_input;
 mod command;
+mod data;
 mod invariance;
 mod parity;
 #[cfg(feature = "real")]

@@ -27,7 +27,7 @@ fn decoder_with_adapter(device: &Device) -> Decoder {
 fn batches() -> Vec<MicroBatch> {
     let examples = parity_examples();
     let layout = Layout { packing: true, max_length: 64, micro_batch_size: 2 };
-    micro_batches(&examples.iter().collect::<Vec<_>>(), layout)
+    micro_batches(&examples, layout)
 }
 
 fn step(decoder: &Decoder, device: &Device) -> StepGradient {

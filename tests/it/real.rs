@@ -21,7 +21,7 @@ fn variable(name: &str) -> PathBuf {
 
 fn smollm2() -> BaseModel {
     let path = variable("GREFFON_SMOLLM2");
-    let model = ModelConfig { base: path.to_str().expect("UTF-8").to_owned(), revision: None, adapter: None };
+    let model = ModelConfig::new(path.to_str().expect("UTF-8"));
     BaseModel::open(&model, None, &datasets::Hub::from_env()).expect("the real model opens")
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use datasets::{Example, Hub, Origin};
+use datasets::{Cache, ChatTokenizer, DataConfig, Example, Hub, Origin, Prepared};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use trainer::model::BaseModel;
@@ -27,7 +27,7 @@ pub(crate) fn device() -> Device {
 /// A base model among the fixtures.
 pub(crate) fn base(name: &str) -> BaseModel {
     let path = fixture(name);
-    let model = ModelConfig { base: path.to_str().expect("plain path").to_owned(), revision: None, adapter: None };
+    let model = ModelConfig::new(path.to_str().expect("plain path"));
     BaseModel::open(&model, None, &Hub::from_env()).expect("the fixture opens")
 }
 
@@ -91,12 +91,22 @@ pub(crate) fn parity_examples() -> Vec<Example> {
         .collect()
 }
 
+/// Where the tests keep tokens, away from the user's own.
+const TOKENS: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/cache");
+
+/// The data of a recipe.
+pub(crate) fn prepared(config: &DataConfig, tokenizer: &ChatTokenizer) -> Prepared {
+    let cache = Cache::at(Path::new(TOKENS).join("data"));
+    datasets::prepare(config, tokenizer, 0, &Hub::from_env(), &cache, &mut |_| {}).expect("sound data")
+}
+
 /// The program that is tested: built beside the tests.
 pub(crate) fn greffon_command(arguments: &[&str]) -> std::process::Command {
     let tests = std::env::current_exe().expect("the test's own path");
     let program = tests.parent().and_then(Path::parent).expect("target/release/deps").join("greffon");
     assert!(program.is_file(), "{} is missing: run `cargo build --release` first", program.display());
     let mut command = std::process::Command::new(program);
+    command.env("GREFFON_CACHE", TOKENS);
     command.args(arguments).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
     command
 }

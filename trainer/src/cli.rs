@@ -63,9 +63,10 @@ Examples:
   greffon eval runs/recipe --limit 50 --json
   greffon eval recipe.yaml --adapter adapter")]
     Eval(EvalArgs),
-    /// Answer one prompt.
+    /// Answer a prompt, or a file of prompts.
     #[command(after_help = "\
 Examples:
+  greffon generate --run runs/recipe --prompts questions.json --batch-size 16 --json
   greffon generate --run runs/recipe \"Question : quelle est la capitale de la France ?\"
   greffon generate --model models/SmolLM2.gguf --temperature 0.7 --seed 1 \"Write a haiku about grafting.\"")]
     Generate(GenerateArgs),
@@ -89,6 +90,14 @@ pub enum DataVerb {
     /// Show examples with the supervised tokens coloured, and the lengths.
     #[command(after_help = "Example:\n  greffon data preview recipe.yaml --count 2")]
     Preview(PreviewArgs),
+    /// Tokenise the data of a recipe and keep the tokens for its runs; prints what was counted.
+    #[command(after_help = "\
+Examples:
+  greffon data prepare recipe.yaml
+  greffon data prepare recipe.yaml --json
+
+The tokens are kept in the folder `data` of GREFFON_CACHE (default ~/.cache/greffon), which may be deleted at any time.")]
+    Prepare(PrepareArgs),
 }
 
 /// A recipe with overrides.
@@ -131,6 +140,17 @@ pub struct PreviewArgs {
     /// How many examples to show.
     #[arg(long, short = 'n', default_value_t = 3)]
     pub count: usize,
+}
+
+/// `greffon data prepare`.
+#[derive(Debug, Args)]
+pub struct PrepareArgs {
+    /// The recipe.
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
+    /// Print the counts as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `greffon train`.
@@ -225,7 +245,17 @@ pub struct GenerateArgs {
     #[command(flatten)]
     pub sampling: SamplingArgs,
     /// What to ask.
-    pub prompt: String,
+    #[arg(required_unless_present = "prompts")]
+    pub prompt: Option<String>,
+    /// Ask every question of a file instead: a JSON list of texts.
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    pub prompts: Option<PathBuf>,
+    /// How many questions are answered at a time.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
+    pub batch_size: u16,
+    /// Print the answers, the new tokens and the seconds as JSON, once all are there.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `greffon chat`.

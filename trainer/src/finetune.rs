@@ -5,8 +5,7 @@ use std::time::Instant;
 
 use adapters::AdapterConfig;
 use burn::tensor::Device;
-use datasets::{Example, Hub, Prepared};
-use sha2::{Digest, Sha256};
+use datasets::{Cache, ExampleRef, Hub, Prepared};
 
 use crate::device;
 use crate::error::TrainError;
@@ -85,7 +84,9 @@ pub fn finetune(
     }
 
     // 2. The data: tokens with their loss masks.
-    let data = datasets::prepare(&recipe.data, &base.tokenizer, recipe.train.seed, hub)?;
+    let mut preparing = |progress| trackers.iter_mut().for_each(|tracker| tracker.preparing(&progress));
+    let cache = Cache::from_env();
+    let data = datasets::prepare(&recipe.data, &base.tokenizer, recipe.train.seed, hub, &cache, &mut preparing)?;
 
     // 3. The weights, the adapter and its optimizer.
     let mut decoder = base.decoder(&device)?;
@@ -128,7 +129,7 @@ pub fn finetune(
         micro_batch_size: recipe.train.micro_batch_size,
     };
     let checkpoints = Checkpoints::new(folder.checkpoints(), recipe.train.keep_checkpoints);
-    let fingerprint = fingerprint(&data.train);
+    let fingerprint = data.fingerprint.clone();
     let mut run = Run {
         recipe,
         progress: Progress { fingerprint: fingerprint.clone(), ..Progress::default() },
@@ -235,7 +236,7 @@ impl Run<'_> {
         let learning_rate = self.learning_rate(index);
         let norm = optimizer::norm(&result.gradient);
         for (what, value) in [("loss", result.loss), ("gradient norm", norm)] {
-            self.check_finite(what, value, index, examples.iter().copied())?;
+            self.check_finite(what, value, index, examples.iter().cloned())?;
         }
         let scale = optimizer::clip_scale(norm, train.max_grad_norm);
         let flat = parameters::flatten(&self.decoder);
@@ -268,7 +269,7 @@ impl Run<'_> {
         what: &'static str,
         value: f64,
         step: u64,
-        examples: impl IntoIterator<Item = &'e Example>,
+        examples: impl IntoIterator<Item = ExampleRef<'e>>,
     ) -> Result<(), TrainError> {
         if value.is_finite() {
             return Ok(());
@@ -291,7 +292,7 @@ impl Run<'_> {
     fn validate(&mut self, trackers: &mut [Box<dyn Tracker>]) -> Result<(), TrainError> {
         let started = Instant::now();
         let loss = validation::loss(&self.decoder.inner(), &self.data.validation, self.layout, &self.device);
-        self.check_finite("validation loss", loss, self.progress.step - 1, &self.data.validation)?;
+        self.check_finite("validation loss", loss, self.progress.step - 1, self.data.validation.iter())?;
         let best = self.progress.best_loss.is_none_or(|lowest| loss < lowest);
         if best {
             self.progress.best_loss = Some(loss);
@@ -342,17 +343,4 @@ impl Run<'_> {
         let epoch = self.data.order.len_per_epoch().div_ceil(self.recipe.train.global_batch_size) as u64;
         self.recipe.train.eval_every.unwrap_or(epoch).max(1)
     }
-}
-
-/// SHA-256 over the tokens and masks of the training examples.
-fn fingerprint(examples: &[Example]) -> String {
-    let mut hash = Sha256::new();
-    for example in examples {
-        hash.update((example.input_ids.len() as u64).to_le_bytes());
-        for (id, learn) in example.input_ids.iter().zip(&example.loss_mask) {
-            hash.update(id.to_le_bytes());
-            hash.update([u8::from(*learn)]);
-        }
-    }
-    datasets::hex(&hash.finalize())
 }

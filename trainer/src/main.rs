@@ -6,7 +6,9 @@ use clap::Parser as _;
 use trainer::{cli::Cli, commands};
 
 fn main() -> ExitCode {
-    match commands::run(Cli::parse()) {
+    let cli = Cli::parse();
+    // On a thread of the pool: from any other, each of a kernel's parallel loops would begin with waking one up.
+    match rayon::scope(|_| commands::run(cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => commands::fail(&error),
     }

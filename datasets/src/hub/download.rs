@@ -9,7 +9,7 @@ use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use super::names::At;
 use super::{DownloadProgress, Hub, OnProgress};
 use crate::digest::sha256_files;
-use crate::error::DataError;
+use crate::error::{DataError, HubError};
 
 /// How often a download that breaks off is taken up again.
 const ATTEMPTS: u32 = 5;
@@ -39,7 +39,7 @@ impl Hub {
             Ok(()) => Ok(path),
             Err((got, expected)) => {
                 let (repo, file) = (at.repo.to_owned(), file.to_owned());
-                Err(DataError::HubDamaged { repo, file, path, got, expected })
+                Err(DataError::Hub(HubError::Damaged { repo, file, path, got, expected }))
             }
         }
     }
@@ -81,13 +81,13 @@ impl Hub {
                 let source = std::io::Error::new(source.kind(), source.to_string());
                 DataError::Write { path: self.cache.clone(), source }
             }
-            _ => DataError::HubUnreachable {
+            _ => DataError::Hub(HubError::Unreachable {
                 repo: at.repo.to_owned(),
                 revision: at.revision.to_owned(),
                 endpoint: self.endpoint.clone(),
                 cache: self.cache.clone(),
                 message: error.to_string(),
-            },
+            }),
         }
     }
 }

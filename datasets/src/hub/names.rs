@@ -5,7 +5,7 @@ use std::path::{Component, Path};
 use hf_hub::{Repo, RepoType};
 
 use super::RepoKind;
-use crate::error::DataError;
+use crate::error::{DataError, HubError};
 
 /// A repository at a revision, with names that are safe to use in paths and addresses.
 #[derive(Clone, Copy)]
@@ -17,7 +17,7 @@ pub(super) struct At<'a> {
 
 impl<'a> At<'a> {
     pub(super) fn new(kind: RepoKind, repo: &'a str, revision: &'a str) -> Result<Self, DataError> {
-        let error = |what, got: &str, expected| DataError::HubName { what, got: got.to_owned(), expected };
+        let error = |what, got: &str, expected| DataError::Hub(HubError::Name { what, got: got.to_owned(), expected });
         if repo.split('/').count() > 2 || !is_path_of_names(repo) {
             return Err(error("repository", repo, "owner/name of letters, digits, dots, hyphens and underscores"));
         }
@@ -36,12 +36,12 @@ impl<'a> At<'a> {
     }
 
     pub(super) fn refused(&self, what: &str, message: String) -> DataError {
-        DataError::HubRefused {
+        DataError::Hub(HubError::Refused {
             what: what.to_owned(),
             repo: self.repo.to_owned(),
             revision: self.revision.to_owned(),
             message,
-        }
+        })
     }
 }
 
@@ -61,11 +61,11 @@ pub(super) fn check_file(file: &str) -> Result<(), DataError> {
     if stays && plain && !file.is_empty() {
         return Ok(());
     }
-    Err(DataError::HubName {
+    Err(DataError::Hub(HubError::Name {
         what: "file",
         got: file.to_owned(),
         expected: "a relative path inside the repository, in ASCII and without spaces or any of ?#%\\:",
-    })
+    }))
 }
 
 pub(super) fn is_commit(revision: &str) -> bool {

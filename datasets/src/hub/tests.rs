@@ -199,7 +199,7 @@ fn a_damaged_download_is_not_kept() {
     let cache = TempDir::new().unwrap();
     let hub = Hub::new(&server.endpoint, cache.path());
     let error = hub.fetch(&data("a.parquet")).unwrap_err();
-    let DataError::HubDamaged { path, expected, .. } = &error else { panic!("{error}") };
+    let DataError::Hub(HubError::Damaged { path, expected, .. }) = &error else { panic!("{error}") };
     assert_eq!(*expected, announced);
     assert!(!path.exists());
     assert!(error.to_string().contains("the download of a.parquet of owner/set is damaged: SHA-256 is "), "{error}");

@@ -2,7 +2,7 @@
 //!
 //! **The one place to add a data format.** A form of record: a variant of [`Format`], its keys in
 //! [`detect`], a function in a file beside this one, and a line in [`Converter::convert`]. A kind of
-//! file: its ending in [`read`], and a file beside this one.
+//! file: its ending in [`open`], and a file beside this one.
 
 use std::fmt::{self, Display, Formatter};
 use std::path::Path;
@@ -13,18 +13,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::record::{Record, keys, wrong_type};
-use super::{Loaded, instruct, jsonl, messages, parquet, prompt, squad};
+use super::stream::Records;
+use super::{instruct, jsonl, messages, parquet, prompt, squad};
 use crate::config::SourceConfig;
 use crate::conversation::{Conversation, Message, Origin, Role};
-use crate::error::DataError;
+use crate::error::{DataError, RecordError};
 
-/// Reads the conversations of a file, by the ending of its name.
-pub(super) fn read(file: &Path, name: &Arc<Path>, source: &SourceConfig) -> Result<Loaded, DataError> {
+/// Opens a file, by the ending of its name.
+pub(super) fn open(file: &Path, name: &Arc<Path>) -> Result<Box<dyn Records>, DataError> {
     let ending = name.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_lowercase();
     match ending.as_str() {
-        "jsonl" | "ndjson" => jsonl::read_lines(file, name, source),
-        "json" => jsonl::read_document(file, name, source),
-        "parquet" => parquet::read(file, name, source),
+        "jsonl" | "ndjson" => jsonl::open_lines(file, name),
+        "json" => jsonl::open_document(file, name),
+        "parquet" => parquet::open(file, name),
         _ => Err(DataError::UnknownEnding { path: name.to_path_buf(), ending }),
     }
 }
@@ -107,7 +108,9 @@ impl<'a> Converter<'a> {
         let format = match source.format {
             Format::Auto => {
                 let fields = object(first, origin)?;
-                detect(fields).ok_or_else(|| DataError::UnknownFormat { origin: origin.clone(), keys: keys(fields) })?
+                detect(fields).ok_or_else(|| {
+                    DataError::Record(RecordError::UnknownFormat { origin: origin.clone(), keys: keys(fields) })
+                })?
             }
             named => named,
         };
@@ -145,7 +148,9 @@ fn check_prompt(prompt: Option<&str>, format: Format, path: &Path) -> Result<(),
     let foreign = prompt
         .and_then(|text| prompt::placeholders(text).into_iter().find(|name| !format.placeholders().contains(name)));
     match foreign {
-        Some(name) => Err(DataError::PromptFormat { path: path.to_owned(), format, name: name.to_owned() }),
+        Some(name) => {
+            Err(DataError::Record(RecordError::PromptFormat { path: path.to_owned(), format, name: name.to_owned() }))
+        }
         None => Ok(()),
     }
 }
@@ -153,10 +158,10 @@ fn check_prompt(prompt: Option<&str>, format: Format, path: &Path) -> Result<(),
 fn check_assistant(messages: &[Message], origin: &Origin) -> Result<(), DataError> {
     let mut assistants = messages.iter().enumerate().filter(|(_, m)| m.role == Role::Assistant).peekable();
     if assistants.peek().is_none() {
-        return Err(DataError::NoAssistant { origin: origin.clone() });
+        return Err(DataError::Record(RecordError::NoAssistant { origin: origin.clone() }));
     }
     match assistants.find(|(_, message)| message.content.trim().is_empty()) {
-        Some((i, _)) => Err(DataError::EmptyAssistant { origin: origin.clone(), message: i + 1 }),
+        Some((i, _)) => Err(DataError::Record(RecordError::EmptyAssistant { origin: origin.clone(), message: i + 1 })),
         None => Ok(()),
     }
 }

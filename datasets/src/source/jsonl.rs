@@ -1,112 +1,48 @@
-//! JSON text: one record a line, read in batches that are parsed in parallel, or one document that
-//! holds all records.
+//! JSON text: one record a line, read line by line, or one document that holds all records.
 //!
 //! A document is a JSON array, a nested SQuAD file, or records one after the other over any number of
 //! lines. It is read whole, since a record can only be found by parsing what stands before it.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use rayon::prelude::*;
 use serde_json::Value;
 use serde_json::error::Category;
 
-use super::format::Converter;
-use super::{Loaded, squad};
-use crate::config::SourceConfig;
-use crate::conversation::{Conversation, Origin};
-use crate::error::DataError;
+use super::squad;
+use super::stream::{Content, Raw, Records};
+use crate::conversation::Origin;
+use crate::error::{DataError, RecordError};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
-/// Lines parsed together: enough to keep the threads busy, few enough to hold in memory.
-const BATCH_LINES: usize = 4096;
-/// Bytes parsed together, unless one line alone has more.
-const BATCH_BYTES: usize = 8 << 20;
 
-/// A line of a file with its number, counted from 1.
-type Line = (usize, Vec<u8>);
-
-/// Reads a file of one record a line. Blank lines are skipped. A file that begins with `[` is one array.
-pub(super) fn read_lines(file: &Path, name: &Arc<Path>, source: &SourceConfig) -> Result<Loaded, DataError> {
-    let mut lines = Lines { reader: BufReader::with_capacity(1 << 20, open(file, name)?), number: 0, name };
-    let mut left = source.limit.unwrap_or(usize::MAX);
-    let mut converter: Option<Converter<'_>> = None;
-    let mut conversations = Vec::new();
-    loop {
-        let batch = lines.batch(left.min(BATCH_LINES))?;
-        let Some((number, first)) = batch.first() else {
-            break;
-        };
-        left -= batch.len();
-        let converter = match &mut converter {
-            Some(converter) => converter,
-            none => {
-                if first.trim_ascii_start().starts_with(b"[") {
-                    return read_document(file, name, source);
-                }
-                let origin = Origin { path: name.clone(), line: *number };
-                none.insert(Converter::new(source, &parse_line(first, &origin)?, &origin)?)
-            }
-        };
-        let parsed: Vec<Result<Conversation, DataError>> = batch
-            .par_iter()
-            .map(|(number, line)| {
-                let origin = Origin { path: name.clone(), line: *number };
-                converter.convert(&parse_line(line, &origin)?, origin)
-            })
-            .collect();
-        // Collected in order first: of several errors, the first one of the file is told.
-        for conversation in parsed {
-            conversations.push(conversation?);
-        }
+/// Opens a file of one record a line. Blank lines are skipped. A file that begins with `[` is one array.
+pub(super) fn open_lines(file: &Path, name: &Arc<Path>) -> Result<Box<dyn Records>, DataError> {
+    let reader = BufReader::with_capacity(1 << 20, open(file, name)?);
+    let mut lines = Lines { reader, number: 0, done: 0, first: None, name: name.clone() };
+    lines.first = lines.read()?;
+    match &lines.first {
+        Some((_, line)) if line.trim_ascii_start().starts_with(b"[") => open_document(file, name),
+        _ => Ok(Box::new(lines)),
     }
-    loaded(converter, conversations, name)
 }
 
-/// Reads a document that holds all records.
-pub(super) fn read_document(file: &Path, name: &Arc<Path>, source: &SourceConfig) -> Result<Loaded, DataError> {
+/// Opens a document that holds all records.
+pub(super) fn open_document(file: &Path, name: &Arc<Path>) -> Result<Box<dyn Records>, DataError> {
     let mut bytes = Vec::new();
     open(file, name)?.read_to_end(&mut bytes).map_err(|source| read_error(name, source))?;
-    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes);
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        let before = &bytes[..error.valid_up_to()];
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let (line, column) = position(before);
-        DataError::NotUtf8 { origin: Origin { path: name.clone(), line }, byte: column }
+        DataError::Record(RecordError::NotUtf8 { origin: Origin { path: name.clone(), line }, byte: column })
     })?;
-    let mut document = Document::new(text, name);
-    let mut converter: Option<Converter<'_>> = None;
-    let mut conversations = Vec::new();
-    let limit = source.limit.unwrap_or(usize::MAX);
-    'document: while let Some((line, value)) = document.next()? {
-        let origin = Origin { path: name.clone(), line };
-        for record in squad::flatten(value) {
-            if conversations.len() == limit {
-                break 'document;
-            }
-            let converter = match &mut converter {
-                Some(converter) => converter,
-                none => none.insert(Converter::new(source, &record, &origin)?),
-            };
-            let conversation = converter
-                .convert(&record, origin.clone())
-                .map_err(|error| DataError::InDocument { record: conversations.len() + 1, error: Box::new(error) })?;
-            conversations.push(conversation);
-        }
-    }
-    loaded(converter, conversations, name)
-}
-
-fn loaded(
-    converter: Option<Converter<'_>>,
-    conversations: Vec<Conversation>,
-    name: &Path,
-) -> Result<Loaded, DataError> {
-    match converter {
-        Some(converter) => Ok(Loaded { conversations, format: converter.format }),
-        None => Err(DataError::Empty { path: name.to_owned() }),
-    }
+    Ok(Box::new(DocumentRecords { document: Document::new(text, name.clone()), waiting: VecDeque::new(), count: 0 }))
 }
 
 fn open(file: &Path, name: &Path) -> Result<File, DataError> {
@@ -118,39 +54,82 @@ fn read_error(name: &Path, source: std::io::Error) -> DataError {
 }
 
 /// The lines of a file that are not blank.
-struct Lines<'a> {
+struct Lines {
     reader: BufReader<File>,
     number: usize,
-    name: &'a Path,
+    done: u64,
+    /// The first line, which was read to see what the file is.
+    first: Option<(usize, Vec<u8>)>,
+    name: Arc<Path>,
 }
 
-impl Lines<'_> {
-    /// The next lines, without their ends; none when the file is over.
-    fn batch(&mut self, most: usize) -> Result<Vec<Line>, DataError> {
-        let (mut lines, mut bytes) = (Vec::new(), 0);
-        while lines.len() < most && bytes < BATCH_BYTES {
+impl Lines {
+    /// The next line with its number, without its end; none when the file is over.
+    fn read(&mut self) -> Result<Option<(usize, Vec<u8>)>, DataError> {
+        loop {
             let mut line = Vec::new();
-            let read = self.reader.read_until(b'\n', &mut line).map_err(|source| read_error(self.name, source))?;
+            let read = self.reader.read_until(b'\n', &mut line).map_err(|source| read_error(&self.name, source))?;
             if read == 0 {
-                break;
+                return Ok(None);
             }
             self.number += 1;
+            self.done += read as u64;
             if self.number == 1 && line.starts_with(BYTE_ORDER_MARK) {
                 line.drain(..BYTE_ORDER_MARK.len());
             }
             line.truncate(line.trim_ascii_end().len());
             if !line.is_empty() {
-                bytes += read;
-                lines.push((self.number, line));
+                return Ok(Some((self.number, line)));
             }
         }
-        Ok(lines)
     }
 }
 
-fn parse_line(line: &[u8], origin: &Origin) -> Result<Value, DataError> {
-    let text = std::str::from_utf8(line)
-        .map_err(|error| DataError::NotUtf8 { origin: origin.clone(), byte: error.valid_up_to() + 1 })?;
+impl Records for Lines {
+    fn next(&mut self) -> Result<Option<Raw>, DataError> {
+        let next = match self.first.take() {
+            Some(first) => Some(first),
+            None => self.read()?,
+        };
+        Ok(next.map(|(line, text)| Raw { line, content: Content::Line(text) }))
+    }
+
+    fn done_bytes(&self) -> u64 {
+        self.done
+    }
+}
+
+/// The records of a document, those inside a nested SQuAD file one by one.
+struct DocumentRecords {
+    document: Document,
+    waiting: VecDeque<(usize, Value)>,
+    /// How many records were given out.
+    count: usize,
+}
+
+impl Records for DocumentRecords {
+    fn next(&mut self) -> Result<Option<Raw>, DataError> {
+        while self.waiting.is_empty() {
+            let Some((line, value)) = self.document.next()? else {
+                return Ok(None);
+            };
+            self.waiting.extend(squad::flatten(value).into_iter().map(|record| (line, record)));
+        }
+        self.count += 1;
+        let record = self.count;
+        Ok(self.waiting.pop_front().map(|(line, value)| Raw { line, content: Content::Document { record, value } }))
+    }
+
+    fn done_bytes(&self) -> u64 {
+        self.document.at as u64
+    }
+}
+
+/// The record on a line.
+pub(super) fn parse_line(line: &[u8], origin: &Origin) -> Result<Value, DataError> {
+    let text = std::str::from_utf8(line).map_err(|error| {
+        DataError::Record(RecordError::NotUtf8 { origin: origin.clone(), byte: error.valid_up_to() + 1 })
+    })?;
     serde_json::from_str(text).map_err(|error| {
         let remedy = match error.classify() {
             Category::Eof => ", a record must stand on one line (a .json file may spread it over several)",
@@ -165,7 +144,7 @@ fn json_error(error: &serde_json::Error, origin: Origin, column: usize, remedy: 
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
     let message = text.strip_suffix(&place).unwrap_or(&text).to_owned();
-    DataError::Json { origin, column, message, remedy }
+    DataError::Record(RecordError::Json { origin, column, message, remedy })
 }
 
 /// How many lines end in `bytes`.
@@ -181,9 +160,9 @@ fn position(before: &[u8]) -> (usize, usize) {
 }
 
 /// The values of a JSON document: the elements of an array, or values one after the other.
-struct Document<'a> {
-    text: &'a str,
-    name: &'a Arc<Path>,
+struct Document {
+    text: String,
+    name: Arc<Path>,
     /// How far the text is read, in bytes, and the line reached.
     at: usize,
     line: usize,
@@ -191,8 +170,8 @@ struct Document<'a> {
     count: usize,
 }
 
-impl<'a> Document<'a> {
-    fn new(text: &'a str, name: &'a Arc<Path>) -> Self {
+impl Document {
+    fn new(text: String, name: Arc<Path>) -> Self {
         let mut document = Self { text, name, at: 0, line: 1, is_array: false, count: 0 };
         if document.peek() == Some(b'[') {
             document.is_array = true;
@@ -263,6 +242,6 @@ impl<'a> Document<'a> {
     fn error(&self, message: &str) -> DataError {
         let (line, column) = position(&self.text.as_bytes()[..self.at]);
         let origin = Origin { path: self.name.clone(), line };
-        DataError::Json { origin, column, message: message.to_owned(), remedy: "" }
+        DataError::Record(RecordError::Json { origin, column, message: message.to_owned(), remedy: "" })
     }
 }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::record::{Record, keys, shorten};
 use crate::conversation::{Message, Role};
-use crate::error::{DataError, closest, did_you_mean};
+use crate::error::{DataError, RecordError, closest, did_you_mean};
 
 /// The names of the roles in the OpenAI form.
 const ROLES: &[(&str, Role)] =
@@ -66,7 +66,7 @@ fn message(record: &Record<'_>, number: usize, item: &Value, dialect: &Dialect) 
         _ => true,
     });
     if has_calls {
-        return Err(DataError::ToolCalls { origin: record.origin.clone(), message: number });
+        return Err(DataError::Record(RecordError::ToolCalls { origin: record.origin.clone(), message: number }));
     }
     let role = first(record, number, fields, dialect.role)?;
     let role = role
@@ -85,11 +85,13 @@ fn first<'a>(
     names: &'static [&'static str],
 ) -> Result<&'a Value, DataError> {
     let found = names.iter().find_map(|name| fields.get(*name).filter(|value| !value.is_null()));
-    found.ok_or_else(|| DataError::MessageKey {
-        origin: record.origin.clone(),
-        message: number,
-        key: names[0],
-        keys: keys(fields),
+    found.ok_or_else(|| {
+        DataError::Record(RecordError::MessageKey {
+            origin: record.origin.clone(),
+            message: number,
+            key: names[0],
+            keys: keys(fields),
+        })
     })
 }
 
@@ -108,13 +110,13 @@ fn parse_role(
     } else {
         did_you_mean(closest(role, names()))
     };
-    Err(DataError::UnknownRole {
+    Err(DataError::Record(RecordError::UnknownRole {
         origin: record.origin.clone(),
         message,
         role: shorten(role),
         expected: names().collect::<Vec<_>>().join(", "),
         hint,
-    })
+    }))
 }
 
 /// The text of a content: a string, or a list of text parts, which are joined as chat templates do.

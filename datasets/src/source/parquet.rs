@@ -6,46 +6,62 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use ::parquet::file::reader::SerializedFileReader;
+use ::parquet::file::reader::{FileReader as _, SerializedFileReader};
 use ::parquet::record::reader::RowIter;
-use serde_json::Value;
 
-use super::Loaded;
-use super::format::Converter;
-use crate::config::SourceConfig;
-use crate::conversation::Origin;
-use crate::error::DataError;
+use super::stream::{Content, Raw, Records};
+use crate::error::{DataError, RecordError};
 
 /// The most columns and groups that a schema may have.
 const MAX_SCHEMA_PARTS: u64 = 1000;
 
-/// Reads the rows of a Parquet file.
-pub(super) fn read(file: &Path, name: &Arc<Path>, source: &SourceConfig) -> Result<Loaded, DataError> {
-    let error = |row, message| DataError::Parquet { path: name.to_path_buf(), row, message };
-    let mut input = File::open(file).map_err(|source| DataError::Read { path: name.to_path_buf(), source })?;
-    check_schema(&mut input).map_err(|message| error(0, message))?;
-    let mut rows = guard(|| {
+/// Opens a Parquet file.
+pub(super) fn open(file: &Path, name: &Arc<Path>) -> Result<Box<dyn Records>, DataError> {
+    let error = |message| DataError::Record(RecordError::Parquet { path: name.to_path_buf(), row: 0, message });
+    let read_error = |source| DataError::Read { path: name.to_path_buf(), source };
+    let mut input = File::open(file).map_err(read_error)?;
+    let bytes = input.metadata().map_err(read_error)?.len();
+    check_schema(&mut input).map_err(error)?;
+    let (rows, count) = guard(|| {
         let reader = SerializedFileReader::new(input).map_err(|e| e.to_string())?;
-        Ok(RowIter::from_file_into(Box::new(reader)))
+        let count = u64::try_from(reader.metadata().file_metadata().num_rows()).unwrap_or(0);
+        Ok((RowIter::from_file_into(Box::new(reader)), count))
     })
-    .map_err(|message| error(0, message))?;
+    .map_err(error)?;
+    Ok(Box::new(Rows { reader: rows, read: 0, count, bytes, name: name.clone() }))
+}
 
-    let mut converter: Option<Converter<'_>> = None;
-    let mut conversations = Vec::new();
-    while conversations.len() < source.limit.unwrap_or(usize::MAX) {
-        let read = conversations.len();
-        let next = guard(|| next(&mut rows)).map_err(|message| error(read, message))?;
-        let Some(record) = next else { break };
-        let origin = Origin { path: name.clone(), line: read + 1 };
-        let converter = match &mut converter {
-            Some(converter) => converter,
-            none => none.insert(Converter::new(source, &record, &origin)?),
-        };
-        conversations.push(converter.convert(&record, origin)?);
+/// The rows of a file; the reader holds the pages of one row group.
+struct Rows {
+    reader: RowIter<'static>,
+    read: usize,
+    /// As the file claims, for the progress alone.
+    count: u64,
+    bytes: u64,
+    name: Arc<Path>,
+}
+
+impl Records for Rows {
+    fn next(&mut self) -> Result<Option<Raw>, DataError> {
+        let next = guard(|| match self.reader.next() {
+            Some(Ok(row)) => Ok(Some(row.to_json_value())),
+            Some(Err(error)) => Err(error.to_string()),
+            None => Ok(None),
+        })
+        .map_err(|message| {
+            DataError::Record(RecordError::Parquet { path: self.name.to_path_buf(), row: self.read, message })
+        })?;
+        Ok(next.map(|value| {
+            self.read += 1;
+            Raw { line: self.read, content: Content::Value(value) }
+        }))
     }
-    match converter {
-        Some(converter) => Ok(Loaded { conversations, format: converter.format }),
-        None => Err(DataError::Empty { path: name.to_path_buf() }),
+
+    fn done_bytes(&self) -> u64 {
+        let share = (self.read as u64).min(self.count) as f64 / self.count.max(1) as f64;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and the file's size")]
+        let done = (share * self.bytes as f64) as u64;
+        done
     }
 }
 
@@ -97,14 +113,6 @@ fn varint(bytes: &mut impl Iterator<Item = u8>) -> Option<u64> {
         }
     }
     None
-}
-
-fn next(rows: &mut RowIter<'_>) -> Result<Option<Value>, String> {
-    match rows.next() {
-        Some(Ok(row)) => Ok(Some(row.to_json_value())),
-        Some(Err(error)) => Err(error.to_string()),
-        None => Ok(None),
-    }
 }
 
 /// Runs the Parquet reader, and turns its panics into errors. The reader trusts counts and offsets of

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::format::Format;
 use crate::conversation::Origin;
-use crate::error::{DataError, closest};
+use crate::error::{DataError, RecordError, closest};
 
 /// A record of a file whose format is known.
 pub(super) struct Record<'a> {
@@ -21,12 +21,14 @@ impl<'a> Record<'a> {
 
     /// The value of `key`, which must be there.
     pub(super) fn required(&self, key: &'static str) -> Result<&'a Value, DataError> {
-        self.get(key).ok_or_else(|| DataError::MissingKey {
-            origin: self.origin.clone(),
-            format: self.format,
-            key,
-            keys: keys(self.fields),
-            hint: self.hint(key),
+        self.get(key).ok_or_else(|| {
+            DataError::Record(RecordError::MissingKey {
+                origin: self.origin.clone(),
+                format: self.format,
+                key,
+                keys: keys(self.fields),
+                hint: self.hint(key),
+            })
         })
     }
 
@@ -95,5 +97,5 @@ pub(super) fn wrong_type(origin: &Origin, what: impl Into<String>, value: &Value
         Value::Array(_) => "a list".to_owned(),
         Value::Object(_) => "an object".to_owned(),
     };
-    DataError::WrongType { origin: origin.clone(), what: what.into(), got, expected }
+    DataError::Record(RecordError::WrongType { origin: origin.clone(), what: what.into(), got, expected })
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::prompt::render;
 use super::record::Record;
 use crate::conversation::{Message, Role};
-use crate::error::DataError;
+use crate::error::{DataError, RecordError};
 
 /// The default user text of a SQuAD record.
 const SQUAD_PROMPT: &str = "{context}\n\n{question}";
@@ -42,7 +42,7 @@ pub(super) fn answers(record: &Record<'_>) -> Result<Vec<String>, DataError> {
     let answers: Vec<String> = list.iter().map(text).collect::<Option<_>>().ok_or_else(wrong)?;
     if answers.is_empty() {
         let impossible = record.get("is_impossible").and_then(Value::as_bool).unwrap_or(false);
-        return Err(DataError::NoAnswer { origin: record.origin.clone(), impossible });
+        return Err(DataError::Record(RecordError::NoAnswer { origin: record.origin.clone(), impossible }));
     }
     Ok(answers)
 }

@@ -3,8 +3,10 @@
 //! Same white space settings, filters, functions and Python methods, so that a template renders the
 //! very text that `apply_chat_template` renders. Source: `transformers/utils/chat_template_utils.py`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::civil::DateTime;
 use minijinja::syntax::SyntaxConfig;
@@ -28,11 +30,35 @@ impl fmt::Display for Raised {
 
 impl std::error::Error for Raised {}
 
-/// Compiles `source` into an environment of its own; `clock` is what `strftime_now` tells.
+/// What a template printed of the clock: the text by its format.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Printed(Arc<Mutex<BTreeMap<String, String>>>);
+
+impl Printed {
+    /// What was printed so far.
+    pub(super) fn so_far(&self) -> BTreeMap<String, String> {
+        // Inserting is all that happens under the lock, so a panic elsewhere leaves it whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, format: &str, text: &str) {
+        let mut printed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !printed.contains_key(format) {
+            printed.insert(format.to_owned(), text.to_owned());
+        }
+    }
+}
+
+/// The time in a format of C's `strftime`.
+pub(super) fn strftime(format: &str, clock: DateTime) -> Result<String, jiff::Error> {
+    jiff::fmt::strtime::format(format, clock)
+}
+
+/// Compiles `source` into an environment of its own; `clock` is what `strftime_now` tells, and `printed` learns it.
 ///
 /// # Errors
 /// The parser's error when the template is not valid.
-pub(super) fn compile(source: String, clock: DateTime) -> Result<Environment<'static>, Error> {
+pub(super) fn compile(source: String, clock: DateTime, printed: Printed) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
@@ -42,9 +68,11 @@ pub(super) fn compile(source: String, clock: DateTime) -> Result<Environment<'st
     environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Raised(message)))
     });
-    environment.add_function("strftime_now", move |format: &str| {
-        jiff::fmt::strtime::format(format, clock)
-            .map_err(|error| Error::new(ErrorKind::InvalidOperation, format!("strftime_now({format:?}): {error}")))
+    environment.add_function("strftime_now", move |format: &str| -> Result<String, Error> {
+        let text = strftime(format, clock)
+            .map_err(|error| Error::new(ErrorKind::InvalidOperation, format!("strftime_now({format:?}): {error}")))?;
+        printed.note(format, &text);
+        Ok(text)
     });
     environment.add_template_owned(NAME, source)?;
     Ok(environment)

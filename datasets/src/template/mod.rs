@@ -15,7 +15,9 @@ use std::path::{Path, PathBuf};
 use jiff::civil::DateTime;
 use minijinja::{Environment, Value};
 
-use crate::{DataError, Message, Role};
+use environment::Printed;
+
+use crate::{DataError, Message, Role, TemplateError};
 
 /// The special tokens as text, under the names that templates know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,6 +52,7 @@ pub struct ChatTemplate {
     path: PathBuf,
     special: SpecialTokens,
     clock: DateTime,
+    printed: Printed,
     plain: Environment<'static>,
     /// The template with its generation blocks marked; `None` when it has none.
     marked: Option<Environment<'static>>,
@@ -62,7 +65,7 @@ impl ChatTemplate {
     /// [`with_clock`](Self::with_clock).
     ///
     /// # Errors
-    /// [`DataError::TemplateSyntax`] when the template is not valid Jinja.
+    /// [`TemplateError::Syntax`] when the template is not valid Jinja.
     pub fn new(source: &str, path: &Path, special: SpecialTokens) -> Result<Self, DataError> {
         let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).datetime();
         Self::compile(source, path, special, now)
@@ -73,11 +76,10 @@ impl ChatTemplate {
     /// Some templates print the date, so a run that is to be repeated or resumed must keep its time.
     ///
     /// # Errors
-    /// [`DataError::TemplateClock`] when the value is no date and time.
+    /// [`TemplateError::Clock`] when the value is no date and time.
     pub fn with_clock(self, clock: &str) -> Result<Self, DataError> {
-        let clock = clock.parse().map_err(|error: jiff::Error| DataError::TemplateClock {
-            value: clock.to_owned(),
-            message: error.to_string(),
+        let clock = clock.parse().map_err(|error: jiff::Error| {
+            DataError::Template(TemplateError::Clock { value: clock.to_owned(), message: error.to_string() })
         })?;
         Self::compile(&self.source, &self.path, self.special, clock)
     }
@@ -86,6 +88,19 @@ impl ChatTemplate {
     /// `None` when the template does not ask for it.
     pub fn clock(&self) -> Option<String> {
         self.source.contains("strftime_now").then(|| self.clock.to_string())
+    }
+
+    /// What `strftime_now` printed so far, by format.
+    pub(crate) fn printed(&self) -> BTreeMap<String, String> {
+        self.printed.so_far()
+    }
+
+    /// Whether `strftime_now` prints now what it printed then.
+    pub(crate) fn prints(&self, printed: &BTreeMap<String, String>) -> bool {
+        let same = |(format, text): (&String, &String)| {
+            environment::strftime(format, self.clock).is_ok_and(|now| now == *text)
+        };
+        printed.iter().all(same)
     }
 
     /// The Jinja source.
@@ -97,8 +112,8 @@ impl ChatTemplate {
     /// that the assistant is to speak next.
     ///
     /// # Errors
-    /// [`DataError::TemplateRaised`] when the template refuses the messages, and
-    /// [`DataError::TemplateFailed`] when it fails on them.
+    /// [`TemplateError::Raised`] when the template refuses the messages, and
+    /// [`TemplateError::Failed`] when it fails on them.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, DataError> {
         self.run(&self.plain, messages, add_generation_prompt)
     }
@@ -113,7 +128,7 @@ impl ChatTemplate {
     /// the whole is not what the model would produce.
     ///
     /// # Errors
-    /// Those of [`render`](Self::render), and [`DataError::TemplateGeneration`] when the generation
+    /// Those of [`render`](Self::render), and [`TemplateError::Generation`] when the generation
     /// blocks cannot be followed.
     pub fn render_supervised(&self, messages: &[Message]) -> Result<Rendered, DataError> {
         let text = self.render(messages, false)?;
@@ -131,10 +146,12 @@ impl ChatTemplate {
         messages: &[Message],
         text: &str,
     ) -> Result<Vec<Range<usize>>, DataError> {
-        let failed = |message: &str| DataError::TemplateGeneration {
-            path: self.path.clone(),
-            origin: None,
-            message: message.to_owned(),
+        let failed = |message: &str| {
+            DataError::Template(TemplateError::Generation {
+                path: self.path.clone(),
+                origin: None,
+                message: message.to_owned(),
+            })
         };
         // A mark in the data would be taken for one of ours; it cannot pass, since it is in the text too.
         if text.contains([generation::OPEN, generation::CLOSE]) {
@@ -156,7 +173,7 @@ impl ChatTemplate {
             // A template may refuse the beginning of a conversation which it accepts as a whole.
             let prompt = match self.render(&messages[..index], true) {
                 Ok(prompt) => prompt,
-                Err(DataError::TemplateRaised { .. } | DataError::TemplateFailed { .. }) => {
+                Err(DataError::Template(TemplateError::Raised { .. } | TemplateError::Failed { .. })) => {
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -195,18 +212,22 @@ impl ChatTemplate {
     fn compile(source: &str, path: &Path, special: SpecialTokens, clock: DateTime) -> Result<Self, DataError> {
         // Jinja reads every line break as a plain one.
         let source = source.replace("\r\n", "\n").replace('\r', "\n");
-        let failed = |error: minijinja::Error| DataError::TemplateSyntax {
-            path: path.to_owned(),
-            line: error.line().unwrap_or(1),
-            message: describe(&error),
+        let failed = |error: minijinja::Error| {
+            DataError::Template(TemplateError::Syntax {
+                path: path.to_owned(),
+                line: error.line().unwrap_or(1),
+                message: describe(&error),
+            })
         };
         let rewritten = generation::rewrite(&source);
+        let printed = Printed::default();
         let mut plain =
-            environment::compile(rewritten.clone().unwrap_or_else(|| source.clone()), clock).map_err(failed)?;
+            environment::compile(rewritten.clone().unwrap_or_else(|| source.clone()), clock, printed.clone())
+                .map_err(failed)?;
         plain.add_filter(generation::FILTER, |body: String| body);
         let marked = match rewritten {
             Some(rewritten) => {
-                let mut marked = environment::compile(rewritten, clock).map_err(failed)?;
+                let mut marked = environment::compile(rewritten, clock, printed.clone()).map_err(failed)?;
                 marked.add_filter(generation::FILTER, |body: String| {
                     format!("{}{body}{}", generation::OPEN, generation::CLOSE)
                 });
@@ -214,7 +235,7 @@ impl ChatTemplate {
             }
             None => None,
         };
-        Ok(Self { source, path: path.to_owned(), special, clock, plain, marked })
+        Ok(Self { source, path: path.to_owned(), special, clock, printed, plain, marked })
     }
 
     fn run(
@@ -239,13 +260,13 @@ impl ChatTemplate {
         environment.get_template(environment::NAME).and_then(|template| template.render(context)).map_err(|error| {
             let path = self.path.clone();
             match raised(&error) {
-                Some(message) => DataError::TemplateRaised { path, origin: None, message },
-                None => DataError::TemplateFailed {
+                Some(message) => DataError::Template(TemplateError::Raised { path, origin: None, message }),
+                None => DataError::Template(TemplateError::Failed {
                     path,
                     origin: None,
                     line: error.line().unwrap_or(1),
                     message: describe(&error),
-                },
+                }),
             }
         })
     }

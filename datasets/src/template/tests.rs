@@ -41,9 +41,14 @@ fn each_feature_of_the_environment_renders_as_in_transformers() {
         match (got, text, fails.as_deref()) {
             (Ok(got), Some(text), None) if got == text => {}
             // Jinja looks filters up when it compiles, minijinja when it renders.
-            (Err(DataError::TemplateSyntax { .. } | DataError::TemplateFailed { .. }), None, Some("syntax"))
-            | (Err(DataError::TemplateFailed { .. }), None, Some("render")) => {}
-            (Err(DataError::TemplateRaised { message, .. }), None, Some(fails)) if message == fails => {}
+            (
+                Err(DataError::Template(TemplateError::Syntax { .. } | TemplateError::Failed { .. })),
+                None,
+                Some("syntax"),
+            )
+            | (Err(DataError::Template(TemplateError::Failed { .. })), None, Some("render")) => {}
+            (Err(DataError::Template(TemplateError::Raised { message, .. })), None, Some(fails))
+                if message == fails => {}
             (got, text, fails) => {
                 wrong.push(format!("{source}\n  got {got:?}\n  expected {text:?} or failure {fails:?}"));
             }
@@ -147,6 +152,6 @@ fn the_clock_is_fixed_when_asked_and_told_when_used() {
     assert_eq!(compile("x").unwrap().clock(), None);
     assert!(matches!(
         compile("{{ strftime_now('%!') }}").unwrap().render(&[], false),
-        Err(DataError::TemplateFailed { .. })
+        Err(DataError::Template(TemplateError::Failed { .. }))
     ));
 }

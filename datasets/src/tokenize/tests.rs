@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::*;
-use crate::Message;
+use crate::{Message, TemplateError};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(name)
@@ -102,7 +102,10 @@ fn each_shape_of_template_gives_transformers_ids_and_masks_with_and_without_bloc
                 let outcome = tokenize(&tokenizer, &conversation(index, row.messages.clone()), 4096, Overlong::Error);
                 let template = tokenizer.template().unwrap();
                 match (expected, outcome) {
-                    (Shape::Refused { error }, Err(DataError::TemplateRaised { message, origin, .. })) => {
+                    (
+                        Shape::Refused { error },
+                        Err(DataError::Template(TemplateError::Raised { message, origin, .. })),
+                    ) => {
                         assert_eq!(&message, error, "{place}");
                         assert_eq!(origin.unwrap().line, index);
                     }
@@ -114,7 +117,7 @@ fn each_shape_of_template_gives_transformers_ids_and_masks_with_and_without_bloc
                         assert_eq!(&got, mask, "{place}: {}", tokenizer.marked_text(&example).unwrap());
                         learned += 1;
                     }
-                    (Shape::Encoded { mask, .. }, Err(DataError::NothingSupervised { .. })) => {
+                    (Shape::Encoded { mask, .. }, Err(DataError::Example(ExampleError::NothingSupervised { .. }))) => {
                         assert!(!mask.contains('1'), "{place}");
                     }
                     (_, outcome) => panic!("{place}: {outcome:?}"),
@@ -169,7 +172,10 @@ fn a_conversation_that_teaches_nothing_is_refused() {
     assert!(error.contains("the generation blocks print nothing; set data.chat_template"), "{error}");
     // A first token is predicted from nothing.
     let only = with_template("{% generation %}<|im_end|>{% endgeneration %}");
-    assert!(matches!(tokenize(&only, &both, 99, Overlong::Drop), Err(DataError::NothingSupervised { .. })));
+    assert!(matches!(
+        tokenize(&only, &both, 99, Overlong::Drop),
+        Err(DataError::Example(ExampleError::NothingSupervised { .. }))
+    ));
 }
 
 #[test]
@@ -190,7 +196,7 @@ fn a_turn_whose_terminator_is_not_learned_is_refused() {
     );
     assert!(matches!(
         tokenize(&unknown, &both, 99, Overlong::Drop),
-        Err(DataError::TerminatorNotSupervised { span: 1, found, .. }) if found == "."
+        Err(DataError::Example(ExampleError::TerminatorNotSupervised { span: 1, found, .. })) if found == "."
     ));
     // White space after the terminator, and thoughts in a block of their own, are in order.
     let thoughts = with_template(

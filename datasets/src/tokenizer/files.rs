@@ -13,19 +13,20 @@ use serde_json::{Map, Value};
 use tokenizers::Tokenizer;
 
 use super::{ChatTokenizer, Parts, guarded};
-use crate::{DataError, SpecialTokens};
+use crate::{DataError, SpecialTokens, TokenizerError};
 
 impl ChatTokenizer {
     /// Reads the tokenizer of a Hugging Face model folder. `chat_template` is a Jinja file that replaces the
     /// model's own template.
     ///
     /// # Errors
-    /// [`DataError::TokenizerMissing`] without a `tokenizer.json`, [`DataError::Read`] and
-    /// [`DataError::TokenizerFile`] when a file is unreadable or says something else than expected,
-    /// [`DataError::TemplateSyntax`] when the chat template does not parse.
+    /// [`TokenizerError::Missing`] without a `tokenizer.json`, [`DataError::Read`] and
+    /// [`TokenizerError::File`] when a file is unreadable or says something else than expected,
+    /// [`TemplateError::Syntax`](crate::TemplateError::Syntax) when the chat template does not parse.
     pub fn from_folder(folder: &Path, chat_template: Option<&Path>) -> Result<Self, DataError> {
         let path = folder.join("tokenizer.json");
-        let bytes = read(&path)?.ok_or_else(|| DataError::TokenizerMissing { folder: folder.to_owned() })?;
+        let bytes =
+            read(&path)?.ok_or_else(|| DataError::Tokenizer(TokenizerError::Missing { folder: folder.to_owned() }))?;
         let tokenizer = guarded(|| Tokenizer::from_bytes(&bytes))
             .map_err(|message| refuse(&path, format!("expected a tokenizer in JSON: {message}")))?;
 
@@ -155,7 +156,7 @@ impl ObjectFile {
 }
 
 fn refuse(path: &Path, message: String) -> DataError {
-    DataError::TokenizerFile { path: path.to_owned(), message }
+    DataError::Tokenizer(TokenizerError::File { path: path.to_owned(), message })
 }
 
 /// A value as JSON, cut when it is long.

@@ -17,7 +17,7 @@ use tokenizers::{decoders, normalizers, pre_tokenizers};
 
 use super::files::template_file;
 use super::{ChatTokenizer, Parts, guarded, pre_tokenizer};
-use crate::{DataError, SpecialTokens};
+use crate::{DataError, SpecialTokens, TokenizerError};
 
 /// The keys `tokenizer.*` of a GGUF file, as they stand there.
 #[derive(Clone, Debug, Default)]
@@ -66,13 +66,13 @@ impl ChatTokenizer {
     /// replaces the model's own template.
     ///
     /// # Errors
-    /// [`DataError::GgufVocabulary`] when the lists contradict each other, an id is beyond the vocabulary
-    /// or the kind or pre-tokenizer is not known; [`DataError::Read`] and [`DataError::TemplateSyntax`] when
+    /// [`TokenizerError::GgufVocabulary`] when the lists contradict each other, an id is beyond the vocabulary
+    /// or the kind or pre-tokenizer is not known; [`DataError::Read`] and [`TemplateError::Syntax`](crate::TemplateError::Syntax) when
     /// the chat template cannot be read or does not parse.
     pub fn from_gguf(vocabulary: GgufVocabulary, path: &Path, chat_template: Option<&Path>) -> Result<Self, DataError> {
-        let (tokenizer, special, adds_bos) = vocabulary
-            .tokenizer()
-            .map_err(|Fault { key, message }| DataError::GgufVocabulary { path: path.to_owned(), key, message })?;
+        let (tokenizer, special, adds_bos) = vocabulary.tokenizer().map_err(|Fault { key, message }| {
+            DataError::Tokenizer(TokenizerError::GgufVocabulary { path: path.to_owned(), key, message })
+        })?;
         let template = match chat_template {
             Some(chat_template) => Some(template_file(chat_template)?),
             None => vocabulary.chat_template.map(|source| (source, path.to_owned())),

@@ -13,9 +13,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
 use tokenizers::{Encoding, Tokenizer};
 
-use crate::{ChatTemplate, DataError, Message, SpecialTokens};
+use crate::digest::hex;
+use crate::{ChatTemplate, DataError, Message, SpecialTokens, TemplateError, TokenizerError};
 
 pub use gguf::GgufVocabulary;
 pub use stream::TextStream;
@@ -62,7 +64,7 @@ struct Parts {
 impl ChatTokenizer {
     fn assemble(parts: Parts) -> Result<Self, DataError> {
         let Parts { mut tokenizer, mut special, mut eos_token_ids, template, path, config } = parts;
-        let refuse = |message: String| DataError::TokenizerFile { path: path.clone(), message };
+        let refuse = |message: String| DataError::Tokenizer(TokenizerError::File { path: path.clone(), message });
         // Cutting and filling are decided by the recipe, not by what the tokenizer was saved with.
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|error| refuse(error.to_string()))?;
@@ -87,7 +89,7 @@ impl ChatTokenizer {
     /// The same tokenizer with its template's time set; see [`ChatTemplate::with_clock`].
     ///
     /// # Errors
-    /// [`DataError::TemplateClock`] when the value is no date and time.
+    /// [`TemplateError::Clock`] when the value is no date and time.
     pub fn with_clock(mut self, clock: &str) -> Result<Self, DataError> {
         self.template = self.template.map(|template| template.with_clock(clock)).transpose()?;
         Ok(self)
@@ -96,9 +98,9 @@ impl ChatTokenizer {
     /// The chat template.
     ///
     /// # Errors
-    /// [`DataError::NoTemplate`] when the model has none.
+    /// [`TemplateError::Missing`] when the model has none.
     pub fn template(&self) -> Result<&ChatTemplate, DataError> {
-        self.template.as_ref().ok_or_else(|| DataError::NoTemplate { path: self.path.clone() })
+        self.template.as_ref().ok_or_else(|| DataError::Template(TemplateError::Missing { path: self.path.clone() }))
     }
 
     /// The special tokens as text.
@@ -109,7 +111,7 @@ impl ChatTokenizer {
     /// The token ids of a text. Special tokens are recognised where the text writes them, and none is added.
     ///
     /// # Errors
-    /// [`DataError::Encoding`] when the tokenizer has no token for a part of the text.
+    /// [`TokenizerError::Encoding`] when the tokenizer has no token for a part of the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
         let encoding = guarded(|| self.tokenizer.encode_fast(text, false)).map_err(|message| self.refused(message))?;
         Ok(encoding.get_ids().to_vec())
@@ -124,7 +126,7 @@ impl ChatTokenizer {
     /// arrives token by token.
     ///
     /// # Errors
-    /// [`DataError::Encoding`] when the decoder fails.
+    /// [`TokenizerError::Encoding`] when the decoder fails.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, DataError> {
         guarded(|| self.tokenizer.decode(ids, skip_special)).map_err(|message| self.refused(message))
     }
@@ -137,7 +139,7 @@ impl ChatTokenizer {
     /// The prompt for the assistant's next turn, as token ids.
     ///
     /// # Errors
-    /// [`DataError::NoTemplate`] and those of [`ChatTemplate::render`] and [`encode`](Self::encode).
+    /// [`TemplateError::Missing`] and those of [`ChatTemplate::render`] and [`encode`](Self::encode).
     pub fn render_prompt(&self, messages: &[Message]) -> Result<Vec<u32>, DataError> {
         self.encode(&self.template()?.render(messages, true)?)
     }
@@ -158,6 +160,18 @@ impl ChatTokenizer {
         self.tokenizer.id_to_token(id)
     }
 
+    /// SHA-256 over all that decides how a conversation is rendered and encoded, the clock aside.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Encoding`] when the tokenizer cannot be written down.
+    pub(crate) fn digest(&self) -> Result<String, DataError> {
+        let tokenizer = guarded(|| self.tokenizer.to_string(false)).map_err(|message| self.refused(message))?;
+        let template = self.template.as_ref().map(ChatTemplate::source);
+        let rest = format!("{template:?} {:?} {:?}", self.special, self.eos_token_ids);
+        let digests = [tokenizer, rest].map(Sha256::digest);
+        Ok(hex(&Sha256::digest(digests.concat())))
+    }
+
     /// The number of ids, one more than the largest.
     pub fn vocab_size(&self) -> usize {
         self.tokenizer.get_vocab(true).values().max().map_or(0, |largest| *largest as usize + 1)
@@ -166,19 +180,22 @@ impl ChatTokenizer {
     /// Checks that the model has an embedding for every token.
     ///
     /// # Errors
-    /// [`DataError::TokenizerTooLarge`] with the first token beyond `model_vocab_size`.
+    /// [`TokenizerError::TooLarge`] with the first token beyond `model_vocab_size`.
     pub fn check_fits(&self, model_vocab_size: usize) -> Result<(), DataError> {
         let vocabulary = self.tokenizer.get_vocab(true);
         match vocabulary.into_iter().filter(|(_, id)| *id as usize >= model_vocab_size).min_by_key(|(_, id)| *id) {
-            Some((token, id)) => {
-                Err(DataError::TokenizerTooLarge { path: self.path.clone(), token, id, vocab_size: model_vocab_size })
-            }
+            Some((token, id)) => Err(DataError::Tokenizer(TokenizerError::TooLarge {
+                path: self.path.clone(),
+                token,
+                id,
+                vocab_size: model_vocab_size,
+            })),
             None => Ok(()),
         }
     }
 
     fn refused(&self, message: String) -> DataError {
-        DataError::Encoding { path: self.path.clone(), origin: None, message }
+        DataError::Tokenizer(TokenizerError::Encoding { path: self.path.clone(), origin: None, message })
     }
 }
 

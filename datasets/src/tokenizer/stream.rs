@@ -26,7 +26,7 @@ impl<'a> TextStream<'a> {
     /// Adds an id, and gives the text that is certain now; `None` while a character is incomplete.
     ///
     /// # Errors
-    /// [`DataError::Encoding`] when the decoder fails.
+    /// [`TokenizerError::Encoding`](crate::TokenizerError::Encoding) when the decoder fails.
     pub fn push(&mut self, id: u32) -> Result<Option<String>, DataError> {
         self.ids.push(id);
         let text = self.pending()?;
@@ -41,7 +41,7 @@ impl<'a> TextStream<'a> {
     /// The text of ids that never became whole characters, with U+FFFD for broken bytes.
     ///
     /// # Errors
-    /// [`DataError::Encoding`] when the decoder fails.
+    /// [`TokenizerError::Encoding`](crate::TokenizerError::Encoding) when the decoder fails.
     pub fn finish(self) -> Result<String, DataError> {
         self.pending()
     }

@@ -1,8 +1,13 @@
 //! `greffon generate`.
 
+use std::fs;
 use std::io::Write as _;
+use std::path::Path;
+use std::time::Instant;
 
 use datasets::{Message, Role};
+use owo_colors::OwoColorize as _;
+use serde_json::json;
 
 use super::subject::Loading;
 use crate::cli::{GenerateArgs, SamplingArgs};
@@ -11,11 +16,66 @@ use crate::model::generate::{Sampling, generate as continue_prompts};
 
 pub(super) fn generate(args: &GenerateArgs) -> anyhow::Result<()> {
     let sampling = sampling(&args.sampling)?;
+    let questions = match (&args.prompts, &args.prompt) {
+        (Some(path), _) => read_questions(path)?,
+        (None, prompt) => prompt.iter().cloned().collect(),
+    };
     let model = Loading::from_args(&args.model)?;
-    let mut messages = system(&args.sampling);
-    messages.push(Message { role: Role::User, content: args.prompt.clone() });
-    answer(&model, &messages, sampling)?;
+    if args.prompts.is_none() && !args.json {
+        answer(&model, &conversation(&args.sampling, &questions[0]), sampling)?;
+        return Ok(());
+    }
+    let prompts: Vec<Vec<u32>> = questions
+        .iter()
+        .map(|question| render(&model, &conversation(&args.sampling, question)))
+        .collect::<Result<_, TrainError>>()?;
+    let (mut answers, mut new_tokens) = (Vec::new(), 0);
+    let eos = model.base.tokenizer.eos_token_ids();
+    let started = Instant::now();
+    for batch in prompts.chunks(usize::from(args.batch_size)) {
+        for generated in continue_prompts(&model.decoder, batch, sampling, eos, &model.device, |_, _| true) {
+            new_tokens += generated.ids.len();
+            answers.push(model.base.tokenizer.decode(&generated.ids, true).map_err(TrainError::from)?);
+        }
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    if args.json {
+        let report = json!({ "new_tokens": new_tokens, "seconds": seconds, "answers": answers });
+        anstream::println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        for (question, answer) in questions.iter().zip(&answers) {
+            anstream::println!("{}\n{answer}\n", question.dimmed());
+        }
+    }
     Ok(())
+}
+
+/// The questions of a file.
+fn read_questions(path: &Path) -> Result<Vec<String>, TrainError> {
+    let text = fs::read_to_string(path).map_err(|source| TrainError::Read { path: path.to_owned(), source })?;
+    let questions: Vec<String> = serde_json::from_str(&text)
+        .map_err(|e| TrainError::Run(format!("{}: {e}; expected a JSON list of texts", path.display())))?;
+    if questions.is_empty() {
+        return Err(TrainError::Run(format!("{}: the list is empty, there is nothing to ask", path.display())));
+    }
+    Ok(questions)
+}
+
+/// A question with the conversation's start.
+fn conversation(args: &SamplingArgs, question: &str) -> Vec<Message> {
+    let mut messages = system(args);
+    messages.push(Message { role: Role::User, content: question.to_owned() });
+    messages
+}
+
+/// The tokens of a conversation that waits for an answer.
+fn render(model: &Loading, messages: &[Message]) -> Result<Vec<u32>, TrainError> {
+    let prompt = model.base.tokenizer.render_prompt(messages)?;
+    let room = model.base.config.max_position_embeddings;
+    if prompt.len() >= room {
+        return Err(TrainError::Run(format!("the prompt has {} tokens, the model's limit is {room}", prompt.len())));
+    }
+    Ok(prompt)
 }
 
 /// Checks the sampling arguments.
@@ -42,13 +102,7 @@ pub(super) fn system(args: &SamplingArgs) -> Vec<Message> {
 /// Prints the answer as it comes and returns it.
 pub(super) fn answer(model: &Loading, messages: &[Message], sampling: Sampling) -> anyhow::Result<String> {
     let tokenizer = &model.base.tokenizer;
-    let prompt = tokenizer.render_prompt(messages).map_err(TrainError::from)?;
-    let room = model.base.config.max_position_embeddings;
-    if prompt.len() >= room {
-        return Err(
-            TrainError::Run(format!("the prompt has {} tokens, the model's limit is {room}", prompt.len())).into()
-        );
-    }
+    let prompt = render(model, messages)?;
     let mut stream = tokenizer.stream();
     let mut text = String::new();
     let mut failure = None;

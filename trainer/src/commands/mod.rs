@@ -8,6 +8,7 @@ mod fetch;
 mod generate;
 mod init;
 mod merge;
+mod prepare;
 mod preview;
 mod progress;
 mod schema;
@@ -39,6 +40,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Schema => schema::schema(),
         Verb::Fetch(args) => fetch::fetch(&args),
         Verb::Data(DataVerb::Preview(args)) => preview::preview(&args),
+        Verb::Data(DataVerb::Prepare(args)) => prepare::prepare(&args),
         Verb::Train(args) => train::train(&args),
         Verb::Eval(args) => eval::eval(&args),
         Verb::Generate(args) => generate::generate(&args),

@@ -2,7 +2,7 @@
 
 use anstream::{AutoStream, ColorChoice, print, println};
 use comfy_table::{CellAlignment, Table, presets};
-use datasets::{Example, LengthStats};
+use datasets::{Cache, ExampleRef, LengthStats};
 use owo_colors::OwoColorize as _;
 
 use super::progress;
@@ -16,16 +16,21 @@ pub(super) fn preview(args: &PreviewArgs) -> anyhow::Result<()> {
     let recipe = &loaded.recipe;
     let hub = progress::hub();
     let tokenizer = BaseModel::open(&recipe.model, recipe.data.chat_template.as_deref(), &hub)?.tokenizer;
-    let data = datasets::prepare(&recipe.data, &tokenizer, recipe.train.seed, &hub).map_err(TrainError::from)?;
+    let mut bar = progress::Tokenising::default();
+    let data = datasets::prepare(&recipe.data, &tokenizer, recipe.train.seed, &hub, &Cache::from_env(), &mut |done| {
+        bar.show(&done);
+    })
+    .map_err(TrainError::from)?;
+    bar.clear();
 
     let coloured = AutoStream::choice(&std::io::stdout()) != ColorChoice::Never;
     for example in data.train.iter().take(args.count) {
         println!("{}", example.origin.bold());
         if !coloured {
-            println!("{}\n", tokenizer.marked_text(example).map_err(TrainError::from)?);
+            println!("{}\n", tokenizer.marked_text(&example).map_err(TrainError::from)?);
             continue;
         }
-        for (text, supervised) in tokenizer.pieces(example).map_err(TrainError::from)? {
+        for (text, supervised) in tokenizer.pieces(&example).map_err(TrainError::from)? {
             if supervised {
                 print!("{}", text.green());
             } else {
@@ -71,6 +76,7 @@ pub(super) fn preview(args: &PreviewArgs) -> anyhow::Result<()> {
 }
 
 /// The tokens of an example, and how many of them are supervised.
-fn lengths(example: &Example) -> (usize, usize) {
-    (example.input_ids.len(), example.loss_mask.iter().filter(|learn| **learn).count())
+#[expect(clippy::needless_pass_by_value, reason = "it is what the iterator gives")]
+fn lengths(example: ExampleRef<'_>) -> (usize, usize) {
+    (example.input_ids.len(), example.supervised())
 }

@@ -38,8 +38,36 @@ pub(super) fn hub() -> Hub {
     })
 }
 
+/// A bar over the data that is tokenised; silent when standard error is not a terminal.
+#[derive(Default)]
+pub(super) struct Tokenising(Option<ProgressBar>);
+
+impl Tokenising {
+    pub(super) fn show(&mut self, progress: &datasets::Progress) {
+        let bar = self.0.get_or_insert_with(|| {
+            if !std::io::stderr().is_terminal() {
+                return ProgressBar::hidden();
+            }
+            let style = ProgressStyle::with_template("tokenising {bar:30} {bytes}/{total_bytes}  {msg}  {eta} left")
+                .expect("the template is a constant")
+                .progress_chars("━━ ");
+            ProgressBar::new(progress.total_bytes).with_style(style)
+        });
+        bar.set_position(progress.done_bytes);
+        let rate = progress.tokens as f64 / bar.elapsed().as_secs_f64().max(1e-3);
+        bar.set_message(format!("{} conversations  {rate:.0} tokens/s", progress.conversations));
+    }
+
+    pub(super) fn clear(&mut self) {
+        if let Some(bar) = self.0.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 /// Follows a training run.
 pub(super) struct TrainProgress {
+    tokenising: Tokenising,
     bar: ProgressBar,
     terminal: bool,
     total_steps: u64,
@@ -51,6 +79,7 @@ pub(super) struct TrainProgress {
 impl TrainProgress {
     pub(super) fn new() -> Self {
         Self {
+            tokenising: Tokenising::default(),
             bar: ProgressBar::hidden(),
             terminal: std::io::stderr().is_terminal(),
             total_steps: 0,
@@ -62,7 +91,12 @@ impl TrainProgress {
 }
 
 impl Tracker for TrainProgress {
+    fn preparing(&mut self, progress: &datasets::Progress) {
+        self.tokenising.show(progress);
+    }
+
     fn started(&mut self, plan: &Plan) -> Result<(), TrainError> {
+        self.tokenising.clear();
         self.total_steps = plan.total_steps;
         eprintln!(
             "{} training and {} validation examples, {} steps, {} trainable parameters in {} modules",

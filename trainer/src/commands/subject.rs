@@ -30,7 +30,7 @@ impl Loading {
                 (loaded.recipe.model, loaded.recipe.data.chat_template, Some(adapter))
             }
             (None, Some(name)) => {
-                let model = ModelConfig { base: name.clone(), revision: args.revision.clone(), adapter: None };
+                let model = ModelConfig { revision: args.revision.clone(), ..ModelConfig::new(name) };
                 (model, None, args.adapter.clone())
             }
             (None, None) => return Err(TrainError::Run("name a model with --model or a run with --run".to_owned())),

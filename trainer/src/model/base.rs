@@ -9,7 +9,7 @@ use super::config::DecoderConfig;
 use super::decoder::Decoder;
 use super::load::{self, Weights};
 use crate::error::TrainError;
-use crate::recipe::{ModelConfig, is_hub_name};
+use crate::recipe::{ModelConfig, WeightType, is_hub_name};
 
 /// A base that was found: its configuration and tokenizer are read, its weights are mapped but not yet loaded.
 pub struct BaseModel {
@@ -23,6 +23,7 @@ pub struct BaseModel {
     pub tokenizer: ChatTokenizer,
     path: PathBuf,
     weights: Weights,
+    dtype: WeightType,
 }
 
 impl BaseModel {
@@ -45,7 +46,15 @@ impl BaseModel {
             }
         };
         tokenizer.check_fits(config.vocab_size)?;
-        Ok(Self { name: model.base.clone(), revision: model.revision.clone(), config, tokenizer, path, weights })
+        Ok(Self {
+            name: model.base.clone(),
+            revision: model.revision.clone(),
+            config,
+            tokenizer,
+            path,
+            weights,
+            dtype: model.dtype,
+        })
     }
 
     /// SHA-256 over the weight files.
@@ -62,7 +71,7 @@ impl BaseModel {
     /// [`TrainError::Weights`] when a tensor is missing, has another shape than the configuration says, or is left
     /// over.
     pub fn decoder(&self, device: &Device) -> Result<Decoder, TrainError> {
-        load::decoder(&self.config, &self.weights, &self.path, device)
+        load::decoder(&self.config, &self.weights, &self.path, self.dtype, device)
     }
 
     /// The folder or file on this machine.

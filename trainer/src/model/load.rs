@@ -6,14 +6,17 @@ use std::path::{Path, PathBuf};
 
 use adapters::gguf::{GgufFile, GgufValue, names, unpermute};
 use adapters::{LoraLinear, SafetensorsFolder, TensorSource as _};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{AllocationProperty, Bytes, DType, Device, Tensor, TensorData, bf16, f16};
 use datasets::GgufVocabulary;
+use rayon::prelude::*;
+use safetensors::Dtype;
 
 use super::config::DecoderConfig;
 use super::decoder::{Decoder, DecoderLayer, Mlp, SelfAttention};
 use super::family;
 use crate::device;
 use crate::error::TrainError;
+use crate::recipe::WeightType;
 
 /// Mapped weight files, read by the names of a Hugging Face checkpoint.
 pub(super) enum Weights {
@@ -39,10 +42,21 @@ impl Weights {
         }
     }
 
-    /// The shape of a tensor, and its values in row order.
-    fn read(&self, name: &str, config: &DecoderConfig) -> Result<(Vec<usize>, Vec<f32>), TrainError> {
+    /// A tensor as it is stored; one of a GGUF file in float32.
+    fn read(&self, name: &str, config: &DecoderConfig) -> Result<TensorData, TrainError> {
         match self {
-            Self::Folder(folder) => Ok((folder.shape(name)?.to_vec(), folder.read_f32(name)?)),
+            Self::Folder(folder) => {
+                let shape = folder.shape(name)?.to_vec();
+                let (bytes, dtype) = (folder.mapped(name)?, dtype(folder.dtype(name)?));
+                match dtype {
+                    // The numbers of a mapped file are used where they lie if they lie where numbers may.
+                    Some(dtype) if cfg!(target_endian = "little") && is_aligned(&bytes, dtype) => {
+                        let bytes = Bytes::from_shared(bytes, AllocationProperty::File);
+                        Ok(TensorData::from_bytes(bytes, shape, dtype))
+                    }
+                    _ => Ok(TensorData::new(folder.read_f32(name)?, shape)),
+                }
+            }
             Self::Gguf(file) => {
                 let own = names::to_gguf(name).unwrap_or_else(|| name.to_owned());
                 let shape = file.tensor(&own)?.shape.clone();
@@ -54,9 +68,9 @@ impl Weights {
                 };
                 if heads > 0 && config.family.gguf_permutes_q_k && shape.len() == 2 {
                     let values = unpermute(&values, shape[0], shape[1], heads)?;
-                    return Ok((shape, values));
+                    return Ok(TensorData::new(values, shape));
                 }
-                Ok((shape, values))
+                Ok(TensorData::new(values, shape))
             }
         }
     }
@@ -160,9 +174,10 @@ pub(super) fn decoder(
     config: &DecoderConfig,
     weights: &Weights,
     path: &Path,
+    dtype: WeightType,
     device: &Device,
 ) -> Result<Decoder, TrainError> {
-    let loader = Loader { config, weights, path, device, left: RefCell::new(weights.names()) };
+    let loader = Loader { config, weights, path, dtype, device, left: RefCell::new(weights.names()) };
     let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
     let heads = config.num_attention_heads * config.head_dim;
     let kv_heads = config.num_key_value_heads * config.head_dim;
@@ -207,33 +222,49 @@ struct Loader<'a> {
     config: &'a DecoderConfig,
     weights: &'a Weights,
     path: &'a Path,
+    dtype: WeightType,
     device: &'a Device,
     left: RefCell<BTreeSet<String>>,
 }
 
 impl Loader<'_> {
+    /// A vector is small and always float32.
     fn vector(&self, name: &str, size: usize) -> Result<Tensor<1>, TrainError> {
-        Ok(Tensor::from_data(TensorData::new(self.values(name, &[size])?, [size]), self.device))
+        Ok(Tensor::from_data(self.data(name, &[size])?, (self.device, DType::F32)))
     }
 
     fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Tensor<2>, TrainError> {
-        Ok(Tensor::from_data(TensorData::new(self.values(name, &shape)?, shape), self.device))
+        let data = self.data(name, &shape)?;
+        let dtype = match self.dtype {
+            WeightType::Stored => data.dtype(),
+            WeightType::F32 => DType::F32,
+            WeightType::Bf16 => DType::BF16,
+            WeightType::F16 => DType::F16,
+        };
+        let converted = data.convert_dtype(dtype);
+        if dtype == DType::F16 && !is_finite(&converted) {
+            return Err(self.fail(format!("tensor {name} holds a number too large for f16; keep it as bf16 or f32")));
+        }
+        Ok(Tensor::from_data(converted, (self.device, dtype)))
     }
 
-    fn values(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, TrainError> {
+    fn data(&self, name: &str, expected: &[usize]) -> Result<TensorData, TrainError> {
         if !self.left.borrow_mut().remove(name) {
             return Err(self.fail(format!("tensor {name} is missing, expected shape {expected:?}")));
         }
-        let (shape, values) = self.weights.read(name, self.config)?;
+        let data = self.weights.read(name, self.config)?;
+        let shape = data.shape().to_vec();
         if shape != expected {
             return Err(self.fail(format!(
                 "tensor {name} has shape {shape:?}, expected {expected:?} by the model's configuration"
             )));
         }
-        if let Some(index) = values.iter().position(|v| !v.is_finite()) {
-            return Err(self.fail(format!("tensor {name} holds {} at element {index}", values[index])));
+        if !is_finite(&data) {
+            let place = data.iter::<f32>().enumerate().find(|(_, value)| !value.is_finite());
+            let (index, value) = place.unwrap_or((0, f32::NAN));
+            return Err(self.fail(format!("tensor {name} holds {value} at element {index}")));
         }
-        Ok(values)
+        Ok(data)
     }
 
     /// Nothing may be left over, but for what old checkpoints carry and every reader computes anew, and a head that is
@@ -243,7 +274,8 @@ impl Loader<'_> {
         left.retain(|name| !name.ends_with(".rotary_emb.inv_freq"));
         if self.config.tie_word_embeddings && left.contains("lm_head.weight") {
             let head = self.weights.read("lm_head.weight", self.config)?;
-            if head == self.weights.read("model.embed_tokens.weight", self.config)? {
+            let embedding = self.weights.read("model.embed_tokens.weight", self.config)?;
+            if head.dtype() == embedding.dtype() && head.as_bytes() == embedding.as_bytes() {
                 left.remove("lm_head.weight");
             }
         }
@@ -259,5 +291,28 @@ impl Loader<'_> {
 
     fn fail(&self, reason: String) -> TrainError {
         TrainError::Weights { path: self.path.to_owned(), reason }
+    }
+}
+
+/// The dtype of a stored tensor that the kernels read as it is.
+fn dtype(stored: Dtype) -> Option<DType> {
+    match stored {
+        Dtype::F32 => Some(DType::F32),
+        Dtype::BF16 => Some(DType::BF16),
+        Dtype::F16 => Some(DType::F16),
+        _ => None,
+    }
+}
+
+fn is_aligned(bytes: &[u8], dtype: DType) -> bool {
+    bytes.as_ptr().align_offset(dtype.size()) == 0
+}
+
+/// Whether every number is one; 16-bit floats are judged by their exponent.
+fn is_finite(data: &TensorData) -> bool {
+    match data.dtype() {
+        DType::BF16 => data.as_slice::<bf16>().is_ok_and(|numbers| numbers.par_iter().all(|n| n.is_finite())),
+        DType::F16 => data.as_slice::<f16>().is_ok_and(|numbers| numbers.par_iter().all(|n| n.is_finite())),
+        _ => data.as_slice::<f32>().is_ok_and(|numbers| numbers.par_iter().all(|n| n.is_finite())),
     }
 }

@@ -29,7 +29,7 @@ pub fn init_recipe(base: &str, data: &Path) -> Result<String, RecipeError> {
 pub(super) fn recipe_text(base: &str, data: &Path, format: Format) -> String {
     let data = data.to_string_lossy().into_owned();
     let recipe = Recipe {
-        model: ModelConfig { base: base.to_owned(), revision: None, adapter: None },
+        model: ModelConfig::new(base),
         data: DataConfig {
             train: vec![SourceConfig { format, ..SourceConfig::from_path(data) }],
             validation_fraction: 0.1,

@@ -36,7 +36,7 @@ pub use error::{FileProblem, Place, Problem, RecipeError};
 pub use eval::EvalConfig;
 pub use init::init_recipe;
 pub use load::Loaded;
-pub use model::{ModelConfig, is_hub_name};
+pub use model::{ModelConfig, WeightType, is_hub_name};
 pub use schema::schema;
 pub use train::{Schedule, TrainConfig};
 

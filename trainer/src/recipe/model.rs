@@ -21,9 +21,33 @@ pub struct ModelConfig {
     /// A PEFT folder whose adapter is trained further; relative to the recipe. Its rank, alpha and targets hold then.
     #[serde(default)]
     pub adapter: Option<PathBuf>,
+    /// How the base's weights are kept in memory: stored (as the checkpoint has them: nothing is lost, and the file is
+    /// used where it lies, shared by all processes on the machine), f32, bf16 or f16. All arithmetic is in float32.
+    #[serde(default)]
+    pub dtype: WeightType,
+}
+
+/// How weights are kept in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum WeightType {
+    /// As the checkpoint has them; a GGUF file's blocks as float32.
+    #[default]
+    Stored,
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats with the range of float32.
+    Bf16,
+    /// 16-bit floats with more digits and less range.
+    F16,
 }
 
 impl ModelConfig {
+    /// The base of that name, and everything else by default.
+    pub fn new(base: impl Into<String>) -> Self {
+        Self { base: base.into(), revision: None, adapter: None, dtype: WeightType::default() }
+    }
+
     /// Whether the base is a name on the hub and not a path.
     pub fn is_on_hub(&self) -> bool {
         is_hub_name(&self.base)

@@ -74,6 +74,9 @@ pub struct ValidationRecord {
 
 /// Something that follows a run.
 pub trait Tracker {
+    /// The data is being tokenised; never called when its tokens come from the cache.
+    fn preparing(&mut self, _progress: &datasets::Progress) {}
+
     /// The run is ready to start.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 //! they are laid out, so they change memory and speed, never the result.
 
 use burn::tensor::{Device, Int, Tensor};
-use datasets::{Example, Row, pack};
+use datasets::{ExampleRef, Row, pack};
 
 use crate::device::indices;
 
@@ -71,7 +71,11 @@ pub struct Layout {
 }
 
 /// Lays the examples of one optimizer step out as micro-batches.
-pub fn micro_batches(examples: &[&Example], layout: Layout) -> Vec<MicroBatch> {
+pub fn micro_batches<'a>(
+    examples: impl IntoIterator<Item = impl Into<ExampleRef<'a>>>,
+    layout: Layout,
+) -> Vec<MicroBatch> {
+    let examples: Vec<ExampleRef<'a>> = examples.into_iter().map(Into::into).collect();
     let groups: Vec<Vec<usize>> = if layout.packing {
         let lengths: Vec<usize> = examples.iter().map(|e| e.input_ids.len()).collect();
         pack(&lengths, layout.max_length)
@@ -82,7 +86,7 @@ pub fn micro_batches(examples: &[&Example], layout: Layout) -> Vec<MicroBatch> {
         .iter()
         .map(|group| {
             let parts: Vec<(&[u32], &[bool])> =
-                group.iter().map(|&i| (examples[i].input_ids.as_slice(), examples[i].loss_mask.as_slice())).collect();
+                group.iter().map(|&i| (examples[i].input_ids, examples[i].loss_mask)).collect();
             Row::from_examples(&parts)
         })
         .collect();

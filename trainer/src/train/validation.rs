@@ -1,7 +1,7 @@
 //! The loss on examples that are never trained on.
 
 use burn::tensor::Device;
-use datasets::Example;
+use datasets::Examples;
 
 use super::batch::{Layout, micro_batches};
 use super::step::negative_log_likelihood;
@@ -10,11 +10,11 @@ use crate::model::Decoder;
 /// Mean negative log-likelihood in nats per supervised token over all examples, outside autodiff.
 ///
 /// It goes through the same layout as training, so it needs no more memory than a training step.
-pub fn loss(decoder: &Decoder, examples: &[Example], layout: Layout, device: &Device) -> f64 {
+pub fn loss(decoder: &Decoder, examples: &Examples, layout: Layout, device: &Device) -> f64 {
     let (mut total, mut count) = (0.0, 0);
-    for chunk in examples.chunks(CHUNK) {
-        let chunk: Vec<&Example> = chunk.iter().collect();
-        for batch in micro_batches(&chunk, layout) {
+    for start in (0..examples.len()).step_by(CHUNK) {
+        let chunk = (start..examples.len().min(start + CHUNK)).map(|index| examples.get(index));
+        for batch in micro_batches(chunk, layout) {
             let sum = negative_log_likelihood(decoder, &batch, device);
             total += f64::from(sum.into_scalar::<f32>());
             count += batch.targets.len();

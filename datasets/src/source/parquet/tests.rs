@@ -11,7 +11,8 @@ use ::parquet::schema::parser::parse_message_type;
 
 use super::super::tests::{CHAT, read, shown};
 use super::*;
-use crate::source::load;
+use crate::config::SourceConfig;
+use crate::source::{Loaded, load};
 use insta::assert_snapshot;
 use std::fs;
 use tempfile::TempDir;

@@ -35,7 +35,7 @@ impl Probe for HeldOutLoss {
         let layout = Layout { packing: false, max_length: self.max_length, micro_batch_size: 1 };
         let (mut items, mut weights) = (Vec::new(), Vec::new());
         for example in &examples {
-            for batch in micro_batches(&[example], layout) {
+            for batch in micro_batches([example], layout) {
                 let sum = negative_log_likelihood(subject.decoder, &batch, subject.device);
                 let count = batch.targets.len() as f64;
                 items.push(f64::from(sum.into_scalar::<f32>()) / count);

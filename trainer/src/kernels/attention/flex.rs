@@ -12,7 +12,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{AttentionKernel, Heads, Ranges};
-use crate::kernels::simd::vector::{exp, max, sum, update};
+use crate::kernels::simd::vector::{each, exp, max, total};
 use crate::kernels::simd::{Buffer, Columns, Panels, Product, Rhs, Term, arch, contiguous, dim, slice, tensor};
 
 /// Queries in a block.
@@ -311,17 +311,17 @@ impl WithSimd for Softmax<'_> {
         let scale = simd.splat_f32s(self.heads.scale);
         if let Some(cap) = self.heads.soft_cap {
             let (cap, inverse) = (simd.splat_f32s(cap), simd.splat_f32s(1.0 / cap));
-            update(simd, self.scores, [], |s, []| {
+            each!(S, simd, s in &mut *self.scores, [], {
                 simd.mul_f32s(tanh(simd, simd.mul_f32s(simd.mul_f32s(s, scale), inverse)), cap)
             });
         } else {
-            update(simd, self.scores, [], |s, []| simd.mul_f32s(s, scale));
+            each!(S, simd, s in &mut *self.scores, [], simd.mul_f32s(s, scale));
         }
         let largest = max(simd, self.scores);
         let shift = simd.splat_f32s(largest);
-        update(simd, self.scores, [], |s, []| exp(simd, simd.sub_f32s(s, shift)));
-        let total = sum(simd, [&*self.scores], |[s]| s);
-        (total, largest + total.ln())
+        each!(S, simd, s in &mut *self.scores, [], exp(simd, simd.sub_f32s(s, shift)));
+        let sum = total!(S, simd, [s in self.scores], s);
+        (sum, largest + sum.ln())
     }
 }
 
@@ -342,20 +342,21 @@ impl WithSimd for SoftmaxBackward<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let scale = simd.splat_f32s(self.heads.scale);
         let log_sum = simd.splat_f32s(self.log_sum);
-        let delta = simd.splat_f32s(sum(simd, [self.grad, self.output], |[g, o]| simd.mul_f32s(g, o)));
+        let delta = total!(S, simd, [g in self.grad, o in self.output], simd.mul_f32s(g, o));
+        let delta = simd.splat_f32s(delta);
+        let (scores, slopes) = (self.scores, self.slopes);
         if let Some(cap) = self.heads.soft_cap {
             let (cap, inverse, one) = (simd.splat_f32s(cap), simd.splat_f32s(1.0 / cap), simd.splat_f32s(1.0));
-            let bend = |s| tanh(simd, simd.mul_f32s(simd.mul_f32s(s, scale), inverse));
-            update(simd, self.slopes, [&*self.scores], |d, [s]| {
-                let t = bend(s);
+            each!(S, simd, s in &mut *scores, [], tanh(simd, simd.mul_f32s(simd.mul_f32s(s, scale), inverse)));
+            each!(S, simd, d in slopes, [t in &*scores], {
                 let weight = exp(simd, simd.sub_f32s(simd.mul_f32s(t, cap), log_sum));
                 let slope = simd.mul_f32s(simd.sub_f32s(one, simd.mul_f32s(t, t)), scale);
                 simd.mul_f32s(simd.mul_f32s(weight, simd.sub_f32s(d, delta)), slope)
             });
-            update(simd, self.scores, [], |s, []| exp(simd, simd.sub_f32s(simd.mul_f32s(bend(s), cap), log_sum)));
+            each!(S, simd, t in scores, [], exp(simd, simd.sub_f32s(simd.mul_f32s(t, cap), log_sum)));
         } else {
-            update(simd, self.scores, [], |s, []| exp(simd, simd.sub_f32s(simd.mul_f32s(s, scale), log_sum)));
-            update(simd, self.slopes, [&*self.scores], |d, [p]| {
+            each!(S, simd, s in &mut *scores, [], exp(simd, simd.sub_f32s(simd.mul_f32s(s, scale), log_sum)));
+            each!(S, simd, d in slopes, [p in &*scores], {
                 simd.mul_f32s(simd.mul_f32s(p, simd.sub_f32s(d, delta)), scale)
             });
         }

@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::LinearCrossEntropyKernel;
-use crate::kernels::simd::vector::{exp, max, sum, update};
+use crate::kernels::simd::vector::{each, exp, max, total};
 use crate::kernels::simd::{
     Buffer, Matrix, Panels, Product, ROW_BLOCK, Rhs, Term, arch, contiguous, dim, indices, slice, tensor,
 };
@@ -138,7 +138,7 @@ impl WithSimd for Exponentials<'_> {
     fn with_simd<S: Simd>(self, simd: S) -> (f32, f32) {
         let largest = max(simd, self.logits).max(self.before);
         let shift = simd.splat_f32s(largest);
-        update(simd, self.logits, [], |l, []| exp(simd, simd.sub_f32s(l, shift)));
-        (largest, sum(simd, [&*self.logits], |[l]| l))
+        each!(S, simd, l in &mut *self.logits, [], exp(simd, simd.sub_f32s(l, shift)));
+        (largest, total!(S, simd, [l in self.logits], l))
     }
 }

@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::RmsNormKernel;
-use crate::kernels::simd::vector::{map, sum};
+use crate::kernels::simd::vector::{each, total};
 use crate::kernels::simd::{ROW_BLOCK, arch, contiguous, dim, slice, tensor};
 
 impl RmsNormKernel for Flex {
@@ -37,7 +37,7 @@ impl RmsNormKernel for Flex {
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "activations are f32")]
 fn inverse_rms<S: Simd>(simd: S, x: &[f32], eps: f64) -> f32 {
-    let squares = sum(simd, [x], |[x]| simd.mul_f32s(x, x));
+    let squares = total!(S, simd, [x in x], simd.mul_f32s(x, x));
     (1.0 / (f64::from(squares) / x.len() as f64 + eps).sqrt()) as f32
 }
 
@@ -56,7 +56,7 @@ impl WithSimd for Forward<'_> {
         let hidden = self.weight.len();
         for (x, out) in self.x.chunks_exact(hidden).zip(self.out.chunks_exact_mut(hidden)) {
             let r = simd.splat_f32s(inverse_rms(simd, x, self.eps));
-            map(simd, [x, self.weight], out, |[x, w]| simd.mul_f32s(simd.mul_f32s(x, r), w));
+            each!(S, simd, _old in out, [x in x, w in self.weight], simd.mul_f32s(simd.mul_f32s(x, r), w));
         }
     }
 }
@@ -79,12 +79,12 @@ impl WithSimd for BackwardRows<'_> {
         let rows = self.x.chunks_exact(hidden).zip(self.grad.chunks_exact(hidden));
         for ((x, grad), out) in rows.zip(self.out.chunks_exact_mut(hidden)) {
             let r = inverse_rms(simd, x, self.eps);
-            let dot = sum(simd, [x, self.weight, grad], |[x, w, g]| simd.mul_f32s(simd.mul_f32s(g, w), x));
+            let dot = total!(S, simd, [x in x, w in self.weight, g in grad], simd.mul_f32s(simd.mul_f32s(g, w), x));
             let scale = simd.splat_f32s(-dot * r * r * r / hidden as f32);
             let r = simd.splat_f32s(r);
-            map(simd, [x, self.weight, grad], out, |[x, w, g]| {
+            each!(S, simd, _old in out, [x in x, w in self.weight, g in grad], {
                 let h = simd.mul_f32s(simd.mul_f32s(g, w), r);
-                simd.mul_add_f32s(x, scale, h)
+                simd.mul_add_e_f32s(x, scale, h)
             });
         }
     }

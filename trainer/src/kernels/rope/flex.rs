@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::RopeKernel;
-use crate::kernels::simd::vector::update;
+use crate::kernels::simd::vector::each;
 use crate::kernels::simd::{ROW_BLOCK, arch, contiguous, dim, slice, whole};
 
 impl RopeKernel for Flex {
@@ -44,13 +44,11 @@ impl WithSimd for Rotate<'_> {
             for head in x[..self.heads * 2 * self.half].chunks_exact_mut(2 * self.half) {
                 let (first, second) = head.split_at_mut(self.half);
                 old.copy_from_slice(first);
-                update(simd, first, [&*second, cos, sin], |first, [second, cos, sin]| {
-                    let turned = simd.mul_f32s(second, simd.mul_f32s(sin, sign));
-                    simd.sub_f32s(simd.mul_f32s(first, cos), turned)
+                each!(S, simd, a in first, [b in &*second, cos in cos, sin in sin], {
+                    simd.sub_f32s(simd.mul_f32s(a, cos), simd.mul_f32s(b, simd.mul_f32s(sin, sign)))
                 });
-                update(simd, second, [&old, cos, sin], |second, [first, cos, sin]| {
-                    let turned = simd.mul_f32s(first, simd.mul_f32s(sin, sign));
-                    simd.add_f32s(simd.mul_f32s(second, cos), turned)
+                each!(S, simd, b in second, [a in &old, cos in cos, sin in sin], {
+                    simd.add_f32s(simd.mul_f32s(b, cos), simd.mul_f32s(a, simd.mul_f32s(sin, sign)))
                 });
             }
         }

@@ -95,37 +95,33 @@ impl WithSimd for Task<'_> {
 
 /// The products of `R` rows of the input with `W` rows of the weight; row `r` times `w` goes to `out[w · out_row + r]`.
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "iterators keep the compiler from holding the sums in registers")]
 fn dots<S: Simd, const R: usize, const W: usize>(simd: S, x: [&[f32]; R], w: &[f32], out: &mut [f32], out_row: usize) {
     let depth = x[0].len();
-    let x_vectors = x.map(|x| S::as_simd_f32s(x));
-    let mut w_rows = [&w[..0]; W];
-    for (i, row) in w_rows.iter_mut().enumerate() {
-        *row = &w[i * depth..][..depth];
-    }
-    let w_vectors = w_rows.map(|w| S::as_simd_f32s(w));
-    let count = x_vectors[0].0.len();
-    let xs = x_vectors.map(|(x, _)| &x[..count]);
-    let ws = w_vectors.map(|(w, _)| &w[..count]);
+    let count = depth / S::F32_LANES;
     let mut sums = [[simd.splat_f32s(0.0); R]; W];
+    let mut xs = [S::as_simd_f32s(x[0]); R];
+    let mut ws = [S::as_simd_f32s(&w[..depth]); W];
+    for r in 0..R {
+        xs[r] = S::as_simd_f32s(&x[r][..depth]);
+    }
+    for i in 0..W {
+        ws[i] = S::as_simd_f32s(&w[i * depth..][..depth]);
+    }
     for k in 0..count {
-        let x = xs.map(|x| x[k]);
-        for (sums, w) in sums.iter_mut().zip(ws) {
-            for (sum, x) in sums.iter_mut().zip(x) {
-                *sum = simd.mul_add_e_f32s(w[k], x, *sum);
+        for i in 0..W {
+            for r in 0..R {
+                sums[i][r] = simd.mul_add_e_f32s(ws[i].0[k], xs[r].0[k], sums[i][r]);
             }
         }
     }
-    let rest = |(_, rest): (_, &[f32])| simd.partial_load_f32s(rest);
-    if count * S::F32_LANES < depth {
-        for (sums, w) in sums.iter_mut().zip(w_vectors) {
-            for (sum, x) in sums.iter_mut().zip(x_vectors) {
-                *sum = simd.mul_add_e_f32s(rest(w), rest(x), *sum);
+    for i in 0..W {
+        for r in 0..R {
+            if count * S::F32_LANES < depth {
+                let (w, x) = (simd.partial_load_f32s(ws[i].1), simd.partial_load_f32s(xs[r].1));
+                sums[i][r] = simd.mul_add_e_f32s(w, x, sums[i][r]);
             }
-        }
-    }
-    for (i, sums) in sums.iter().enumerate() {
-        for (r, &sum) in sums.iter().enumerate() {
-            out[i * out_row + r] = simd.reduce_sum_f32s(sum);
+            out[i * out_row + r] = simd.reduce_sum_f32s(sums[i][r]);
         }
     }
 }

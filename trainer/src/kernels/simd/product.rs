@@ -211,17 +211,6 @@ impl WithSimd for Product<'_> {
     }
 }
 
-/// Where a tile reads: pointers to the first element of each term, already moved to the tile's row and panel.
-#[derive(Clone, Copy)]
-struct Source {
-    lhs: *const f32,
-    lhs_row: usize,
-    lhs_depth: usize,
-    rhs: *const f32,
-    rhs_row: usize,
-    depth: usize,
-}
-
 impl Product<'_> {
     #[inline(always)]
     fn run<S: Simd, const V: usize>(self, simd: S, tile_rows: usize) {
@@ -230,22 +219,53 @@ impl Product<'_> {
             let used = width.min(self.columns - column);
             let mut row = 0;
             while row < self.rows {
-                let left = self.rows - row;
-                // SAFETY: `compute` has checked every side; a partial tile of plain rows reads only its own columns.
-                unsafe {
-                    let out = self.out.as_mut_ptr().add(row * self.out_row + column);
-                    let tile = Tile { simd, out, out_row: self.out_row, used, accumulate: self.accumulate };
-                    let sources = |term: &Term<'_>| source(term, row, column, width);
-                    row += match left {
-                        8.. if tile_rows == 8 => tile.compute::<8, V>(self.terms, sources),
-                        4.. => tile.compute::<4, V>(self.terms, sources),
-                        2.. => tile.compute::<2, V>(self.terms, sources),
-                        _ => tile.compute::<1, V>(self.terms, sources),
-                    };
+                // SAFETY: `compute` has checked every side.
+                let sources = self.terms.iter().map(|term| unsafe { source(term, row, column, width) });
+                let mut tile = Tile {
+                    sources: [Source::NONE; 2],
+                    out: self.out[row * self.out_row + column..].as_mut_ptr(),
+                    out_row: self.out_row,
+                    used,
+                    accumulate: self.accumulate,
+                };
+                for (place, source) in tile.sources.iter_mut().zip(sources) {
+                    *place = source;
                 }
+                row += match self.rows - row {
+                    8.. if tile_rows == 8 => tile.compute::<S, 8, V>(simd),
+                    4.. => tile.compute::<S, 4, V>(simd),
+                    2.. => tile.compute::<S, 2, V>(simd),
+                    _ => tile.compute::<S, 1, V>(simd),
+                };
             }
         }
     }
+}
+
+/// Where a tile reads: pointers to the first element of a term, already moved to the tile's row and panel.
+#[derive(Clone, Copy)]
+struct Source {
+    lhs: *const f32,
+    lhs_row: usize,
+    lhs_depth: usize,
+    rhs: *const f32,
+    rhs_row: usize,
+    depth: usize,
+    /// The right side has numbers, or zeros, in all columns of the tile.
+    padded: bool,
+}
+
+impl Source {
+    /// Adds nothing.
+    const NONE: Self = Self {
+        lhs: std::ptr::null(),
+        lhs_row: 0,
+        lhs_depth: 0,
+        rhs: std::ptr::null(),
+        rhs_row: 0,
+        depth: 0,
+        padded: true,
+    };
 }
 
 /// # Safety
@@ -254,20 +274,20 @@ impl Product<'_> {
 unsafe fn source(term: &Term<'_>, row: usize, column: usize, width: usize) -> Source {
     // SAFETY: the caller's.
     unsafe {
-        let (rhs, rhs_row) = match term.rhs {
-            Rhs::Panels(panels) => (panels.data.as_ptr().add(column * panels.depth), width),
+        let (rhs, rhs_row, padded) = match term.rhs {
+            Rhs::Panels(panels) => (panels.data.as_ptr().add(column * panels.depth), width, true),
             Rhs::PanelsFrom(panels, first) => {
-                (panels.data.as_ptr().add((first * width + column) * panels.depth), width)
+                (panels.data.as_ptr().add((first * width + column) * panels.depth), width, true)
             }
-            Rhs::Rows { data, row } => (data.as_ptr().add(column), row),
+            Rhs::Rows { data, row } => (data.as_ptr().add(column), row, false),
         };
         let lhs = term.lhs.as_ptr().wrapping_add(row * term.lhs_row);
-        Source { lhs, lhs_row: term.lhs_row, lhs_depth: term.lhs_depth, rhs, rhs_row, depth: term.depth }
+        Source { lhs, lhs_row: term.lhs_row, lhs_depth: term.lhs_depth, rhs, rhs_row, depth: term.depth, padded }
     }
 }
 
-struct Tile<S> {
-    simd: S,
+struct Tile {
+    sources: [Source; 2],
     out: *mut f32,
     out_row: usize,
     /// Columns that exist; the others of the tile are not written.
@@ -275,82 +295,115 @@ struct Tile<S> {
     accumulate: bool,
 }
 
-impl<S: Simd> Tile<S> {
-    /// Computes `R` rows and says so.
-    ///
-    /// # Safety
-    /// The output and every source hold `R` rows and the tile's columns.
+impl Tile {
+    /// Computes `R` rows and says so. Output and sources hold them, as the caller has checked.
     #[inline(always)]
-    unsafe fn compute<const R: usize, const V: usize>(
-        &self,
-        terms: &[Term<'_>],
-        source: impl Fn(&Term<'_>) -> Source,
-    ) -> usize {
-        let simd = self.simd;
-        let full = self.used == V * S::F32_LANES;
-        let mut sums = [[simd.splat_f32s(0.0); V]; R];
-        // SAFETY: the caller's.
-        unsafe {
-            for term in terms {
-                let source = source(term);
-                if full || !matches!(term.rhs, Rhs::Rows { .. }) {
-                    add_up::<S, R, V>(simd, &mut sums, source, |at, v| {
-                        at.add(v * S::F32_LANES).cast::<S::f32s>().read_unaligned()
-                    });
-                } else {
-                    add_up::<S, R, V>(simd, &mut sums, source, |at, v| {
-                        let start = (v * S::F32_LANES).min(self.used);
-                        let end = (start + S::F32_LANES).min(self.used);
-                        simd.partial_load_f32s(std::slice::from_raw_parts(at.add(start), end - start))
-                    });
-                }
-            }
-            for (i, sums) in sums.iter().enumerate() {
-                let out = self.out.add(i * self.out_row);
-                for (v, &sum) in sums.iter().enumerate() {
-                    let start = (v * S::F32_LANES).min(self.used);
-                    if full {
-                        let out = out.add(start).cast::<S::f32s>();
-                        let value = if self.accumulate { simd.add_f32s(out.read_unaligned(), sum) } else { sum };
-                        out.write_unaligned(value);
-                    } else {
-                        let end = (start + S::F32_LANES).min(self.used);
-                        let out = std::slice::from_raw_parts_mut(out.add(start), end - start);
-                        let value = if self.accumulate { simd.add_f32s(simd.partial_load_f32s(out), sum) } else { sum };
-                        simd.partial_store_f32s(out, value);
-                    }
-                }
-            }
+    fn compute<S: Simd, const R: usize, const V: usize>(self, simd: S) -> usize {
+        // Each kind of tile is a function of its own: in one with the others its sums would leave the registers.
+        if self.used == V * S::F32_LANES {
+            simd.vectorize(Whole::<R, V>(self));
+        } else {
+            simd.vectorize(Part::<R, V>(self));
         }
         R
     }
 }
 
-/// The inner loop: for each `k`, `V` vectors of the right side times one number of each of `R` rows.
-///
-/// # Safety
-/// As [`Tile::compute`].
-#[inline(always)]
-unsafe fn add_up<S: Simd, const R: usize, const V: usize>(
-    simd: S,
-    sums: &mut [[S::f32s; V]; R],
-    source: Source,
-    load: impl Fn(*const f32, usize) -> S::f32s,
-) {
-    let (mut lhs, mut rhs) = (source.lhs, source.rhs);
-    for _ in 0..source.depth {
-        let mut columns = [simd.splat_f32s(0.0); V];
-        for (v, column) in columns.iter_mut().enumerate() {
-            *column = load(rhs, v);
-        }
-        for (i, sums) in sums.iter_mut().enumerate() {
-            // SAFETY: the caller's; the pointers after the last step are never read.
-            let value = simd.splat_f32s(unsafe { *lhs.wrapping_add(i * source.lhs_row) });
-            for (sum, &column) in sums.iter_mut().zip(&columns) {
-                *sum = simd.mul_add_e_f32s(value, column, *sum);
+/// A tile whose columns all exist.
+struct Whole<const R: usize, const V: usize>(Tile);
+
+impl<const R: usize, const V: usize> WithSimd for Whole<R, V> {
+    type Output = ();
+
+    #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "iterators keep the compiler from holding the sums in registers")]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let tile = self.0;
+        let mut sums = [[simd.splat_f32s(0.0); V]; R];
+        for source in tile.sources {
+            let (mut lhs, mut rhs) = (source.lhs, source.rhs);
+            for _ in 0..source.depth {
+                let mut columns = [simd.splat_f32s(0.0); V];
+                for v in 0..V {
+                    // SAFETY: the product was checked; the pointers after the last step are never read.
+                    columns[v] = unsafe { rhs.add(v * S::F32_LANES).cast::<S::f32s>().read_unaligned() };
+                }
+                for i in 0..R {
+                    // SAFETY: as above. Overflow cannot happen; its check would take the sums out of the registers.
+                    let value = simd.splat_f32s(unsafe { *lhs.wrapping_add(i.wrapping_mul(source.lhs_row)) });
+                    for v in 0..V {
+                        sums[i][v] = simd.mul_add_e_f32s(value, columns[v], sums[i][v]);
+                    }
+                }
+                lhs = lhs.wrapping_add(source.lhs_depth);
+                rhs = rhs.wrapping_add(source.rhs_row);
             }
         }
-        lhs = lhs.wrapping_add(source.lhs_depth);
-        rhs = rhs.wrapping_add(source.rhs_row);
+        for i in 0..R {
+            for v in 0..V {
+                // SAFETY: as above.
+                unsafe {
+                    let out = tile.out.add(i.wrapping_mul(tile.out_row) + v * S::F32_LANES).cast::<S::f32s>();
+                    let before = if tile.accumulate { out.read_unaligned() } else { simd.splat_f32s(0.0) };
+                    out.write_unaligned(simd.add_f32s(before, sums[i][v]));
+                }
+            }
+        }
+    }
+}
+
+/// A tile at the right border, some of whose columns do not exist.
+struct Part<const R: usize, const V: usize>(Tile);
+
+impl<const R: usize, const V: usize> WithSimd for Part<R, V> {
+    type Output = ();
+
+    #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "as in the whole tile")]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let tile = self.0;
+        let mut sums = [[simd.splat_f32s(0.0); V]; R];
+        let mut starts = [0; V];
+        let mut counts = [0; V];
+        for v in 0..V {
+            starts[v] = (v * S::F32_LANES).min(tile.used);
+            counts[v] = S::F32_LANES.min(tile.used - starts[v]);
+        }
+        for source in tile.sources {
+            let (mut lhs, mut rhs) = (source.lhs, source.rhs);
+            for _ in 0..source.depth {
+                let mut columns = [simd.splat_f32s(0.0); V];
+                for v in 0..V {
+                    // SAFETY: the product was checked; of plain rows only the columns that exist are read.
+                    columns[v] = unsafe {
+                        if source.padded {
+                            rhs.add(v * S::F32_LANES).cast::<S::f32s>().read_unaligned()
+                        } else {
+                            simd.partial_load_f32s(std::slice::from_raw_parts(rhs.add(starts[v]), counts[v]))
+                        }
+                    };
+                }
+                for i in 0..R {
+                    // SAFETY: as above.
+                    let value = simd.splat_f32s(unsafe { *lhs.wrapping_add(i.wrapping_mul(source.lhs_row)) });
+                    for v in 0..V {
+                        sums[i][v] = simd.mul_add_e_f32s(value, columns[v], sums[i][v]);
+                    }
+                }
+                lhs = lhs.wrapping_add(source.lhs_depth);
+                rhs = rhs.wrapping_add(source.rhs_row);
+            }
+        }
+        for i in 0..R {
+            for v in 0..V {
+                // SAFETY: as above; only columns that exist are touched.
+                let out = unsafe {
+                    let start = tile.out.add(i.wrapping_mul(tile.out_row) + starts[v]);
+                    std::slice::from_raw_parts_mut(start, counts[v])
+                };
+                let before = if tile.accumulate { simd.partial_load_f32s(out) } else { simd.splat_f32s(0.0) };
+                simd.partial_store_f32s(out, simd.add_f32s(before, sums[i][v]));
+            }
+        }
     }
 }

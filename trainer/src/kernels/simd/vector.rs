@@ -1,73 +1,72 @@
-//! Functions of vectors, for the operators that go over their numbers once.
+//! Loops over vectors, for the operators that go over their numbers once.
 //!
-//! All are called inside [`pulp`]'s dispatch, so that they become part of the operator's own loop.
+//! They are macros and not functions of closures: a closure does not inherit the instruction set that the function
+//! around it was compiled for, and each vector operation in it would become a call.
 
 use pulp::Simd;
 
-/// Writes `f` of the numbers of several slices at the same place, vector by vector.
-#[inline(always)]
-pub(in crate::kernels) fn map<S: Simd, const N: usize>(
-    simd: S,
-    inputs: [&[f32]; N],
-    out: &mut [f32],
-    f: impl Fn([S::f32s; N]) -> S::f32s,
-) {
-    update(simd, out, inputs, |_, values| f(values));
+/// Replaces each vector `o` of `out` by an expression of it and of the vectors at the same place in other slices:
+/// `each!(S, simd, o in out, [x in xs, y in ys], expression)`.
+macro_rules! each {
+    ($S:ident, $simd:expr, $o:ident in $out:expr, [$($x:ident in $xs:expr),*], $value:expr) => {{
+        let out: &mut [f32] = $out;
+        let _len = out.len();
+        let (vectors, rest) = $S::as_mut_simd_f32s(out);
+        let count = vectors.len();
+        $(let $x = {
+            let numbers: &[f32] = &($xs)[.._len];
+            (&$S::as_simd_f32s(numbers).0[..count], &numbers[count * $S::F32_LANES..])
+        };)*
+        for i in 0..count {
+            $(let $x = $x.0[i];)*
+            let $o = vectors[i];
+            vectors[i] = $value;
+        }
+        if !rest.is_empty() {
+            $(let $x = $simd.partial_load_f32s($x.1);)*
+            let $o = $simd.partial_load_f32s(rest);
+            let value = $value;
+            $simd.partial_store_f32s(rest, value);
+        }
+    }};
 }
 
-/// As [`map`], where `f` also sees what was there before.
-#[inline(always)]
-pub(in crate::kernels) fn update<S: Simd, const N: usize>(
-    simd: S,
-    out: &mut [f32],
-    inputs: [&[f32]; N],
-    f: impl Fn(S::f32s, [S::f32s; N]) -> S::f32s,
-) {
-    let len = out.len();
-    let inputs = inputs.map(|input| &input[..len]);
-    let (out_vectors, out_rest) = S::as_mut_simd_f32s(out);
-    let vectors = inputs.map(|input| S::as_simd_f32s(input).0);
-    let count = out_vectors.len();
-    let vectors = vectors.map(|v| &v[..count]);
-    for i in 0..count {
-        out_vectors[i] = f(out_vectors[i], vectors.map(|v| v[i]));
-    }
-    if !out_rest.is_empty() {
-        let start = count * S::F32_LANES;
-        let values = inputs.map(|input| simd.partial_load_f32s(&input[start..]));
-        let value = f(simd.partial_load_f32s(out_rest), values);
-        simd.partial_store_f32s(out_rest, value);
-    }
+/// The sum of an expression of the vectors at the same place in several slices of one length; the expression of zeros
+/// must be zero: `total!(S, simd, [x in xs, y in ys], expression)`.
+macro_rules! total {
+    ($S:ident, $simd:expr, [$first:ident in $firsts:expr $(, $x:ident in $xs:expr)*], $value:expr) => {{
+        let numbers: &[f32] = $firsts;
+        let (len, count) = (numbers.len(), numbers.len() / $S::F32_LANES);
+        let $first = ($S::as_simd_f32s(numbers).0, &numbers[count * $S::F32_LANES..]);
+        $(let $x = {
+            let numbers: &[f32] = &($xs)[..len];
+            (&$S::as_simd_f32s(numbers).0[..count], &numbers[count * $S::F32_LANES..])
+        };)*
+        let mut sums = [$simd.splat_f32s(0.0); 2];
+        for i in 0..count {
+            let $first = $first.0[i];
+            $(let $x = $x.0[i];)*
+            sums[i % 2] = $simd.add_f32s(sums[i % 2], $value);
+        }
+        if len > count * $S::F32_LANES {
+            let $first = $simd.partial_load_f32s($first.1);
+            $(let $x = $simd.partial_load_f32s($x.1);)*
+            sums[0] = $simd.add_f32s(sums[0], $value);
+        }
+        $simd.reduce_sum_f32s($simd.add_f32s(sums[0], sums[1]))
+    }};
 }
 
-/// The sum of `f` over the numbers of several slices at the same place. `f` of zeros must be zero.
-#[inline(always)]
-pub(in crate::kernels) fn sum<S: Simd, const N: usize>(
-    simd: S,
-    inputs: [&[f32]; N],
-    f: impl Fn([S::f32s; N]) -> S::f32s,
-) -> f32 {
-    let len = inputs[0].len();
-    let inputs = inputs.map(|input| &input[..len]);
-    let vectors = inputs.map(|input| S::as_simd_f32s(input).0);
-    let count = vectors[0].len();
-    let vectors = vectors.map(|v| &v[..count]);
-    let mut sums = [simd.splat_f32s(0.0); 2];
-    for i in 0..count {
-        sums[i % 2] = simd.add_f32s(sums[i % 2], f(vectors.map(|v| v[i])));
-    }
-    let start = count * S::F32_LANES;
-    if start < len {
-        sums[0] = simd.add_f32s(sums[0], f(inputs.map(|input| simd.partial_load_f32s(&input[start..]))));
-    }
-    simd.reduce_sum_f32s(simd.add_f32s(sums[0], sums[1]))
-}
+pub(in crate::kernels) use {each, total};
 
 /// The largest number; minus infinity for none.
 #[inline(always)]
 pub(in crate::kernels) fn max<S: Simd>(simd: S, numbers: &[f32]) -> f32 {
     let (vectors, rest) = S::as_simd_f32s(numbers);
-    let largest = vectors.iter().fold(simd.splat_f32s(f32::NEG_INFINITY), |a, &b| simd.max_f32s(a, b));
+    let mut largest = simd.splat_f32s(f32::NEG_INFINITY);
+    for &vector in vectors {
+        largest = simd.max_f32s(largest, vector);
+    }
     rest.iter().copied().fold(simd.reduce_max_f32s(largest), f32::max)
 }
 
@@ -110,7 +109,7 @@ mod tests {
 
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
-            map(simd, [self.0], self.1, |[x]| exp(simd, x));
+            each!(S, simd, _old in self.1, [x in self.0], exp(simd, x));
         }
     }
 

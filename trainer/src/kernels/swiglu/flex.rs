@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::SwiGluKernel;
-use crate::kernels::simd::vector::{exp, map};
+use crate::kernels::simd::vector::{each, exp};
 use crate::kernels::simd::{ROW_BLOCK, arch, contiguous, dim, slice, tensor};
 
 impl SwiGluKernel for Flex {
@@ -55,7 +55,7 @@ impl WithSimd for Forward<'_> {
         let n = self.intermediate;
         for (gate_up, out) in self.gate_up.chunks_exact(2 * n).zip(self.out.chunks_exact_mut(n)) {
             let (gate, up) = gate_up.split_at(n);
-            map(simd, [gate, up], out, |[g, u]| simd.mul_f32s(simd.mul_f32s(g, sigmoid(simd, g)), u));
+            each!(S, simd, _old in out, [g in gate, u in up], simd.mul_f32s(simd.mul_f32s(g, sigmoid(simd, g)), u));
         }
     }
 }
@@ -79,10 +79,11 @@ impl WithSimd for BackwardRows<'_> {
         for ((gate_up, grad), out) in rows.zip(self.out.chunks_exact_mut(2 * n)) {
             let (gate, up) = gate_up.split_at(n);
             let (out_gate, out_up) = out.split_at_mut(n);
-            map(simd, [gate, grad], out_up, |[g, d]| simd.mul_f32s(d, simd.mul_f32s(g, sigmoid(simd, g))));
-            map(simd, [gate, up, grad], out_gate, |[g, u, d]| {
-                let s = sigmoid(simd, g);
-                let slope = simd.mul_f32s(s, simd.mul_add_f32s(g, simd.sub_f32s(one, s), one));
+            // The sigmoid is computed once and waits in the gate's place.
+            each!(S, simd, _old in &mut *out_gate, [g in gate], sigmoid(simd, g));
+            each!(S, simd, _old in out_up, [g in gate, s in &*out_gate, d in grad], simd.mul_f32s(d, simd.mul_f32s(g, s)));
+            each!(S, simd, s in out_gate, [g in gate, u in up, d in grad], {
+                let slope = simd.mul_f32s(s, simd.mul_add_e_f32s(g, simd.sub_f32s(one, s), one));
                 simd.mul_f32s(simd.mul_f32s(d, u), slope)
             });
         }

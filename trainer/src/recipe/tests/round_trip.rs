@@ -9,7 +9,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
-use super::super::{EvalConfig, ModelConfig, Recipe, Schedule, TrainConfig};
+use super::super::{EvalConfig, ModelConfig, Recipe, Schedule, TrainConfig, WeightType};
 use super::{SMALL, load_in};
 
 /// Texts that a careless writer of YAML gets wrong.
@@ -98,9 +98,11 @@ fn source() -> impl Strategy<Value = SourceConfig> {
 fn data() -> impl Strategy<Value = DataConfig> {
     let lists = (vec(source(), 1..3), vec(source(), 0..2));
     let overlong = select(vec![Overlong::Drop, Overlong::Truncate, Overlong::Error]);
-    let options = (number(0.0, 0.99), 2usize.., overlong, any::<bool>(), option::of(text()), option::of(path()));
+    let switches = (any::<bool>(), any::<bool>());
+    let options = (number(0.0, 0.99), 2usize.., overlong, switches, option::of(text()), option::of(path()));
     (lists, options).prop_map(
-        |((train, validation), (validation_fraction, max_length, overlong, packing, system_prompt, template))| {
+        |((train, validation), (validation_fraction, max_length, overlong, switches, system_prompt, template))| {
+            let (packing, cache) = switches;
             DataConfig {
                 train,
                 validation,
@@ -110,6 +112,7 @@ fn data() -> impl Strategy<Value = DataConfig> {
                 packing,
                 system_prompt,
                 chat_template: template.map(Into::into),
+                cache,
             }
         },
     )
@@ -157,8 +160,10 @@ fn train() -> impl Strategy<Value = TrainConfig> {
 }
 
 fn recipe() -> impl Strategy<Value = Recipe> {
-    let model = ("[a-z][a-z0-9]{0,8}/[a-zA-Z0-9_-]{1,8}", option::of(text()), option::of(path()))
-        .prop_map(|(base, revision, adapter)| ModelConfig { base, revision, adapter: adapter.map(Into::into) });
+    let dtype = select(vec![WeightType::Stored, WeightType::F32, WeightType::Bf16, WeightType::F16]);
+    let model = ("[a-z][a-z0-9]{0,8}/[a-zA-Z0-9_-]{1,8}", option::of(text()), option::of(path()), dtype).prop_map(
+        |(base, revision, adapter, dtype)| ModelConfig { base, revision, adapter: adapter.map(Into::into), dtype },
+    );
     let eval = (vec(source(), 0..2), 1usize.., 1usize.., number(0.0, 10.0), option::of(1usize..)).prop_map(
         |(test, max_new_tokens, batch_size, temperature, limit)| EvalConfig {
             test,

@@ -1,0 +1,309 @@
+//! From the sources to a file of examples, or to the one in the cache.
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+
+use crate::cache::Cache;
+use crate::config::DataConfig;
+use crate::conversation::Origin;
+use crate::error::{DataError, ExampleError};
+use crate::key;
+use crate::source::{Format, Located};
+use crate::split::{HeldOut, content_hash, is_held_out};
+use crate::store::{self, Counts, Examples, Expected, Index, Summary, Writer};
+use crate::tokenize::{Outcome, tokenize};
+use crate::tokenizer::ChatTokenizer;
+
+use super::Progress;
+
+/// The data of a recipe, found but not read.
+pub(super) struct Build<'a> {
+    pub(super) config: &'a DataConfig,
+    pub(super) tokenizer: &'a ChatTokenizer,
+    /// The training sources, then the validation sources.
+    pub(super) sources: &'a [Located<'a>],
+    /// Of the files of the sources; none when nothing is kept.
+    pub(super) digests: Option<Vec<String>>,
+    /// The name of the data in the cache; none when nothing is kept.
+    pub(super) key: Option<String>,
+    pub(super) cache: &'a Cache,
+}
+
+/// The examples, mapped, and what is known of them.
+pub(super) struct Built {
+    pub(super) train: Examples,
+    pub(super) validation: Examples,
+    /// How many training examples each source has.
+    pub(super) counts: Vec<usize>,
+    pub(super) summary: Summary,
+    /// Where they are kept.
+    pub(super) cache_file: Option<PathBuf>,
+}
+
+/// Why a file of examples could not be made.
+enum Failure {
+    /// The data is wrong: nothing can be done.
+    Data(DataError),
+    /// The file cannot be written: another place may do.
+    Storage(io::Error),
+}
+
+impl From<DataError> for Failure {
+    fn from(error: DataError) -> Self {
+        Self::Data(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Storage(error)
+    }
+}
+
+impl Build<'_> {
+    /// What an earlier run made of the same data. A file that is not sound is told, and made anew.
+    pub(super) fn cached(&self) -> Option<Built> {
+        let key = self.key.as_deref()?;
+        let (file, path) = match self.cache.open(key) {
+            Ok(found) => found?,
+            Err(error) => {
+                tracing::warn!("the cache of tokens cannot be read: {error}; the data is tokenised again");
+                return None;
+            }
+        };
+        let expected = Expected {
+            key,
+            sources: self.sources.len(),
+            max_length: self.config.max_length,
+            vocab_size: self.tokenizer.vocab_size(),
+        };
+        let checked = store::check(&file, &expected).and_then(|(index, summary)| {
+            if self.tokenizer.template().is_ok_and(|template| template.prints(&summary.printed)) {
+                self.map(&file, index, summary).map(Some).map_err(|error| error.to_string())
+            } else {
+                // The date has changed since: nothing is wrong.
+                Ok(None)
+            }
+        });
+        match checked {
+            Ok(built) => Some(Built { cache_file: Some(path), ..built? }),
+            Err(reason) => {
+                tracing::warn!("{}: {reason}; the data is tokenised again", path.display());
+                None
+            }
+        }
+    }
+
+    /// Reads and tokenises the sources.
+    pub(super) fn run(&self, progress: &mut dyn FnMut(Progress)) -> Result<Built, DataError> {
+        if let Some(key) = &self.key {
+            match self.keep(key, progress) {
+                Ok(built) => return Ok(built),
+                Err(Failure::Data(error)) => return Err(error),
+                Err(Failure::Storage(error)) => self.warn_not_kept(&error),
+            }
+        }
+        let made = tempfile::tempfile().map_err(Failure::from).and_then(|file| {
+            let (file, index, summary) = self.write(file, progress)?;
+            Ok(self.map(&file, index, summary)?)
+        });
+        made.map_err(|failure| match failure {
+            Failure::Data(error) => error,
+            Failure::Storage(source) => DataError::Write { path: std::env::temp_dir(), source },
+        })
+    }
+
+    /// Makes a file in the cache.
+    fn keep(&self, key: &str, progress: &mut dyn FnMut(Progress)) -> Result<Built, Failure> {
+        let target = self.cache.create()?;
+        let (file, index, summary) = self.write(target.as_file().try_clone()?, progress)?;
+        let built = self.map(&file, index, summary)?;
+        // The files were read twice, once for the key; what changed in between must not stand under that key.
+        if key::digests(self.sources)? != self.digests {
+            tracing::warn!("the data changed while it was read: its tokens are not kept");
+            return Ok(built);
+        }
+        match self.cache.publish(target, key) {
+            Ok(path) => Ok(Built { cache_file: Some(path), ..built }),
+            Err(error) => {
+                self.warn_not_kept(&error);
+                Ok(built)
+            }
+        }
+    }
+
+    fn warn_not_kept(&self, error: &io::Error) {
+        let folder = self.cache.folder().unwrap_or(std::path::Path::new("~/.cache/greffon/data")).display();
+        tracing::warn!(
+            "the tokens cannot be kept in {folder}: {error}; the next start tokenises again (GREFFON_CACHE names \
+             another folder, data.cache: false keeps nothing)"
+        );
+    }
+
+    fn map(&self, file: &File, index: Index, summary: Summary) -> io::Result<Built> {
+        let names = self.sources.iter().map(|source| source.name.clone()).collect();
+        let (train, validation) = store::map(file, &index, names)?;
+        Ok(Built { train, validation, counts: index.counts, summary, cache_file: None })
+    }
+
+    fn write(&self, file: File, progress: &mut dyn FnMut(Progress)) -> Result<(File, Index, Summary), Failure> {
+        let mut total_bytes = 0;
+        for source in self.sources {
+            let metadata = source.file.metadata();
+            total_bytes +=
+                metadata.map_err(|error| DataError::Read { path: source.name.to_path_buf(), source: error })?.len();
+        }
+        let mut pass = Pass {
+            build: self,
+            writer: Writer::new(file, self.sources.len())?,
+            progress: Progress { total_bytes, ..Progress::default() },
+            held_out: HeldOut::default(),
+            leaked: 0,
+        };
+        let trained = self.config.train.len();
+        let (mut train, mut validation) = (Tally::default(), Tally::default());
+        // The validation sources first: the leak check knows them before it sees what is trained on.
+        let mut held_out_formats = Vec::new();
+        for number in trained..self.sources.len() {
+            held_out_formats.push(pass.source(number, &mut Tally::default(), &mut validation, progress)?);
+        }
+        let mut formats = Vec::new();
+        for number in 0..trained {
+            let mut tally = Tally::default();
+            formats.push(pass.source(number, &mut tally, &mut validation, progress)?);
+            tally.check(self.config.max_length)?;
+            train.add(&tally);
+        }
+        formats.append(&mut held_out_formats);
+        validation.check(self.config.max_length)?;
+        let summary = Summary {
+            key: self.key.clone().unwrap_or_default(),
+            formats,
+            train: train.counts,
+            validation: validation.counts,
+            leaked: pass.leaked,
+            fingerprint: String::new(),
+            printed: self.tokenizer.template()?.printed(),
+        };
+        Ok(pass.writer.finish(summary)?)
+    }
+}
+
+/// A pass over all sources.
+struct Pass<'a> {
+    build: &'a Build<'a>,
+    writer: Writer,
+    progress: Progress,
+    held_out: HeldOut,
+    leaked: u64,
+}
+
+/// What became of one conversation.
+struct Tokenised {
+    hash: [u8; 32],
+    origin: Origin,
+    outcome: Outcome,
+}
+
+impl Pass<'_> {
+    /// Reads one source; gives the form of its records.
+    fn source(
+        &mut self,
+        number: usize,
+        train: &mut Tally,
+        validation: &mut Tally,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Format, Failure> {
+        let Build { config, tokenizer, sources, .. } = self.build;
+        let is_validation = number >= config.train.len();
+        let fraction = if config.validation.is_empty() { config.validation_fraction } else { 0.0 };
+        let mut stream = sources[number].stream()?;
+        let begin = self.progress.done_bytes;
+        loop {
+            let batch = stream.next_batch(|mut conversation| {
+                if let Some(content) = &config.system_prompt {
+                    conversation.set_default_system(content);
+                }
+                let hash = content_hash(&conversation);
+                let outcome = tokenize(tokenizer, &conversation, config.max_length, config.overlong)?;
+                Ok(Tokenised { hash, origin: conversation.origin, outcome })
+            })?;
+            let Some(format) = stream.format().filter(|_| batch.is_empty()) else {
+                for Tokenised { hash, origin, outcome } in batch {
+                    let held_out = is_validation || is_held_out(&hash, fraction);
+                    if is_validation {
+                        self.held_out.insert(hash);
+                    } else {
+                        self.leaked += self.held_out.take(&hash);
+                    }
+                    if let Outcome::Kept { example, .. } = &outcome {
+                        self.progress.tokens += example.input_ids.len() as u64;
+                        self.writer.push(example, number, held_out)?;
+                    }
+                    self.progress.conversations += 1;
+                    if held_out { &mut *validation } else { &mut *train }.count(origin, &outcome);
+                }
+                self.progress.done_bytes = begin + stream.done_bytes();
+                progress(self.progress);
+                continue;
+            };
+            return Ok(format);
+        }
+    }
+}
+
+/// What was counted, and what is needed to tell that nothing is left.
+#[derive(Default)]
+struct Tally {
+    counts: Counts,
+    /// The first conversation.
+    first: Option<Origin>,
+    /// The length of the shortest conversation that was left out.
+    shortest: Option<usize>,
+}
+
+impl Tally {
+    fn count(&mut self, origin: Origin, outcome: &Outcome) {
+        self.first.get_or_insert(origin);
+        let counts = &mut self.counts;
+        counts.conversations += 1;
+        match outcome {
+            Outcome::Kept { example, truncated, unsupervised_turns } => {
+                counts.examples += 1;
+                counts.tokens += example.input_ids.len() as u64;
+                counts.supervised += example.loss_mask.iter().filter(|learned| **learned).count() as u64;
+                counts.truncated += u64::from(*truncated);
+                counts.unsupervised_turns += *unsupervised_turns as u64;
+            }
+            Outcome::Dropped { tokens } => {
+                counts.dropped_overlong += 1;
+                self.shortest = Some(self.shortest.map_or(*tokens, |shortest| shortest.min(*tokens)));
+            }
+        }
+    }
+
+    /// Refuses a part of which nothing is left.
+    fn check(&self, max_length: usize) -> Result<(), DataError> {
+        match (&self.first, self.shortest, self.counts.examples) {
+            (Some(first), Some(shortest), 0) => Err(DataError::Example(ExampleError::AllOverlong {
+                origin: first.clone(),
+                dropped: usize::try_from(self.counts.dropped_overlong).unwrap_or(usize::MAX),
+                shortest,
+                max_length,
+            })),
+            _ => Ok(()),
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        let (sum, part) = (&mut self.counts, &other.counts);
+        sum.conversations += part.conversations;
+        sum.examples += part.examples;
+        sum.tokens += part.tokens;
+        sum.supervised += part.supervised;
+        sum.dropped_overlong += part.dropped_overlong;
+        sum.truncated += part.truncated;
+        sum.unsupervised_turns += part.unsupervised_turns;
+    }
+}
