@@ -1,6 +1,6 @@
 //! What the GPU's kernels are made of: tensors as the kernels want them, launches, and sums in one fixed order.
 //!
-//! Kernels are written in CubeCL: a launch is a grid of cubes, a cube is a group of units that share memory. Every sum
+//! Kernels are written in `CubeCL`: a launch is a grid of cubes, a cube is a group of units that share memory. Every sum
 //! is added up in an order that the shapes alone determine, so that a run can be repeated bit for bit; there are no
 //! atomics.
 

@@ -12,7 +12,7 @@ use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
 use super::{AttentionKernel, Heads, Ranges};
-use crate::kernels::gpu::{cubes, dim, empty, rows};
+use crate::kernels::gpu::{UNITS, cubes, dim, empty, rows};
 
 /// Rows of a cube's own tile.
 const ROWS: usize = 8;
@@ -20,6 +20,8 @@ const ROWS: usize = 8;
 const COLUMNS: usize = 32;
 /// From row to row of a staged tile: one more than its length, so that units read from different memory banks.
 const STRIDE: usize = COLUMNS + 1;
+
+const _: () = assert!(ROWS * COLUMNS == UNITS as usize, "a unit for each pair of rows");
 
 impl AttentionKernel for Cube {
     fn attention_forward(qkv: CubeTensor, ranges: &Ranges, heads: Heads) -> (CubeTensor, CubeTensor) {
@@ -45,7 +47,7 @@ impl AttentionKernel for Cube {
         query_gradient_kernel::launch(
             &out.client,
             cubes(&out, count * heads.heads),
-            CubeDim::new_1d((ROWS * COLUMNS) as u32),
+            CubeDim::new_1d(UNITS),
             qkv.clone().into_buffer_arg(),
             tiles.clone().into_buffer_arg(),
             grad.clone().into_buffer_arg(),
@@ -61,7 +63,7 @@ impl AttentionKernel for Cube {
         key_gradient_kernel::launch(
             &out.client,
             cubes(&out, count * heads.kv_heads),
-            CubeDim::new_1d((ROWS * COLUMNS) as u32),
+            CubeDim::new_1d(UNITS),
             qkv.into_buffer_arg(),
             tiles.into_buffer_arg(),
             grad.into_buffer_arg(),
@@ -105,7 +107,7 @@ fn forward(
     forward_kernel::launch(
         &out.client,
         cubes(&out, count * heads.heads),
-        CubeDim::new_1d((ROWS * COLUMNS) as u32),
+        CubeDim::new_1d(UNITS),
         q.into_buffer_arg(),
         k.into_buffer_arg(),
         v.into_buffer_arg(),

@@ -21,7 +21,7 @@ impl LinearCrossEntropyKernel for Cube {
         with_gradient: bool,
     ) -> (CubeTensor, Option<CubeTensor>) {
         let (hidden, lm_head) = (rows(hidden), floats(lm_head));
-        let targets = into_contiguous(Cube::int_cast(targets, IntDType::I32));
+        let targets = into_contiguous(Cube::int_cast(targets, IntDType::U32));
         let (count, depth, vocabulary) = (dim(&hidden, 0), dim(&hidden, 1), dim(&lm_head, 0));
         let losses = empty(&hidden, [count]);
         let chunk = (LOGITS / vocabulary).max(1);
@@ -52,7 +52,7 @@ impl LinearCrossEntropyKernel for Cube {
 #[cube(launch)]
 fn rows_kernel(
     logits: &mut [f32],
-    targets: &[i32],
+    targets: &[u32],
     losses: &mut [f32],
     first: usize,
     vocabulary: usize,

@@ -22,8 +22,7 @@ impl LoraLinearKernel for Cube {
         let [bias, residual] = [bias, residual].map(|tensor| tensor.map(rows));
         let pairs = Pair::split(adapter, dim(&x, 1), modules);
         let reduced = Pair::side_by_side(&pairs)
-            .map(|a| Cube::float_matmul(x.clone(), Cube::float_transpose(a)))
-            .unwrap_or_else(|| empty(&x, [1, 1]));
+            .map_or_else(|| empty(&x, [1, 1]), |a| Cube::float_matmul(x.clone(), Cube::float_transpose(a)));
         let (tokens, width) = (dim(&x, 0), modules.iter().map(|module| module.out).sum());
         let mut parts = weights.into_iter().zip(&pairs).map(|(weight, pair)| {
             let base = Cube::float_matmul(x.clone(), Cube::float_transpose(floats(weight)));
@@ -128,9 +127,9 @@ impl Pair {
         let split = modules.iter().map(|module| {
             let adapter = adapter.as_ref().filter(|_| module.rank > 0)?;
             let mut take = |shape: [usize; 2]| {
-                let numbers = slice(adapter.clone(), &[offset..offset + shape[0] * shape[1]]);
-                offset += shape[0] * shape[1];
-                Cube::float_reshape(numbers, shape.into())
+                let numbers = offset..offset + shape[0] * shape[1];
+                offset = numbers.end;
+                Cube::float_reshape(slice(adapter.clone(), std::slice::from_ref(&numbers)), shape.into())
             };
             let scaled_a = Cube::float_mul_scalar(take([module.rank, depth]), module.scaling.into());
             let pair = Self { scaled_a, b: take([module.out, module.rank]), first: column };
@@ -154,7 +153,6 @@ impl Pair {
 
 /// Writes a module's columns of the output: one unit an element.
 #[cube(launch)]
-#[expect(clippy::fn_params_excessive_bools, reason = "each is a variant of the kernel, compiled on its own")]
 fn join_kernel(
     base: &[f32],
     update: &[f32],

@@ -4,7 +4,7 @@ use adapters::{LoraLinear, LowRank};
 use burn::tensor::Tensor;
 use proptest::prelude::*;
 
-use super::{Draw, Matrix, check, config, device, dot};
+use super::{Draw, Matrix, check, config, device, dot, weight_type};
 use crate::kernels::lora_linear::lora_linear;
 
 /// One of the modules; the first input is `x`, then come `A` and `B` of each update, then the residual.
@@ -79,6 +79,7 @@ proptest! {
         depth in 1usize..120,
         modules in prop::collection::vec(sizes(), 1..4),
         residual: bool,
+        dtype in weight_type(),
         seed: u64,
     ) {
         let mut draw = Draw::new(seed);
@@ -86,7 +87,7 @@ proptest! {
         let frozen: Vec<Frozen> = modules
             .iter()
             .map(|module| Frozen {
-                weight: draw.matrix(module.out, depth, deviation),
+                weight: draw.matrix(module.out, depth, deviation).rounded(dtype),
                 bias: module.bias.then(|| draw.matrix(1, module.out, 1.0)),
             })
             .collect();
@@ -110,7 +111,7 @@ proptest! {
                     .zip(&frozen)
                     .map(|(module, frozen)| {
                         let bias = frozen.bias.as_ref().map(|bias| bias.tensor(&device()).flatten(0, 1));
-                        let mut layer = LoraLinear::frozen(frozen.weight.tensor(&device()), bias);
+                        let mut layer = LoraLinear::frozen(frozen.weight.tensor(&device()).cast(dtype), bias);
                         layer.lora = module.rank.map(|_| LowRank {
                             lora_a: rest.next().unwrap(),
                             lora_b: rest.next().unwrap(),

@@ -14,7 +14,7 @@ mod rope;
 mod seed;
 mod swiglu;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use rand::SeedableRng as _;
@@ -79,6 +79,19 @@ impl Matrix {
     fn doubles(&self) -> Vec<f64> {
         doubles(&self.values)
     }
+
+    /// Rounded to a type that weights may have.
+    fn rounded(&self, dtype: DType) -> Self {
+        let data = TensorData::new(self.values.clone(), [self.values.len()]);
+        let values = data.convert_dtype(dtype).convert_dtype(DType::F32).try_into_vec().expect("float32");
+        Self { values, ..*self }
+    }
+}
+
+/// The type of a frozen weight: float32, or a smaller one where the device has it.
+fn weight_type() -> impl Strategy<Value = DType> {
+    prop::sample::select(vec![DType::F32, DType::BF16, DType::F16])
+        .prop_map(|dtype| if device().supports_dtype(dtype) { dtype } else { DType::F32 })
 }
 
 fn doubles(values: &[f32]) -> Vec<f64> {
