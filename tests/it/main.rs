@@ -7,6 +7,7 @@ mod support;
 mod bad_input;
 mod command;
 mod data;
+mod determinism;
 mod invariance;
 mod parity;
 #[cfg(feature = "real")]
