@@ -22,8 +22,8 @@ impl AttentionKernel for Flex {
     fn attention_forward(qkv: FlexTensor, ranges: &Ranges, heads: Heads) -> (FlexTensor, FlexTensor) {
         let qkv = contiguous(qkv);
         let (tokens, width) = (dim(&qkv, 0), heads.heads * heads.head_dim);
-        let mut out = vec![0.0; tokens * width];
-        let mut log_sums = vec![0.0; heads.heads * tokens];
+        let mut out = Buffer::take(tokens * width);
+        let mut log_sums = Buffer::take(heads.heads * tokens);
         let (out_columns, sums) = (Columns::new(&mut out, width), Columns::new(&mut log_sums, tokens));
         tasks(ranges, heads).into_par_iter().for_each(|(range, head)| {
             let task = Task::of_rows(slice(&qkv), range.clone(), head, heads);
@@ -52,7 +52,7 @@ impl AttentionKernel for Flex {
         let [grad, qkv, output, log_sums] = [grad, qkv, output, log_sums].map(contiguous);
         let (tokens, width, dim_of_head) = (dim(&qkv, 0), heads.width(), heads.head_dim);
         let group = heads.heads / heads.kv_heads;
-        let mut out = vec![0.0; tokens * width];
+        let mut out = Buffer::take(tokens * width);
         // The gradients of keys and values of each query head; those of a group are added up afterwards, in order.
         let mut of_heads = Buffer::take(2 * heads.heads * tokens * dim_of_head);
         let columns = Columns::new(&mut out, width);
@@ -81,7 +81,7 @@ impl AttentionKernel for Flex {
                     for head in kv_head * group..(kv_head + 1) * group {
                         let from = ((kind * heads.heads + head) * tokens + token) * dim_of_head;
                         for (out, value) in out.iter_mut().zip(&of_heads[from..from + dim_of_head]) {
-                            *out += value;
+                            *out = if head == kv_head * group { *value } else { *out + value };
                         }
                     }
                 }
@@ -93,7 +93,7 @@ impl AttentionKernel for Flex {
     fn cached_attention_forward(q: FlexTensor, k: FlexTensor, v: FlexTensor, heads: Heads) -> FlexTensor {
         let [q, k, v] = [q, k, v].map(contiguous);
         let (new, total, width) = (dim(&q, 0), dim(&k, 0), heads.heads * heads.head_dim);
-        let mut out = vec![0.0; new * width];
+        let mut out = Buffer::take(new * width);
         let columns = Columns::new(&mut out, width);
         let group = heads.heads / heads.kv_heads;
         (0..heads.heads).into_par_iter().for_each(|head| {
@@ -114,7 +114,7 @@ impl AttentionKernel for Flex {
                     unsafe { columns.row(row, head * heads.head_dim..(head + 1) * heads.head_dim) }
                         .copy_from_slice(values);
                 },
-                &mut vec![0.0; new],
+                &mut Buffer::take(new),
             );
         });
         tensor(out, [new, width])
@@ -213,10 +213,11 @@ impl<'a> Task<'a> {
     fn forward(&self, mut write: impl FnMut(usize, &[f32]), log_sums: &mut [f32]) {
         let keys = self.panels(self.k);
         let mut out = Buffer::take(QUERIES * self.heads.head_dim);
+        let mut scores = Buffer::take(QUERIES * (self.past + self.queries));
         for block in self.blocks(keys.width) {
             let width = block.keys.len();
-            let mut scores = Buffer::take(block.count * width);
-            self.times_keys(&self.q[block.first * self.q_row..], self.q_row, &keys, &block, &mut scores);
+            let scores = &mut scores[..block.count * width];
+            self.times_keys(&self.q[block.first * self.q_row..], self.q_row, &keys, &block, scores);
             let mut inverse_sums = [0.0; QUERIES];
             for (i, scores) in scores.chunks_exact_mut(width).enumerate() {
                 let seen = self.seen(&block, i);
@@ -226,7 +227,7 @@ impl<'a> Task<'a> {
                 inverse_sums[i] = 1.0 / sum;
                 log_sums[block.first + i] = log_sum;
             }
-            self.times_rows(&scores, self.v, &block, &mut out);
+            self.times_rows(scores, self.v, &block, &mut out);
             for (i, out) in out.chunks_exact_mut(self.heads.head_dim).take(block.count).enumerate() {
                 out.iter_mut().for_each(|value| *value *= inverse_sums[i]);
                 write(block.first + i, out);
@@ -239,15 +240,16 @@ impl<'a> Task<'a> {
         let dim = self.heads.head_dim;
         let (keys, values) = (self.panels(self.k), self.panels(self.v));
         let mut dq = Buffer::take(QUERIES * dim);
+        let [mut weights, mut slopes] = [(); 2].map(|()| Buffer::take(QUERIES * (self.past + self.queries)));
         dk.fill(0.0);
         dv.fill(0.0);
         for block in self.blocks(keys.width) {
             let width = block.keys.len();
-            let (mut weights, mut slopes) = (Buffer::take(block.count * width), Buffer::take(block.count * width));
+            let (weights, slopes) = (&mut weights[..block.count * width], &mut slopes[..block.count * width]);
             let queries = &self.q[block.first * self.q_row..];
             let grad = &saved.grad[block.first * saved.row..];
-            self.times_keys(queries, self.q_row, &keys, &block, &mut weights);
-            self.times_keys(grad, saved.row, &values, &block, &mut slopes);
+            self.times_keys(queries, self.q_row, &keys, &block, weights);
+            self.times_keys(grad, saved.row, &values, &block, slopes);
             let rows = weights.chunks_exact_mut(width).zip(slopes.chunks_exact_mut(width));
             for (i, (weights, slopes)) in rows.enumerate() {
                 let query = (block.first + i) * saved.row;
@@ -265,12 +267,12 @@ impl<'a> Task<'a> {
                     heads: self.heads,
                 });
             }
-            self.times_rows(&slopes, self.k, &block, &mut dq);
+            self.times_rows(slopes, self.k, &block, &mut dq);
             for (i, dq) in dq.chunks_exact(dim).take(block.count).enumerate() {
                 write(block.first + i, dq);
             }
-            self.add_to_keys(&slopes, queries, self.q_row, &block, dk);
-            self.add_to_keys(&weights, grad, saved.row, &block, dv);
+            self.add_to_keys(slopes, queries, self.q_row, &block, dk);
+            self.add_to_keys(weights, grad, saved.row, &block, dv);
         }
     }
 

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::LinearCrossEntropyKernel;
 use crate::kernels::simd::vector::{each, exp, max, total};
 use crate::kernels::simd::{
-    Buffer, Matrix, Panels, Product, ROW_BLOCK, Rhs, Term, arch, contiguous, dim, indices, slice, tensor,
+    Buffer, Matrix, Panels, Product, ROW_BLOCK, Rhs, Term, arch, contiguous, dim, indices, owned_tensor, slice,
 };
 
 /// Vocabulary whose logits a task holds for its rows.
@@ -43,9 +43,9 @@ impl LinearCrossEntropyKernel for Flex {
         let losses = states.iter().flat_map(|rows| rows.losses.iter().copied()).collect();
         let gradient = with_gradient.then(|| {
             let numbers = states.iter().flat_map(|rows| rows.gradient.iter().copied()).collect();
-            tensor(numbers, [rows, depth])
+            owned_tensor(numbers, [rows, depth])
         });
-        (tensor(losses, [rows]), gradient)
+        (owned_tensor(losses, [rows]), gradient)
     }
 }
 

@@ -23,8 +23,8 @@ impl LoraLinearKernel for Flex {
         let weights: Vec<FlexTensor> = weights.into_iter().map(contiguous).collect();
         let (tokens, depth) = (dim(&x, 0), dim(&x, 1));
         let group = Group::new(depth, &weights, adapter.as_ref(), modules);
-        let mut reduced = vec![0.0; tokens * group.rank];
-        let mut out = vec![0.0; tokens * group.width];
+        let mut reduced = Buffer::take(tokens * group.rank);
+        let mut out = Buffer::take(tokens * group.width);
         let (bias, residual) = (bias.as_ref().map(slice), residual.as_ref().map(slice));
         start(&mut out, group.width, residual, bias);
         let accumulate = residual.is_some() || bias.is_some();
@@ -63,21 +63,22 @@ impl LoraLinearKernel for Flex {
     }
 }
 
-/// Fills the output with what the products are added to.
+/// Fills the output with what the products are added to; without either it is left as it is.
 fn start(out: &mut [f32], width: usize, residual: Option<&[f32]>, bias: Option<&[f32]>) {
-    if let Some(residual) = residual {
-        out.par_chunks_mut(ROW_BLOCK * width).zip(residual.par_chunks(ROW_BLOCK * width)).for_each(
-            |(out, residual)| {
+    match (residual, bias) {
+        (Some(residual), bias) => {
+            let blocks = out.par_chunks_mut(ROW_BLOCK * width).zip(residual.par_chunks(ROW_BLOCK * width));
+            blocks.for_each(|(out, residual)| {
                 out.copy_from_slice(residual);
-            },
-        );
-    }
-    if let Some(bias) = bias {
-        out.par_chunks_mut(width).for_each(|out| {
-            for (out, bias) in out.iter_mut().zip(bias) {
-                *out += bias;
-            }
-        });
+                for row in out.chunks_exact_mut(width) {
+                    for (out, bias) in row.iter_mut().zip(bias.unwrap_or_default()) {
+                        *out += bias;
+                    }
+                }
+            });
+        }
+        (None, Some(bias)) => out.par_chunks_mut(width).for_each(|out| out.copy_from_slice(bias)),
+        (None, None) => {}
     }
 }
 
@@ -242,7 +243,7 @@ impl<'a> Group<'a> {
     }
 
     /// `Σ grad W + grad_reduced A` over the modules.
-    fn input_gradient(&self, grad: &[f32], grad_reduced: &[f32], tokens: usize) -> Vec<f32> {
+    fn input_gradient(&self, grad: &[f32], grad_reduced: &[f32], tokens: usize) -> Buffer {
         let owner: Vec<(usize, usize)> =
             self.parts.iter().enumerate().flat_map(|(i, part)| (0..part.module.out).map(move |k| (i, k))).collect();
         let base = Panels::rows(self.depth, self.width, |k, columns, out| {
@@ -252,7 +253,7 @@ impl<'a> Group<'a> {
         let a: Vec<&[f32]> = self.updated().flat_map(|part| part.a.chunks_exact(self.depth)).collect();
         let update = (self.rank > 0)
             .then(|| Panels::rows(self.depth, self.rank, |k, columns, out| out.copy_from_slice(&a[k][columns])));
-        let mut out = vec![0.0; tokens * self.depth];
+        let mut out = Buffer::take(tokens * self.depth);
         out.par_chunks_mut(ROW_BLOCK * self.depth).enumerate().for_each(|(block, out)| {
             let (rows, first) = (out.len() / self.depth, block * ROW_BLOCK);
             let base = Term {
@@ -286,7 +287,7 @@ impl<'a> Group<'a> {
         reduced: &[f32],
         grad_reduced: &[f32],
         tokens: usize,
-    ) -> Vec<f32> {
+    ) -> Buffer {
         /// Columns that one task computes: a few panels of the widest tile.
         const COLUMNS: usize = 96;
         // The rows of all `A` at once, since they share `x`; then each `Bᵀ`.
@@ -316,7 +317,7 @@ impl<'a> Group<'a> {
                 out
             })
             .collect();
-        let mut gradient = vec![0.0; self.updated().map(|part| part.a.len() + part.b.len()).sum()];
+        let mut gradient = Buffer::take(self.updated().map(|part| part.a.len() + part.b.len()).sum());
         let mut offset = 0;
         let offsets: Vec<usize> = self
             .updated()

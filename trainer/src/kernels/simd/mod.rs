@@ -18,7 +18,7 @@ use pulp::Arch;
 pub(super) use buffer::Buffer;
 pub(super) use columns::Columns;
 pub(super) use product::{Panels, Product, Rhs, Term};
-pub(super) use tensor::{Matrix, contiguous, dim, indices, slice, tensor, whole};
+pub(super) use tensor::{Matrix, contiguous, dim, indices, owned_tensor, slice, tensor, whole};
 
 /// Rows of activations that one task works on: few enough that they stay in the second-level cache.
 pub(super) const ROW_BLOCK: usize = 128;
