@@ -13,7 +13,7 @@ use trainer::train::parameters;
 use trainer::train::schedule::learning_rate_factor;
 use trainer::train::step::{StepGradient, StepSettings, gradient};
 
-use crate::support::{Tensors, assert_close, assert_near, base, fixture, ids, json, parity_examples};
+use crate::support::{Tensors, assert_close, assert_near, base, device, fixture, ids, json, parity_examples};
 
 const TOLERANCE: f32 = 1e-4;
 
@@ -37,7 +37,7 @@ fn step(decoder: &Decoder, device: &Device) -> StepGradient {
 
 #[test]
 fn logits_equal_transformers() {
-    let device = Device::flex();
+    let device = device();
     let expected = Tensors::open("parity/logits.safetensors");
     let decoder = base("tiny-llama").decoder(&device).unwrap();
     let adapted = decoder_with_adapter(&device).inner();
@@ -51,7 +51,7 @@ fn logits_equal_transformers() {
 
 #[test]
 fn tied_and_sharded_weights_give_the_same_logits_as_transformers() {
-    let device = Device::flex();
+    let device = device();
     let decoder = base("tiny-llama-tied").decoder(&device).unwrap();
     let got = logits(&decoder, &parity_examples()[1].input_ids, &device);
     let expected = Tensors::open("parity/logits.safetensors").get("tied.1");
@@ -60,7 +60,7 @@ fn tied_and_sharded_weights_give_the_same_logits_as_transformers() {
 
 #[test]
 fn a_gguf_base_gives_the_logits_of_its_source() {
-    let device = Device::flex();
+    let device = device();
     let decoder = base("tiny-llama.gguf").decoder(&device).unwrap();
     let expected = Tensors::open("parity/logits.safetensors");
     for (index, example) in parity_examples().iter().enumerate() {
@@ -71,7 +71,7 @@ fn a_gguf_base_gives_the_logits_of_its_source() {
 
 #[test]
 fn an_adapter_that_is_off_or_zero_is_the_base_bit_for_bit() {
-    let device = Device::flex();
+    let device = device();
     let plain = base("tiny-llama").decoder(&device).unwrap();
     let ids = &parity_examples()[2].input_ids;
     let expected = logits(&plain, ids, &device);
@@ -83,7 +83,7 @@ fn an_adapter_that_is_off_or_zero_is_the_base_bit_for_bit() {
 
 #[test]
 fn merged_equals_unmerged() {
-    let device = Device::flex();
+    let device = device();
     let adapted = decoder_with_adapter(&device).inner();
     let merged = adapted.clone().merged();
     assert_eq!(merged.linears().filter(|(_, linear)| linear.lora.is_some()).count(), 0);
@@ -93,7 +93,7 @@ fn merged_equals_unmerged() {
 
 #[test]
 fn every_adapter_gradient_equals_peft() {
-    let device = Device::flex();
+    let device = device();
     let decoder = decoder_with_adapter(&device);
     let result = step(&decoder, &device);
     let parity = json("parity/parity.json");
@@ -117,7 +117,7 @@ fn every_adapter_gradient_equals_peft() {
 
 #[test]
 fn ten_steps_equal_torch_adamw_with_clipping_and_decay() {
-    let device = Device::flex();
+    let device = device();
     let parity = json("parity/parity.json");
     let settings = &parity["optimizer"];
     let number = |key: &str| settings[key].as_f64().unwrap();
@@ -150,7 +150,7 @@ fn ten_steps_equal_torch_adamw_with_clipping_and_decay() {
 
 #[test]
 fn greedy_generation_with_a_cache_equals_transformers_without() {
-    let device = Device::flex();
+    let device = device();
     let parity = json("parity/parity.json");
     let prompt = ids(&parity["generation"]["prompt_ids"]);
     let adapted = decoder_with_adapter(&device).inner();

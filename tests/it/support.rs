@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use burn::tensor::Device;
 use datasets::{Cache, ChatTokenizer, DataConfig, Example, Hub, Origin, Prepared};
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -15,6 +16,12 @@ pub(crate) fn fixture(name: &str) -> PathBuf {
 pub(crate) fn json(name: &str) -> Value {
     let text = std::fs::read_to_string(fixture(name)).expect("the fixture is committed");
     serde_json::from_str(&text).expect("the fixture is JSON")
+}
+
+/// The device that the environment variable `GREFFON_TEST_DEVICE` names in a recipe's form; the CPU without it.
+pub(crate) fn device() -> Device {
+    let name = std::env::var("GREFFON_TEST_DEVICE").unwrap_or_else(|_| "flex".to_owned());
+    trainer::device::open(&name).expect("this build carries the device under test")
 }
 
 /// A base model among the fixtures.

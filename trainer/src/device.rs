@@ -45,12 +45,11 @@ pub fn open(name: &str) -> Result<Device, TrainError> {
 
 /// The implementation of the hot operators that a device has.
 pub fn kernels(device: &Device) -> Kernels {
-    match device.as_dispatch() {
+    match device.clone().without_autodiff().as_dispatch() {
         #[cfg(feature = "flex")]
         DispatchDevice::Flex(_) => Kernels::Fused,
         #[cfg(feature = "cube")]
         DispatchDevice::Cube(_) => Kernels::Fused,
-        #[cfg(any(feature = "libtorch", not(feature = "cube")))]
         _ => Kernels::Reference,
     }
 }

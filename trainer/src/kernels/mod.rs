@@ -2,13 +2,15 @@
 //!
 //! `mod.rs` of an operator holds its definition in ordinary tensor operators (the reference: it runs on every backend
 //! and is the tests' oracle), the operator's interface with its backward pass for autodiff, and the choice between the
-//! two. `flex.rs` is the CPU's implementation, `cube.rs` the GPU's; [`simd`] is what the CPU's are made of.
+//! two. `flex.rs` is the CPU's implementation, `cube.rs` the GPU's; `simd` and `gpu` are what these are made of.
 //!
 //! Activations are `[tokens, ..]`: the examples of a micro-batch lie one after the other, and only [`attention`] knows
 //! their borders.
 
 pub mod adamw;
 pub mod attention;
+#[cfg(feature = "cube")]
+mod gpu;
 pub mod linear_cross_entropy;
 pub mod lora_linear;
 pub mod rms_norm;
@@ -17,6 +19,8 @@ pub mod seed;
 #[cfg(feature = "flex")]
 mod simd;
 pub mod swiglu;
+#[cfg(test)]
+mod tests;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

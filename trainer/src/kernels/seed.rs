@@ -35,6 +35,9 @@ pub trait Seed: Backend {
 #[cfg(feature = "flex")]
 impl Seed for burn::backend::Flex {}
 
+#[cfg(feature = "cube")]
+impl Seed for burn::backend::Cube {}
+
 #[derive(Debug)]
 struct SeedBackward;
 

@@ -236,11 +236,14 @@ impl Loader<'_> {
     fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Tensor<2>, TrainError> {
         let data = self.data(name, &shape)?;
         let dtype = match self.dtype {
-            WeightType::Stored => data.dtype(),
-            WeightType::F32 => DType::F32,
+            WeightType::Stored if self.device.supports_dtype(data.dtype()) => data.dtype(),
+            WeightType::Stored | WeightType::F32 => DType::F32,
             WeightType::Bf16 => DType::BF16,
             WeightType::F16 => DType::F16,
         };
+        if !self.device.supports_dtype(dtype) {
+            return Err(self.fail(format!("this device cannot hold {dtype:?}; set model.dtype to f32 or stored")));
+        }
         let converted = data.convert_dtype(dtype);
         if dtype == DType::F16 && !is_finite(&converted) {
             return Err(self.fail(format!("tensor {name} holds a number too large for f16; keep it as bf16 or f32")));

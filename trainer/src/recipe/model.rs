@@ -22,7 +22,8 @@ pub struct ModelConfig {
     #[serde(default)]
     pub adapter: Option<PathBuf>,
     /// How the base's weights are kept in memory: stored (as the checkpoint has them: nothing is lost, and the file is
-    /// used where it lies, shared by all processes on the machine), f32, bf16 or f16. All arithmetic is in float32.
+    /// used where it lies, shared by all processes on the machine; float32 on a device without that type), f32, bf16 or
+    /// f16. All arithmetic is in float32.
     #[serde(default)]
     pub dtype: WeightType,
 }

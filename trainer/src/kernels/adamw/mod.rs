@@ -1,5 +1,7 @@
 //! `AdamW` over all adapter numbers in one pass.
 
+#[cfg(feature = "cube")]
+mod cube;
 #[cfg(feature = "flex")]
 mod flex;
 

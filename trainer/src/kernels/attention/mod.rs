@@ -4,6 +4,8 @@
 //! that could be wrong, and no score is computed to be thrown away. The forward pass keeps the logarithm of each
 //! softmax's sum, the backward pass computes the scores again from it, block of queries by block of queries.
 
+#[cfg(feature = "cube")]
+mod cube;
 #[cfg(feature = "flex")]
 mod flex;
 mod reference;

@@ -4,6 +4,8 @@
 //! arithmetic, is computed where a target exists and nowhere else. The fused operator never holds more than a block of
 //! logits: it adds the gradient up while it goes through the vocabulary, as attention adds up its values.
 
+#[cfg(feature = "cube")]
+mod cube;
 #[cfg(feature = "flex")]
 mod flex;
 

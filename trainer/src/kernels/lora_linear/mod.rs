@@ -3,6 +3,8 @@
 //! The frozen weights never get a gradient, `B · A` is never formed, the input is read once for all modules, and the
 //! residual path is added before the output is written.
 
+#[cfg(feature = "cube")]
+mod cube;
 #[cfg(feature = "flex")]
 mod flex;
 

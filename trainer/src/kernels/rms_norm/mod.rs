@@ -1,5 +1,7 @@
 //! Root mean square normalisation, before attention, before the MLP and before the head.
 
+#[cfg(feature = "cube")]
+mod cube;
 #[cfg(feature = "flex")]
 mod flex;
 

@@ -1,5 +1,7 @@
 //! Rotary position embedding in the half-split form that Hugging Face checkpoints use.
 
+#[cfg(feature = "cube")]
+mod cube;
 #[cfg(feature = "flex")]
 mod flex;
 

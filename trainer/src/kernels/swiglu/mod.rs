@@ -1,5 +1,7 @@
 //! The gated activation of the MLP.
 
+#[cfg(feature = "cube")]
+mod cube;
 #[cfg(feature = "flex")]
 mod flex;
 

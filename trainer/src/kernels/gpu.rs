@@ -1,0 +1,97 @@
+//! What the GPU's kernels are made of: tensors as the kernels want them, launches, and sums in one fixed order.
+//!
+//! Kernels are written in `CubeCL`: a launch is a grid of cubes, a cube is a group of units that share memory. Every sum
+//! is added up in an order that the shapes alone determine, so that a run can be repeated bit for bit; there are no
+//! atomics.
+
+use burn::backend::Cube;
+use burn::backend::ops::FloatTensorOps as _;
+use burn::tensor::{DType, FloatDType};
+use burn_cubecl::cubecl::{self, calculate_cube_count_elemwise, prelude::*};
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+use burn_cubecl::tensor::CubeTensor;
+
+/// Units of a cube that works on one row, or on one run of elements: what every WebGPU device offers.
+pub(super) const UNITS: u32 = 256;
+
+/// The tensor in float32.
+pub(super) fn floats(tensor: CubeTensor) -> CubeTensor {
+    if tensor.dtype == DType::F32 { tensor } else { Cube::float_cast(tensor, FloatDType::F32) }
+}
+
+/// The tensor in float32 and in row order, as kernels read it.
+pub(super) fn rows(tensor: CubeTensor) -> CubeTensor {
+    into_contiguous(floats(tensor))
+}
+
+/// As [`rows`], in memory that nothing else reads, so that a kernel may write to it.
+pub(super) fn owned(tensor: CubeTensor) -> CubeTensor {
+    let tensor = rows(tensor);
+    if tensor.can_mut() { tensor } else { tensor.copy() }
+}
+
+/// Memory for a float32 tensor beside another one.
+pub(super) fn empty<const D: usize>(beside: &CubeTensor, shape: [usize; D]) -> CubeTensor {
+    empty_device_contiguous_dtype(beside.client.clone(), beside.device.clone(), shape.into(), DType::F32)
+}
+
+/// The length of an axis.
+pub(super) fn dim(tensor: &CubeTensor, axis: usize) -> usize {
+    tensor.meta.shape()[axis]
+}
+
+/// `count` cubes, spread over the axes of the grid, whose length is limited: there may be more, which have no work.
+pub(super) fn cubes(beside: &CubeTensor, count: usize) -> CubeCount {
+    calculate_cube_count_elemwise(&beside.client, count, CubeDim::new_1d(1))
+}
+
+/// Cubes with a unit for each of `count` elements: there may be more, which have no work.
+pub(super) fn elements(beside: &CubeTensor, count: usize) -> CubeCount {
+    calculate_cube_count_elemwise(&beside.client, count, CubeDim::new_1d(UNITS))
+}
+
+/// The sum of one value of each unit of the cube, added in a tree.
+#[cube]
+pub(super) fn cube_sum(value: f32, #[comptime] units: usize) -> f32 {
+    let mut partial = Shared::<[f32]>::new_slice(units);
+    let unit = UNIT_POS as usize;
+    partial[unit] = value;
+    sync_cube();
+    #[unroll]
+    for step in 0..comptime!(units.ilog2()) {
+        let width = comptime!(units >> (step + 1));
+        if unit < width {
+            let other = partial[unit + width];
+            partial[unit] += other;
+        }
+        sync_cube();
+    }
+    partial[0]
+}
+
+/// The largest of one value of each unit of the cube.
+#[cube]
+pub(super) fn cube_max(value: f32, #[comptime] units: usize) -> f32 {
+    let mut partial = Shared::<[f32]>::new_slice(units);
+    let unit = UNIT_POS as usize;
+    partial[unit] = value;
+    sync_cube();
+    #[unroll]
+    for step in 0..comptime!(units.ilog2()) {
+        let width = comptime!(units >> (step + 1));
+        if unit < width {
+            let other = partial[unit + width];
+            partial[unit] = max(partial[unit], other);
+        }
+        sync_cube();
+    }
+    partial[0]
+}
+
+/// `1 / (1 + e^-x)`, of which no part leaves the range of float32.
+#[cube]
+pub(super) fn sigmoid(x: f32) -> f32 {
+    let small = (-x.abs()).exp();
+    select(x < 0.0, small, 1.0f32) / (1.0 + small)
+}
