@@ -25,8 +25,7 @@ const INTERMEDIATE: usize = 1536;
 const VOCABULARY: usize = 49_152;
 const SUPERVISED: usize = 512;
 const RANK: usize = 16;
-const HEADS: Heads =
-    Heads { heads: 9, kv_heads: 3, head_dim: 64, scale: 0.125, window: None, soft_cap: None };
+const HEADS: Heads = Heads { heads: 9, kv_heads: 3, head_dim: 64, scale: 0.125, window: None, soft_cap: None };
 const BOTH: [Kernels; 2] = [Kernels::Fused, Kernels::Reference];
 
 fn device() -> Device {
@@ -101,8 +100,25 @@ fn gemm(criterion: &mut Criterion, name: &str, [m, n, k]: [usize; 3]) {
             // SAFETY: x is [m, k], w is [n, k] and y is [m, n], all in row order.
             unsafe {
                 gemm::gemm(
-                    m, n, k, y.as_mut_ptr(), 1, strides[1], false, x.as_ptr(), 1, strides[0], w.as_ptr(), strides[0],
-                    1, 0.0, 1.0, false, false, false, parallelism,
+                    m,
+                    n,
+                    k,
+                    y.as_mut_ptr(),
+                    1,
+                    strides[1],
+                    false,
+                    x.as_ptr(),
+                    1,
+                    strides[0],
+                    w.as_ptr(),
+                    strides[0],
+                    1,
+                    0.0,
+                    1.0,
+                    false,
+                    false,
+                    false,
+                    parallelism,
                 );
             }
             black_box(&y);

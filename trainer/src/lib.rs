@@ -8,6 +8,13 @@ pub mod device;
 pub mod error;
 pub mod eval;
 pub mod finetune;
+#[cfg_attr(
+    feature = "flex",
+    expect(
+        clippy::inline_always,
+        reason = "vector code must become part of the function that chose the instruction set"
+    )
+)]
 pub mod kernels;
 pub mod model;
 pub mod plan;

@@ -222,7 +222,7 @@ impl SelfAttention {
         let qkv = apply(kernels, x, &[&self.q_proj, &self.k_proj, &self.v_proj], None, context);
         let qkv = rope(kernels, qkv, &segments.rotation, heads.heads + heads.kv_heads);
         let output = match context.caches.as_deref_mut() {
-            Some(caches) => attention_to_caches(kernels, qkv, caches, block, segments, heads),
+            Some(caches) => attention_to_caches(kernels, &qkv, caches, block, segments, heads),
             None => attention(kernels, qkv, &segments.ranges, heads),
         };
         apply(kernels, output, &[&self.o_proj], Some(residual), context)
@@ -232,7 +232,7 @@ impl SelfAttention {
 /// Attends each sequence's new tokens to what its cache holds, them included.
 fn attention_to_caches(
     kernels: Kernels,
-    qkv: Tensor<2>,
+    qkv: &Tensor<2>,
     caches: &mut [KvCache],
     block: usize,
     segments: &Segments,

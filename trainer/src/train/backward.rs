@@ -37,6 +37,9 @@ struct Pass<'a> {
 ///
 /// The last `recomputed_blocks` blocks before the head keep only their input: theirs would be the activations that are
 /// kept the shortest, and a block computed again needs its memory only while it is its turn.
+///
+/// # Panics
+/// When nothing is supervised, which is refused when the data is loaded.
 pub fn gradient(
     decoder: &Decoder,
     batch: &MicroBatch,
@@ -95,12 +98,11 @@ impl Pass<'_> {
 
     /// The gradients of a block's input and of its adapter, from that of its output.
     fn backward(&self, block: Block, grad: Tensor<2>) -> (Tensor<2>, Option<Tensor<1>>) {
-        let (input, output) = match block.output {
-            Some(output) => (block.input, output),
-            None => {
-                let input = self.leaf(block.index, block.input);
-                (input.clone(), self.run(self.decoder, block.index, input))
-            }
+        let (input, output) = if let Some(output) = block.output {
+            (block.input, output)
+        } else {
+            let input = self.leaf(block.index, block.input);
+            (input.clone(), self.run(self.decoder, block.index, input))
         };
         let mut gradients = seed(self.decoder.kernels, output, grad.clone()).backward();
         let own = parameters::block_gradient(&self.decoder.layers[block.index], &mut gradients);

@@ -229,7 +229,9 @@ impl<'a> Task<'a> {
             }
             self.times_rows(scores, self.v, &block, &mut out);
             for (i, out) in out.chunks_exact_mut(self.heads.head_dim).take(block.count).enumerate() {
-                out.iter_mut().for_each(|value| *value *= inverse_sums[i]);
+                for value in &mut *out {
+                    *value *= inverse_sums[i];
+                }
                 write(block.first + i, out);
             }
         }

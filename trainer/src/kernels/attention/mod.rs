@@ -72,7 +72,7 @@ pub type Ranges = Arc<[Range<usize>]>;
 pub fn attention(kernels: Kernels, qkv: Tensor<2>, ranges: &Ranges, heads: Heads) -> Tensor<2> {
     match kernels {
         Kernels::Fused => Tensor::from_dispatch(Dispatch::attention(qkv.into_dispatch(), ranges.clone(), heads)),
-        Kernels::Reference => reference::attention(qkv, ranges, heads),
+        Kernels::Reference => reference::attention(&qkv, ranges, heads),
     }
 }
 

@@ -5,7 +5,7 @@ use burn::tensor::{Tensor, TensorData};
 
 use super::{Heads, Ranges};
 
-pub(super) fn attention(qkv: Tensor<2>, ranges: &Ranges, heads: Heads) -> Tensor<2> {
+pub(super) fn attention(qkv: &Tensor<2>, ranges: &Ranges, heads: Heads) -> Tensor<2> {
     let width = [heads.heads, heads.kv_heads, heads.kv_heads].map(|count| count * heads.head_dim);
     let outputs = ranges.iter().map(|range| {
         let rows = qkv.clone().narrow(0, range.start, range.len());

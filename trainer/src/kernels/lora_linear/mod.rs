@@ -34,12 +34,12 @@ use super::Kernels;
 pub fn lora_linear(kernels: Kernels, x: Tensor<2>, modules: &[&LoraLinear], residual: Option<Tensor<2>>) -> Tensor<2> {
     match kernels {
         Kernels::Fused => fused(x, modules, residual),
-        Kernels::Reference => reference(x, modules, residual),
+        Kernels::Reference => reference(&x, modules, residual),
     }
 }
 
 /// [`lora_linear`] in ordinary tensor operators.
-pub(super) fn reference(x: Tensor<2>, modules: &[&LoraLinear], residual: Option<Tensor<2>>) -> Tensor<2> {
+fn reference(x: &Tensor<2>, modules: &[&LoraLinear], residual: Option<Tensor<2>>) -> Tensor<2> {
     let outputs = modules.iter().map(|module| module.forward(x.clone())).collect();
     let output = Tensor::cat(outputs, 1);
     match residual {
@@ -243,7 +243,8 @@ impl<B: LoraLinearKernel, C: CheckpointStrategy> FusedLoraLinear for Autodiff<B,
         let weights: Vec<_> = weights.into_vec().into_iter().map(FloatTensor::<Self>::into_primitive).collect();
         let (bias, adapter, residual) = (inner(bias.into_option()), adapter.into_option(), residual.into_option());
         // Where there is no adapter or residual, `x`'s node takes its place and is not used.
-        let node = |tensor: &Option<FloatTensor<Self>>| tensor.as_ref().map_or_else(|| x.node(), |t| t.node());
+        let node =
+            |tensor: &Option<FloatTensor<Self>>| tensor.as_ref().map_or_else(|| x.node(), FloatTensor::<Self>::node);
         let nodes = [x.node(), node(&adapter), node(&residual)];
         let (adapter, residual) = (inner(adapter), inner(residual));
         match LoraLinearBackward.prepare::<C>(nodes).compute_bound().stateful() {

@@ -31,7 +31,6 @@ impl<'a> Columns<'a> {
     ///
     /// # Panics
     /// When they lie outside the matrix.
-    #[expect(clippy::mut_from_ref, reason = "the callers' parts do not overlap")]
     pub(in crate::kernels) unsafe fn row(&self, row: usize, columns: Range<usize>) -> &'a mut [f32] {
         let start = row * self.row + columns.start;
         assert!(columns.end <= self.row && start + columns.len() <= self.len, "the part lies outside the matrix");

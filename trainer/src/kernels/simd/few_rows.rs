@@ -63,14 +63,13 @@ impl WithSimd for Task<'_> {
         for (tile, out) in self.out.chunks_mut(TILE_ROWS * self.rows).enumerate() {
             let first = self.first + tile * TILE_ROWS;
             let count = out.len() / self.rows;
-            let w = match self.w.as_f32(first..first + count) {
-                Some(rows) => rows,
-                None => {
-                    for (i, row) in scratch.chunks_exact_mut(depth).take(count).enumerate() {
-                        self.w.read(first + i, 0..depth, row);
-                    }
-                    &scratch[..count * depth]
+            let w = if let Some(rows) = self.w.as_f32(first..first + count) {
+                rows
+            } else {
+                for (i, row) in scratch.chunks_exact_mut(depth).take(count).enumerate() {
+                    self.w.read(first + i, 0..depth, row);
                 }
+                &scratch[..count * depth]
             };
             let x = |row: usize| &self.x[row * self.x_row..][..depth];
             let mut row = 0;
@@ -95,7 +94,6 @@ impl WithSimd for Task<'_> {
 
 /// The products of `R` rows of the input with `W` rows of the weight; row `r` times `w` goes to `out[w · out_row + r]`.
 #[inline(always)]
-#[expect(clippy::needless_range_loop, reason = "iterators keep the compiler from holding the sums in registers")]
 fn dots<S: Simd, const R: usize, const W: usize>(simd: S, x: [&[f32]; R], w: &[f32], out: &mut [f32], out_row: usize) {
     let depth = x[0].len();
     let count = depth / S::F32_LANES;

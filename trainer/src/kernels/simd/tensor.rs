@@ -38,16 +38,12 @@ pub(in crate::kernels) fn slice(tensor: &FlexTensor) -> &[f32] {
 /// The numbers of a contiguous tensor of indices; a negative one becomes one that lies outside everything.
 pub(in crate::kernels) fn indices(tensor: &FlexTensor) -> Vec<usize> {
     let outside = usize::MAX;
-    match tensor.dtype() {
-        DType::I32 => {
-            let numbers: &[i32] = tensor.as_slice().expect("contiguous indices");
-            numbers.iter().map(|&i| usize::try_from(i).unwrap_or(outside)).collect()
-        }
-        _ => {
-            let numbers: &[i64] = tensor.as_slice().expect("contiguous indices");
-            numbers.iter().map(|&i| usize::try_from(i).unwrap_or(outside)).collect()
-        }
+    if tensor.dtype() == DType::I32 {
+        let numbers: &[i32] = tensor.as_slice().expect("contiguous indices");
+        return numbers.iter().map(|&i| usize::try_from(i).unwrap_or(outside)).collect();
     }
+    let numbers: &[i64] = tensor.as_slice().expect("contiguous indices");
+    numbers.iter().map(|&i| usize::try_from(i).unwrap_or(outside)).collect()
 }
 
 /// The size of an axis.
