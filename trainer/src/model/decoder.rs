@@ -70,6 +70,22 @@ pub struct Mlp {
     pub down_proj: LoraLinear,
 }
 
+/// The linear modules of a block, by their names in it. This order is the order of parameters everywhere.
+pub const MODULES: [&str; 7] = [
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "self_attn.o_proj",
+    "mlp.gate_proj",
+    "mlp.up_proj",
+    "mlp.down_proj",
+];
+
+/// The path of a module in the checkpoint: `model.layers.0.self_attn.q_proj`.
+pub fn module_path(block: usize, name: &str) -> String {
+    format!("model.layers.{block}.{name}")
+}
+
 /// What a forward pass carries besides the tokens.
 #[derive(Default)]
 pub struct Context<'a> {
@@ -161,23 +177,23 @@ impl Decoder {
     pub fn linears_mut(&mut self) -> impl Iterator<Item = (String, &mut LoraLinear)> {
         self.layers.iter_mut().enumerate().flat_map(|(index, layer)| {
             let (attn, mlp) = (&mut layer.self_attn, &mut layer.mlp);
-            [
-                ("self_attn.q_proj", &mut attn.q_proj),
-                ("self_attn.k_proj", &mut attn.k_proj),
-                ("self_attn.v_proj", &mut attn.v_proj),
-                ("self_attn.o_proj", &mut attn.o_proj),
-                ("mlp.gate_proj", &mut mlp.gate_proj),
-                ("mlp.up_proj", &mut mlp.up_proj),
-                ("mlp.down_proj", &mut mlp.down_proj),
-            ]
-            .map(|(name, linear)| (format!("model.layers.{index}.{name}"), linear))
+            let linears = [
+                &mut attn.q_proj,
+                &mut attn.k_proj,
+                &mut attn.v_proj,
+                &mut attn.o_proj,
+                &mut mlp.gate_proj,
+                &mut mlp.up_proj,
+                &mut mlp.down_proj,
+            ];
+            MODULES.into_iter().zip(linears).map(move |(name, linear)| (module_path(index, name), linear))
         })
     }
 
     /// Visits every linear module, in the order of [`Self::linears_mut`].
     pub fn linears(&self) -> impl Iterator<Item = (String, &LoraLinear)> {
         self.layers.iter().enumerate().flat_map(|(index, layer)| {
-            layer.linears().map(|(name, linear)| (format!("model.layers.{index}.{name}"), linear))
+            MODULES.into_iter().zip(layer.linears()).map(move |(name, linear)| (module_path(index, name), linear))
         })
     }
 }
@@ -192,18 +208,10 @@ struct Pass<'a> {
 }
 
 impl DecoderLayer {
-    /// The block's linear modules with their names in it, in the order of [`Decoder::linears_mut`].
-    pub fn linears(&self) -> [(&'static str, &LoraLinear); 7] {
+    /// The block's linear modules, in the order of [`MODULES`].
+    pub fn linears(&self) -> [&LoraLinear; 7] {
         let (attn, mlp) = (&self.self_attn, &self.mlp);
-        [
-            ("self_attn.q_proj", &attn.q_proj),
-            ("self_attn.k_proj", &attn.k_proj),
-            ("self_attn.v_proj", &attn.v_proj),
-            ("self_attn.o_proj", &attn.o_proj),
-            ("mlp.gate_proj", &mlp.gate_proj),
-            ("mlp.up_proj", &mlp.up_proj),
-            ("mlp.down_proj", &mlp.down_proj),
-        ]
+        [&attn.q_proj, &attn.k_proj, &attn.v_proj, &attn.o_proj, &mlp.gate_proj, &mlp.up_proj, &mlp.down_proj]
     }
 
     fn forward(&self, x: Tensor<2>, pass: Pass<'_>, context: &mut Context<'_>) -> Tensor<2> {

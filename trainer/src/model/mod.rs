@@ -15,6 +15,6 @@ mod segments;
 pub use base::BaseModel;
 pub use cache::KvCache;
 pub use config::DecoderConfig;
-pub use decoder::{Context, Decoder, DecoderLayer, Mlp, SelfAttention};
+pub use decoder::{Context, Decoder, DecoderLayer, MODULES, Mlp, SelfAttention, module_path};
 pub use dropout::DropoutSeed;
 pub use segments::Segments;

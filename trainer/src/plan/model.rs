@@ -5,18 +5,7 @@ use std::path::Path;
 use adapters::LoraConfig;
 
 use crate::error::TrainError;
-use crate::model::DecoderConfig;
-
-/// The linear modules of a block, in the order of [`Decoder::linears`](crate::model::Decoder::linears).
-const MODULES: [&str; 7] = [
-    "self_attn.q_proj",
-    "self_attn.k_proj",
-    "self_attn.v_proj",
-    "self_attn.o_proj",
-    "mlp.gate_proj",
-    "mlp.up_proj",
-    "mlp.down_proj",
-];
+use crate::model::{DecoderConfig, MODULES, module_path};
 
 /// The sizes of a model with its adapter.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,12 +21,7 @@ pub struct ModelSizes {
 impl ModelSizes {
     /// A model with the adapter that a recipe asks for.
     pub fn new(config: DecoderConfig, lora: &LoraConfig, base_bytes: u64) -> Self {
-        let rank = |index: usize, module: &str| {
-            let path = format!("model.layers.{index}.{module}");
-            if lora.targets.matches(&path) { lora.rank } else { 0 }
-        };
-        let ranks = (0..config.num_hidden_layers).map(|index| MODULES.map(|module| rank(index, module))).collect();
-        Self { config, ranks, base_bytes }
+        Self::of(config, base_bytes, |path| if lora.targets.matches(path) { lora.rank } else { 0 })
     }
 
     /// A model with the adapter in a PEFT folder.
@@ -46,11 +30,14 @@ impl ModelSizes {
     /// What [`adapters::read_peft`] says.
     pub fn with_peft(config: DecoderConfig, folder: &Path, base_bytes: u64) -> Result<Self, TrainError> {
         let (_, pairs) = adapters::read_peft(folder)?;
-        let rank = |index: usize, module: &str| {
-            pairs.get(&format!("model.layers.{index}.{module}")).map_or(0, |pair| pair.rank)
-        };
-        let ranks = (0..config.num_hidden_layers).map(|index| MODULES.map(|module| rank(index, module))).collect();
-        Ok(Self { config, ranks, base_bytes })
+        Ok(Self::of(config, base_bytes, |path| pairs.get(path).map_or(0, |pair| pair.rank)))
+    }
+
+    /// A model with the rank that each module's path is given.
+    fn of(config: DecoderConfig, base_bytes: u64, rank: impl Fn(&str) -> usize) -> Self {
+        let ranks = |block: usize| MODULES.map(|name| rank(&module_path(block, name)));
+        let ranks = (0..config.num_hidden_layers).map(ranks).collect();
+        Self { config, ranks, base_bytes }
     }
 
     /// The blocks.
@@ -65,8 +52,7 @@ impl ModelSizes {
 
     /// Numbers in a row of queries, keys and values.
     pub fn qkv(&self) -> usize {
-        let c = &self.config;
-        (c.num_attention_heads + 2 * c.num_key_value_heads) * c.head_dim
+        self.config.heads().width()
     }
 
     /// Numbers in a row of all query heads.

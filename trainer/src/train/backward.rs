@@ -48,7 +48,7 @@ pub fn gradient(
     recomputed_blocks: usize,
     device: &Device,
 ) -> (f64, Tensor<1>) {
-    let has_adapter = |index: &usize| decoder.layers[*index].linears().iter().any(|(_, l)| l.lora.is_some());
+    let has_adapter = |index: &usize| decoder.layers[*index].linears().iter().any(|linear| linear.lora.is_some());
     let count = decoder.layers.len();
     let first = (0..count).find(has_adapter).unwrap_or(count);
     let segments = step::segments(decoder, batch, device);

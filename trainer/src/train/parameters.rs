@@ -39,7 +39,7 @@ pub fn flatten(decoder: &Decoder) -> Tensor<1> {
 /// # Panics
 /// When a parameter got no gradient: it did not take part in the loss, which is a fault of the model's definition.
 pub fn block_gradient(layer: &DecoderLayer, gradients: &mut Gradients) -> Option<Tensor<1>> {
-    let pairs = layer.linears().into_iter().filter_map(|(_, linear)| linear.lora.as_ref());
+    let pairs = layer.linears().into_iter().filter_map(|linear| linear.lora.as_ref());
     let parts = pairs.flat_map(|lora| [&lora.lora_a, &lora.lora_b]).map(|matrix| {
         let gradient = matrix.grad_remove(gradients).expect("every adapter matrix takes part in the loss");
         gradient.flatten(0, 1)

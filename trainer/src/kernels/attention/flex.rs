@@ -12,7 +12,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{AttentionKernel, Heads, Ranges};
-use crate::kernels::simd::vector::{each, exp, max, total};
+use crate::kernels::simd::vector::{each, exp, exponentials, total};
 use crate::kernels::simd::{Buffer, Columns, Panels, Product, Rhs, Term, arch, contiguous, dim, slice, tensor};
 
 /// Queries in a block.
@@ -321,10 +321,7 @@ impl WithSimd for Softmax<'_> {
         } else {
             each!(S, simd, s in &mut *self.scores, [], simd.mul_f32s(s, scale));
         }
-        let largest = max(simd, self.scores);
-        let shift = simd.splat_f32s(largest);
-        each!(S, simd, s in &mut *self.scores, [], exp(simd, simd.sub_f32s(s, shift)));
-        let sum = total!(S, simd, [s in self.scores], s);
+        let (largest, sum) = exponentials(simd, self.scores, f32::NEG_INFINITY);
         (sum, largest + sum.ln())
     }
 }

@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::LinearCrossEntropyKernel;
-use crate::kernels::simd::vector::{each, exp, max, total};
+use crate::kernels::simd::vector::exponentials;
 use crate::kernels::simd::{
     Buffer, Matrix, Panels, Product, ROW_BLOCK, Rhs, Term, arch, contiguous, dim, indices, owned_tensor, slice,
 };
@@ -136,9 +136,6 @@ impl WithSimd for Exponentials<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> (f32, f32) {
-        let largest = max(simd, self.logits).max(self.before);
-        let shift = simd.splat_f32s(largest);
-        each!(S, simd, l in &mut *self.logits, [], exp(simd, simd.sub_f32s(l, shift)));
-        (largest, total!(S, simd, [l in self.logits], l))
+        exponentials(simd, self.logits, self.before)
     }
 }

@@ -61,7 +61,7 @@ pub(in crate::kernels) use {each, total};
 
 /// The largest number; minus infinity for none.
 #[inline(always)]
-pub(in crate::kernels) fn max<S: Simd>(simd: S, numbers: &[f32]) -> f32 {
+fn max<S: Simd>(simd: S, numbers: &[f32]) -> f32 {
     let (vectors, rest) = S::as_simd_f32s(numbers);
     let mut largest = simd.splat_f32s(f32::NEG_INFINITY);
     for &vector in vectors {
@@ -93,6 +93,15 @@ pub(in crate::kernels) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let exponent = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(23));
     let scaled = simd.transmute_f32s_u32s(simd.add_u32s(simd.transmute_u32s_f32s(p), exponent));
     simd.select_f32s(simd.less_than_f32s(x, low), simd.splat_f32s(0.0), scaled)
+}
+
+/// Turns numbers into `e^(number - largest)`, where the largest is at least `at_least`; returns it and the sum.
+#[inline(always)]
+pub(in crate::kernels) fn exponentials<S: Simd>(simd: S, numbers: &mut [f32], at_least: f32) -> (f32, f32) {
+    let largest = max(simd, numbers).max(at_least);
+    let shift = simd.splat_f32s(largest);
+    each!(S, simd, x in &mut *numbers, [], exp(simd, simd.sub_f32s(x, shift)));
+    (largest, total!(S, simd, [x in numbers], x))
 }
 
 #[cfg(test)]
