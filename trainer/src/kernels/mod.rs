@@ -8,6 +8,7 @@
 //! their borders.
 
 pub mod adamw;
+pub mod allocator;
 pub mod attention;
 #[cfg(feature = "cube")]
 mod gpu;

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use super::{AttentionKernel, Heads, Ranges};
 use crate::kernels::simd::vector::{each, exp, exponentials, total};
-use crate::kernels::simd::{Buffer, Columns, Panels, Product, Rhs, Term, arch, contiguous, dim, slice, tensor};
+use crate::kernels::simd::{Columns, Panels, Product, Rhs, Term, arch, contiguous, dim, slice, tensor};
 
 /// Queries in a block.
 const QUERIES: usize = 32;
@@ -22,8 +22,8 @@ impl AttentionKernel for Flex {
     fn attention_forward(qkv: FlexTensor, ranges: &Ranges, heads: Heads) -> (FlexTensor, FlexTensor) {
         let qkv = contiguous(qkv);
         let (tokens, width) = (dim(&qkv, 0), heads.heads * heads.head_dim);
-        let mut out = Buffer::take(tokens * width);
-        let mut log_sums = Buffer::take(heads.heads * tokens);
+        let mut out = vec![0.0; tokens * width];
+        let mut log_sums = vec![0.0; heads.heads * tokens];
         let (out_columns, sums) = (Columns::new(&mut out, width), Columns::new(&mut log_sums, tokens));
         tasks(ranges, heads).into_par_iter().for_each(|(range, head)| {
             let task = Task::of_rows(slice(&qkv), range.clone(), head, heads);
@@ -52,9 +52,9 @@ impl AttentionKernel for Flex {
         let [grad, qkv, output, log_sums] = [grad, qkv, output, log_sums].map(contiguous);
         let (tokens, width, dim_of_head) = (dim(&qkv, 0), heads.width(), heads.head_dim);
         let group = heads.heads / heads.kv_heads;
-        let mut out = Buffer::take(tokens * width);
+        let mut out = vec![0.0; tokens * width];
         // The gradients of keys and values of each query head; those of a group are added up afterwards, in order.
-        let mut of_heads = Buffer::take(2 * heads.heads * tokens * dim_of_head);
+        let mut of_heads = vec![0.0; 2 * heads.heads * tokens * dim_of_head];
         let columns = Columns::new(&mut out, width);
         let per_head = Columns::new(&mut of_heads, tokens * dim_of_head);
         tasks(ranges, heads).into_par_iter().for_each(|(range, head)| {
@@ -93,7 +93,7 @@ impl AttentionKernel for Flex {
     fn cached_attention_forward(q: FlexTensor, k: FlexTensor, v: FlexTensor, heads: Heads) -> FlexTensor {
         let [q, k, v] = [q, k, v].map(contiguous);
         let (new, total, width) = (dim(&q, 0), dim(&k, 0), heads.heads * heads.head_dim);
-        let mut out = Buffer::take(new * width);
+        let mut out = vec![0.0; new * width];
         let columns = Columns::new(&mut out, width);
         let group = heads.heads / heads.kv_heads;
         (0..heads.heads).into_par_iter().for_each(|head| {
@@ -114,7 +114,7 @@ impl AttentionKernel for Flex {
                     unsafe { columns.row(row, head * heads.head_dim..(head + 1) * heads.head_dim) }
                         .copy_from_slice(values);
                 },
-                &mut Buffer::take(new),
+                &mut vec![0.0; new],
             );
         });
         tensor(out, [new, width])
@@ -212,8 +212,8 @@ impl<'a> Task<'a> {
     /// Calls `write(query, output)` for each query and notes the logarithms of the sums.
     fn forward(&self, mut write: impl FnMut(usize, &[f32]), log_sums: &mut [f32]) {
         let keys = self.panels(self.k);
-        let mut out = Buffer::take(QUERIES * self.heads.head_dim);
-        let mut scores = Buffer::take(QUERIES * (self.past + self.queries));
+        let mut out = vec![0.0; QUERIES * self.heads.head_dim];
+        let mut scores = vec![0.0; QUERIES * (self.past + self.queries)];
         for block in self.blocks(keys.width) {
             let width = block.keys.len();
             let scores = &mut scores[..block.count * width];
@@ -241,8 +241,8 @@ impl<'a> Task<'a> {
     fn backward(&self, saved: &Saved<'_>, dk: &mut [f32], dv: &mut [f32], mut write: impl FnMut(usize, &[f32])) {
         let dim = self.heads.head_dim;
         let (keys, values) = (self.panels(self.k), self.panels(self.v));
-        let mut dq = Buffer::take(QUERIES * dim);
-        let [mut weights, mut slopes] = [(); 2].map(|()| Buffer::take(QUERIES * (self.past + self.queries)));
+        let mut dq = vec![0.0; QUERIES * dim];
+        let [mut weights, mut slopes] = [(); 2].map(|()| vec![0.0; QUERIES * (self.past + self.queries)]);
         dk.fill(0.0);
         dv.fill(0.0);
         for block in self.blocks(keys.width) {

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::LinearCrossEntropyKernel;
 use crate::kernels::simd::vector::exponentials;
 use crate::kernels::simd::{
-    Buffer, Matrix, Panels, Product, ROW_BLOCK, Rhs, Term, arch, contiguous, dim, indices, owned_tensor, slice,
+    Matrix, Panels, Product, Rhs, Term, arch, contiguous, dim, indices, row_block, slice, tensor,
 };
 
 /// Vocabulary whose logits a task holds for its rows.
@@ -25,27 +25,40 @@ impl LinearCrossEntropyKernel for Flex {
         let (rows, depth) = (dim(&hidden, 0), dim(&hidden, 1));
         let head = Matrix::new(&lm_head);
         let targets = indices(&targets);
-        // Enough blocks for all processors, however few rows there are; the blocks do not depend on the processors.
-        let block = rows.div_ceil(8).next_multiple_of(8).clamp(8, ROW_BLOCK);
+        let block = row_block(rows);
         let mut states: Vec<Rows<'_>> = slice(&hidden)
             .chunks(block * depth)
             .zip(targets.chunks(block))
             .map(|(hidden, targets)| Rows::new(hidden, targets, depth, with_gradient))
             .collect();
-        for start in (0..head.rows).step_by(VOCABULARY) {
+        let pack = |start: usize| {
             let count = VOCABULARY.min(head.rows - start);
-            let panels = Panels::transposed(count, depth, |row, out| head.read(start + row, 0..depth, out));
-            let plain =
-                with_gradient.then(|| Panels::rows(depth, count, |k, columns, out| head.read(start + k, columns, out)));
-            states.par_iter_mut().for_each(|rows| rows.add(start, count, &panels, plain.as_ref()));
+            rayon::join(
+                || Panels::transposed(count, depth, |row, out| head.read(start + row, 0..depth, out)),
+                || {
+                    with_gradient
+                        .then(|| Panels::rows(depth, count, |k, columns, out| head.read(start + k, columns, out)))
+                },
+            )
+        };
+        let mut packed = pack(0);
+        for start in (0..head.rows).step_by(VOCABULARY) {
+            let (panels, plain) = packed;
+            let count = VOCABULARY.min(head.rows - start);
+            let next = start + VOCABULARY;
+            // The next part is packed meanwhile, so that no processor has nothing to do.
+            ((), packed) = rayon::join(
+                || states.par_iter_mut().for_each(|rows| rows.add(start, count, &panels, plain.as_ref())),
+                || pack(next.min(head.rows)),
+            );
         }
         states.par_iter_mut().for_each(|rows| rows.finish(&head));
         let losses = states.iter().flat_map(|rows| rows.losses.iter().copied()).collect();
         let gradient = with_gradient.then(|| {
             let numbers = states.iter().flat_map(|rows| rows.gradient.iter().copied()).collect();
-            owned_tensor(numbers, [rows, depth])
+            tensor(numbers, [rows, depth])
         });
-        (owned_tensor(losses, [rows]), gradient)
+        (tensor(losses, [rows]), gradient)
     }
 }
 
@@ -83,7 +96,7 @@ impl<'a> Rows<'a> {
     /// Takes in the vocabulary from `start` on.
     fn add(&mut self, start: usize, count: usize, panels: &Panels, plain: Option<&Panels>) {
         let (rows, depth) = (self.targets.len(), self.depth);
-        let mut logits = Buffer::take(rows * count);
+        let mut logits = vec![0.0; rows * count];
         let terms = &[Term { lhs: self.hidden, lhs_row: depth, lhs_depth: 1, rhs: Rhs::Panels(panels), depth }];
         Product { rows, columns: count, terms, out: &mut logits, out_row: count, accumulate: false }.compute();
         for (row, logits) in logits.chunks_exact_mut(count).enumerate() {

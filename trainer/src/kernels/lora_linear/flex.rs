@@ -5,9 +5,7 @@ use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::{LoraLinearKernel, Module};
-use crate::kernels::simd::{
-    Buffer, Matrix, Panels, Product, ROW_BLOCK, Rhs, Term, contiguous, dim, few_rows, slice, tensor,
-};
+use crate::kernels::simd::{Matrix, Panels, Product, Rhs, Term, contiguous, dim, few_rows, row_block, slice, tensor};
 
 impl LoraLinearKernel for Flex {
     fn lora_linear_forward(
@@ -23,16 +21,13 @@ impl LoraLinearKernel for Flex {
         let weights: Vec<FlexTensor> = weights.into_iter().map(contiguous).collect();
         let (tokens, depth) = (dim(&x, 0), dim(&x, 1));
         let group = Group::new(depth, &weights, adapter.as_ref(), modules);
-        let mut reduced = Buffer::take(tokens * group.rank);
-        let mut out = Buffer::take(tokens * group.width);
-        let (bias, residual) = (bias.as_ref().map(slice), residual.as_ref().map(slice));
-        start(&mut out, group.width, residual, bias);
-        let accumulate = residual.is_some() || bias.is_some();
+        let mut reduced = vec![0.0; tokens * group.rank];
+        let mut out = vec![0.0; tokens * group.width];
+        let start = Start { residual: residual.as_ref().map(slice), bias: bias.as_ref().map(slice) };
         if few_rows::applies(tokens) {
-            group.forward_few_rows(slice(&x), &mut reduced, &mut out, accumulate);
+            group.forward_few_rows(slice(&x), start, &mut reduced, &mut out);
         } else {
-            group.reduce(slice(&x), &mut reduced);
-            group.forward(slice(&x), &reduced, &mut out, accumulate);
+            group.forward(slice(&x), start, &mut reduced, &mut out);
         }
         (tensor(out, [tokens, group.width]), tensor(reduced, [tokens, group.rank]))
     }
@@ -52,8 +47,8 @@ impl LoraLinearKernel for Flex {
         let (tokens, depth) = (dim(&x, 0), dim(&x, 1));
         let group = Group::new(depth, &weights, adapter.as_ref(), modules);
         let grad = slice(&grad);
-        let grad_reduced = group.reduce_gradient(grad, tokens);
-        let x_grad = needs_x.then(|| tensor(group.input_gradient(grad, &grad_reduced, tokens), [tokens, depth]));
+        let (grad_reduced, x_grad) = group.input_gradient(grad, tokens, needs_x);
+        let x_grad = needs_x.then(|| tensor(x_grad, [tokens, depth]));
         let adapter_grad = adapter.is_some().then(|| {
             let numbers = group.adapter_gradient(grad, slice(&x), slice(&reduced), &grad_reduced, tokens);
             let count = numbers.len();
@@ -63,23 +58,38 @@ impl LoraLinearKernel for Flex {
     }
 }
 
-/// Fills the output with what the products are added to; without either it is left as it is.
-fn start(out: &mut [f32], width: usize, residual: Option<&[f32]>, bias: Option<&[f32]>) {
-    match (residual, bias) {
-        (Some(residual), bias) => {
-            let blocks = out.par_chunks_mut(ROW_BLOCK * width).zip(residual.par_chunks(ROW_BLOCK * width));
-            blocks.for_each(|(out, residual)| {
-                out.copy_from_slice(residual);
-                for row in out.chunks_exact_mut(width) {
-                    for (out, bias) in row.iter_mut().zip(bias.unwrap_or_default()) {
-                        *out += bias;
-                    }
-                }
-            });
-        }
-        (None, Some(bias)) => out.par_chunks_mut(width).for_each(|out| out.copy_from_slice(bias)),
-        (None, None) => {}
+/// What the products are added to.
+#[derive(Clone, Copy)]
+struct Start<'a> {
+    residual: Option<&'a [f32]>,
+    bias: Option<&'a [f32]>,
+}
+
+impl Start<'_> {
+    /// Whether there is anything; otherwise the output is written, not added to.
+    fn exists(self) -> bool {
+        self.residual.is_some() || self.bias.is_some()
     }
+
+    /// Writes the rows of the output from `first` on.
+    fn write(self, first: usize, width: usize, out: &mut [f32]) {
+        if let Some(residual) = self.residual {
+            out.copy_from_slice(&residual[first * width..][..out.len()]);
+        }
+        let Some(bias) = self.bias else { return };
+        for row in out.chunks_exact_mut(width) {
+            for (out, bias) in row.iter_mut().zip(bias) {
+                *out += bias;
+            }
+        }
+    }
+}
+
+/// As many pieces of `rows` rows as there are, also when the rows are empty.
+fn pieces(numbers: &mut [f32], rows: usize, width: usize, count: usize) -> Vec<&mut [f32]> {
+    let mut pieces: Vec<&mut [f32]> = numbers.chunks_mut((rows * width).max(1)).collect();
+    pieces.resize_with(count, Default::default);
+    pieces
 }
 
 /// Modules that share their input.
@@ -130,25 +140,9 @@ impl<'a> Group<'a> {
         self.parts.iter().filter(|part| part.module.rank > 0)
     }
 
-    /// `scaling · x Aᵀ` of all modules side by side.
-    fn reduce(&self, x: &[f32], reduced: &mut [f32]) {
-        if self.rank == 0 {
-            return;
-        }
-        let rows: Vec<&[f32]> = self.updated().flat_map(|part| part.a.chunks_exact(self.depth)).collect();
-        let panels = Panels::transposed(self.rank, self.depth, |row, out| out.copy_from_slice(rows[row]));
-        let blocks = reduced.par_chunks_mut(ROW_BLOCK * self.rank).zip(x.par_chunks(ROW_BLOCK * self.depth));
-        blocks.for_each(|(out, x)| {
-            let term = Term { lhs: x, lhs_row: self.depth, lhs_depth: 1, rhs: Rhs::Panels(&panels), depth: self.depth };
-            let (rows, columns) = (out.len() / self.rank, self.rank);
-            Product { rows, columns, terms: &[term], out, out_row: self.rank, accumulate: false }.compute();
-            self.scale(out);
-        });
-    }
-
     /// Multiplies each module's part of the reduced by its scaling.
     fn scale(&self, reduced: &mut [f32]) {
-        for row in reduced.chunks_exact_mut(self.rank) {
+        for row in reduced.chunks_exact_mut(self.rank.max(1)) {
             for part in self.updated() {
                 for number in &mut row[part.rank_column..][..part.module.rank] {
                     *number *= part.module.scaling;
@@ -157,53 +151,64 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// `x Wᵀ + reduced Bᵀ`.
-    fn forward(&self, x: &[f32], reduced: &[f32], out: &mut [f32], accumulate: bool) {
+    /// `reduced = scaling · x Aᵀ` of all modules side by side, and `out = start + x Wᵀ + reduced Bᵀ`.
+    fn forward(&self, x: &[f32], start: Start<'_>, reduced: &mut [f32], out: &mut [f32]) {
+        let tokens = x.len() / self.depth;
+        let rows_of_a: Vec<&[f32]> = self.updated().flat_map(|part| part.a.chunks_exact(self.depth)).collect();
         let pack = |part: &Part<'_>| {
-            let base = Panels::transposed(part.module.out, self.depth, |row, out| {
-                part.weight.read(row, 0..self.depth, out);
-            });
             let rank = part.module.rank;
-            let update = (rank > 0).then(|| {
-                Panels::transposed(part.module.out, rank, |row, out| out.copy_from_slice(&part.b[row * rank..][..rank]))
-            });
-            (base, update)
+            let base = || {
+                let read = |row, out: &mut [f32]| part.weight.read(row, 0..self.depth, out);
+                Panels::transposed(part.module.out, self.depth, read)
+            };
+            let update = || {
+                let read = |row: usize, out: &mut [f32]| out.copy_from_slice(&part.b[row * rank..][..rank]);
+                (rank > 0).then(|| Panels::transposed(part.module.out, rank, read))
+            };
+            rayon::join(base, update)
         };
-        let panels: Vec<(Panels, Option<Panels>)> = self.parts.iter().map(pack).collect();
-        out.par_chunks_mut(ROW_BLOCK * self.width).enumerate().for_each(|(block, out)| {
+        let (panels, a): (Vec<_>, _) = rayon::join(
+            || self.parts.par_iter().map(pack).collect(),
+            || Panels::transposed(self.rank, self.depth, |row, out| out.copy_from_slice(rows_of_a[row])),
+        );
+        let block = row_block(tokens);
+        let reduced = pieces(reduced, block, self.rank, tokens.div_ceil(block));
+        out.par_chunks_mut(block * self.width).zip(reduced).enumerate().for_each(|(index, (out, reduced))| {
             let rows = out.len() / self.width;
-            let first = block * ROW_BLOCK;
-            let x = &x[first * self.depth..][..rows * self.depth];
+            let x = &x[index * block * self.depth..][..rows * self.depth];
+            let of_x = |rhs| Term { lhs: x, lhs_row: self.depth, lhs_depth: 1, rhs, depth: self.depth };
+            let terms = &[of_x(Rhs::Panels(&a))];
+            Product { rows, columns: self.rank, terms, out: reduced, out_row: self.rank, accumulate: false }.compute();
+            self.scale(reduced);
+            start.write(index * block, self.width, out);
             for (part, (base, update)) in self.parts.iter().zip(&panels) {
-                let base =
-                    Term { lhs: x, lhs_row: self.depth, lhs_depth: 1, rhs: Rhs::Panels(base), depth: self.depth };
                 let update = update.as_ref().map(|update| Term {
-                    lhs: &reduced[first * self.rank + part.rank_column..],
+                    lhs: &reduced[part.rank_column..],
                     lhs_row: self.rank,
                     lhs_depth: 1,
                     rhs: Rhs::Panels(update),
                     depth: part.module.rank,
                 });
-                let terms: Vec<Term<'_>> = std::iter::once(base).chain(update).collect();
+                let terms: Vec<Term<'_>> = std::iter::once(of_x(Rhs::Panels(base))).chain(update).collect();
                 let (columns, out) = (part.module.out, &mut out[part.column..]);
-                Product { rows, columns, terms: &terms, out, out_row: self.width, accumulate }.compute();
+                let (out_row, accumulate) = (self.width, start.exists());
+                Product { rows, columns, terms: &terms, out, out_row, accumulate }.compute();
             }
         });
     }
 
-    /// [`Self::reduce`] and [`Self::forward`] for a handful of tokens: every weight is read once, where it lies.
-    fn forward_few_rows(&self, x: &[f32], reduced: &mut [f32], out: &mut [f32], accumulate: bool) {
+    /// [`Self::forward`] for a handful of tokens: every weight is read once, where it lies.
+    fn forward_few_rows(&self, x: &[f32], start: Start<'_>, reduced: &mut [f32], out: &mut [f32]) {
+        start.write(0, self.width, out);
         let mut column = 0;
         for part in self.updated() {
             let a = Matrix::from_slice(part.a, self.depth);
             few_rows::product(x, self.depth, a, &mut reduced[column..], self.rank, false);
             column += part.module.rank;
         }
-        if self.rank > 0 {
-            self.scale(reduced);
-        }
+        self.scale(reduced);
         for part in &self.parts {
-            few_rows::product(x, self.depth, part.weight, &mut out[part.column..], self.width, accumulate);
+            few_rows::product(x, self.depth, part.weight, &mut out[part.column..], self.width, start.exists());
         }
         for part in self.updated() {
             let b = Matrix::from_slice(part.b, part.module.rank);
@@ -211,70 +216,55 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// `scaling · grad B` of all modules side by side.
-    fn reduce_gradient(&self, grad: &[f32], tokens: usize) -> Buffer {
-        let mut reduced = Buffer::take(tokens * self.rank);
-        if self.rank == 0 {
-            return reduced;
-        }
-        let pack = |part: &Part<'_>| {
-            let rank = part.module.rank;
-            Panels::rows(rank, part.module.out, |k, columns, out| {
-                out.copy_from_slice(&part.b[k * rank..][columns]);
-            })
-        };
-        let panels: Vec<Panels> = self.updated().map(pack).collect();
-        reduced.par_chunks_mut(ROW_BLOCK * self.rank).enumerate().for_each(|(block, out)| {
-            let rows = out.len() / self.rank;
-            for (part, panels) in self.updated().zip(&panels) {
-                let term = Term {
-                    lhs: &grad[block * ROW_BLOCK * self.width + part.column..],
-                    lhs_row: self.width,
-                    lhs_depth: 1,
-                    rhs: Rhs::Panels(panels),
-                    depth: part.module.out,
-                };
-                let (columns, out) = (part.module.rank, &mut out[part.rank_column..]);
-                Product { rows, columns, terms: &[term], out, out_row: self.rank, accumulate: false }.compute();
-            }
-            self.scale(out);
-        });
-        reduced
-    }
-
-    /// `Σ grad W + grad_reduced A` over the modules.
-    fn input_gradient(&self, grad: &[f32], grad_reduced: &[f32], tokens: usize) -> Buffer {
+    /// `grad_reduced = scaling · grad B` of all modules side by side, and `Σ grad W + grad_reduced A` if it is needed.
+    fn input_gradient(&self, grad: &[f32], tokens: usize, needed: bool) -> (Vec<f32>, Vec<f32>) {
         let owner: Vec<(usize, usize)> =
             self.parts.iter().enumerate().flat_map(|(i, part)| (0..part.module.out).map(move |k| (i, k))).collect();
-        let base = Panels::rows(self.depth, self.width, |k, columns, out| {
-            let (part, row) = owner[k];
-            self.parts[part].weight.read(row, columns, out);
+        let rows_of_a: Vec<&[f32]> = self.updated().flat_map(|part| part.a.chunks_exact(self.depth)).collect();
+        let base = || {
+            Panels::rows(self.depth, self.width, |k, columns, out| {
+                let (part, row) = owner[k];
+                self.parts[part].weight.read(row, columns, out);
+            })
+        };
+        let update =
+            || Panels::rows(self.depth, self.rank, |k, columns, out| out.copy_from_slice(&rows_of_a[k][columns]));
+        let pack = |part: &Part<'_>| {
+            let rank = part.module.rank;
+            Panels::rows(rank, part.module.out, |k, columns, out| out.copy_from_slice(&part.b[k * rank..][columns]))
+        };
+        let (b, of_x): (Vec<Panels>, _) = rayon::join(
+            || self.updated().collect::<Vec<_>>().into_par_iter().map(pack).collect(),
+            || needed.then(|| rayon::join(base, update)),
+        );
+        let block = row_block(tokens);
+        let count = tokens.div_ceil(block);
+        let mut grad_reduced = vec![0.0; tokens * self.rank];
+        let mut x_grad = vec![0.0; if needed { tokens * self.depth } else { 0 }];
+        let reduced = pieces(&mut grad_reduced, block, self.rank, count);
+        let outs = pieces(&mut x_grad, block, self.depth, count);
+        let blocks = grad.par_chunks(block * self.width).zip(reduced).zip(outs);
+        blocks.for_each(|((grad, reduced), out)| {
+            let rows = grad.len() / self.width;
+            for (part, b) in self.updated().zip(&b) {
+                let rhs = Rhs::Panels(b);
+                let lhs = &grad[part.column..];
+                let terms = &[Term { lhs, lhs_row: self.width, lhs_depth: 1, rhs, depth: part.module.out }];
+                let (columns, out) = (part.module.rank, &mut reduced[part.rank_column..]);
+                Product { rows, columns, terms, out, out_row: self.rank, accumulate: false }.compute();
+            }
+            self.scale(reduced);
+            if let Some((base, update)) = &of_x {
+                let (base, update) = (Rhs::Panels(base), Rhs::Panels(update));
+                let terms = &[
+                    Term { lhs: grad, lhs_row: self.width, lhs_depth: 1, rhs: base, depth: self.width },
+                    Term { lhs: reduced, lhs_row: self.rank, lhs_depth: 1, rhs: update, depth: self.rank },
+                ];
+                let columns = self.depth;
+                Product { rows, columns, terms, out, out_row: columns, accumulate: false }.compute();
+            }
         });
-        let a: Vec<&[f32]> = self.updated().flat_map(|part| part.a.chunks_exact(self.depth)).collect();
-        let update = (self.rank > 0)
-            .then(|| Panels::rows(self.depth, self.rank, |k, columns, out| out.copy_from_slice(&a[k][columns])));
-        let mut out = Buffer::take(tokens * self.depth);
-        out.par_chunks_mut(ROW_BLOCK * self.depth).enumerate().for_each(|(block, out)| {
-            let (rows, first) = (out.len() / self.depth, block * ROW_BLOCK);
-            let base = Term {
-                lhs: &grad[first * self.width..],
-                lhs_row: self.width,
-                lhs_depth: 1,
-                rhs: Rhs::Panels(&base),
-                depth: self.width,
-            };
-            let update = update.as_ref().map(|update| Term {
-                lhs: &grad_reduced[first * self.rank..],
-                lhs_row: self.rank,
-                lhs_depth: 1,
-                rhs: Rhs::Panels(update),
-                depth: self.rank,
-            });
-            let terms: Vec<Term<'_>> = std::iter::once(base).chain(update).collect();
-            let columns = self.depth;
-            Product { rows, columns, terms: &terms, out, out_row: columns, accumulate: false }.compute();
-        });
-        out
+        (grad_reduced, x_grad)
     }
 
     /// `dA = grad_reducedᵀ x` and `dB = gradᵀ reduced` of each module, in the order of the adapter.
@@ -287,7 +277,7 @@ impl<'a> Group<'a> {
         reduced: &[f32],
         grad_reduced: &[f32],
         tokens: usize,
-    ) -> Buffer {
+    ) -> Vec<f32> {
         /// Columns that one task computes: a few panels of the widest tile.
         const COLUMNS: usize = 96;
         // The rows of all `A` at once, since they share `x`; then each `Bᵀ`.
@@ -300,11 +290,11 @@ impl<'a> Group<'a> {
             .enumerate()
             .flat_map(|(product, all)| (0..all.6).step_by(COLUMNS).map(move |start| (product, start, all)))
             .collect();
-        let blocks: Vec<Buffer> = tasks
+        let blocks: Vec<Vec<f32>> = tasks
             .par_iter()
             .map(|&(_, start, (row, rows, lhs, rhs, rhs_row, first, columns))| {
                 let columns = COLUMNS.min(columns - start);
-                let mut out = Buffer::take(rows * columns);
+                let mut out = vec![0.0; rows * columns];
                 let term = Term {
                     lhs: &lhs[row..],
                     lhs_row: 1,
@@ -317,7 +307,7 @@ impl<'a> Group<'a> {
                 out
             })
             .collect();
-        let mut gradient = Buffer::take(self.updated().map(|part| part.a.len() + part.b.len()).sum());
+        let mut gradient = vec![0.0; self.updated().map(|part| part.a.len() + part.b.len()).sum()];
         let mut offset = 0;
         let offsets: Vec<usize> = self
             .updated()

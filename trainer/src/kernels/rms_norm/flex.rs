@@ -7,15 +7,16 @@ use rayon::prelude::*;
 
 use super::RmsNormKernel;
 use crate::kernels::simd::vector::{each, total};
-use crate::kernels::simd::{Buffer, ROW_BLOCK, arch, contiguous, dim, owned_tensor, slice, tensor};
+use crate::kernels::simd::{arch, contiguous, dim, row_block, slice, tensor};
 
 impl RmsNormKernel for Flex {
     fn rms_norm_forward(x: FlexTensor, weight: FlexTensor, eps: f64) -> FlexTensor {
         let (x, weight) = (contiguous(x), contiguous(weight));
         let (tokens, hidden) = (dim(&x, 0), dim(&x, 1));
-        let mut out = Buffer::take(tokens * hidden);
+        let mut out = vec![0.0; tokens * hidden];
         let (x, weight) = (slice(&x), slice(&weight));
-        out.par_chunks_mut(ROW_BLOCK * hidden).zip(x.par_chunks(ROW_BLOCK * hidden)).for_each(|(out, x)| {
+        let block = row_block(tokens) * hidden;
+        out.par_chunks_mut(block).zip(x.par_chunks(block)).for_each(|(out, x)| {
             arch().dispatch(Forward { x, weight, eps, out });
         });
         tensor(out, [tokens, hidden])
@@ -24,13 +25,13 @@ impl RmsNormKernel for Flex {
     fn rms_norm_backward(x: FlexTensor, weight: FlexTensor, grad: FlexTensor, eps: f64) -> FlexTensor {
         let (x, weight, grad) = (contiguous(x), contiguous(weight), contiguous(grad));
         let (tokens, hidden) = (dim(&x, 0), dim(&x, 1));
-        // Autodiff adds the residual path's gradient to it in place.
         let mut out = vec![0.0; tokens * hidden];
         let (x, weight, grad) = (slice(&x), slice(&weight), slice(&grad));
-        out.par_chunks_mut(ROW_BLOCK * hidden)
-            .zip(x.par_chunks(ROW_BLOCK * hidden).zip(grad.par_chunks(ROW_BLOCK * hidden)))
+        let block = row_block(tokens) * hidden;
+        out.par_chunks_mut(block)
+            .zip(x.par_chunks(block).zip(grad.par_chunks(block)))
             .for_each(|(out, (x, grad))| arch().dispatch(BackwardRows { x, weight, grad, eps, out }));
-        owned_tensor(out, [tokens, hidden])
+        tensor(out, [tokens, hidden])
     }
 }
 

@@ -1,4 +1,4 @@
-//! Rotary position embedding on the CPU: one pass.
+//! Rotary position embedding on the CPU: one pass, in place.
 
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
@@ -6,27 +6,26 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::RopeKernel;
-use crate::kernels::simd::vector::each;
-use crate::kernels::simd::{Buffer, ROW_BLOCK, arch, contiguous, dim, slice, tensor};
+use crate::kernels::simd::{arch, contiguous, dim, row_block, slice, whole};
 
 impl RopeKernel for Flex {
     fn rope_forward(x: FlexTensor, cos: FlexTensor, sin: FlexTensor, heads: usize, inverse: bool) -> FlexTensor {
-        let [x, cos, sin] = [x, cos, sin].map(contiguous);
+        let mut x = whole(x);
+        let [cos, sin] = [cos, sin].map(contiguous);
         let (tokens, width, half) = (dim(&x, 0), dim(&x, 1), dim(&cos, 1));
-        let mut out = Buffer::take(tokens * width);
-        let angles =
-            slice(&cos).par_chunks((ROW_BLOCK * half).max(1)).zip(slice(&sin).par_chunks((ROW_BLOCK * half).max(1)));
-        let rows = out.par_chunks_mut(ROW_BLOCK * width).zip(slice(&x).par_chunks(ROW_BLOCK * width));
-        rows.zip(angles).for_each(|((out, x), (cos, sin))| {
-            arch().dispatch(Rotate { x, out, cos, sin, width, half, heads, inverse });
+        let block = row_block(tokens);
+        let rows = x.storage_mut::<f32>().par_chunks_mut((block * width).max(1));
+        let angles = [&cos, &sin].map(|angles| slice(angles).par_chunks((block * half).max(1)));
+        let [cos, sin] = angles;
+        rows.zip(cos.zip(sin)).for_each(|(x, (cos, sin))| {
+            arch().dispatch(Rotate { x, cos, sin, width, half, heads, inverse });
         });
-        tensor(out, [tokens, width])
+        x
     }
 }
 
 struct Rotate<'a> {
-    x: &'a [f32],
-    out: &'a mut [f32],
+    x: &'a mut [f32],
     cos: &'a [f32],
     sin: &'a [f32],
     width: usize,
@@ -38,24 +37,19 @@ struct Rotate<'a> {
 impl WithSimd for Rotate<'_> {
     type Output = ();
 
+    /// The compiler turns the innermost loop into vectors, as in `AdamW`'s.
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let sign = simd.splat_f32s(if self.inverse { -1.0 } else { 1.0 });
+    fn with_simd<S: Simd>(self, _: S) {
+        let sign = if self.inverse { -1.0 } else { 1.0 };
         let angles = self.cos.chunks_exact(self.half).zip(self.sin.chunks_exact(self.half));
-        let rows = self.x.chunks_exact(self.width).zip(self.out.chunks_exact_mut(self.width));
-        for ((x, out), (cos, sin)) in rows.zip(angles) {
-            let rotated = self.heads * 2 * self.half;
-            let heads = x.chunks_exact(2 * self.half).zip(out.chunks_exact_mut(2 * self.half));
-            for (x, out) in heads.take(self.heads) {
-                let ((first, second), (out_first, out_second)) = (x.split_at(self.half), out.split_at_mut(self.half));
-                each!(S, simd, _old in out_first, [a in first, b in second, cos in cos, sin in sin], {
-                    simd.sub_f32s(simd.mul_f32s(a, cos), simd.mul_f32s(b, simd.mul_f32s(sin, sign)))
-                });
-                each!(S, simd, _old in out_second, [a in first, b in second, cos in cos, sin in sin], {
-                    simd.add_f32s(simd.mul_f32s(b, cos), simd.mul_f32s(a, simd.mul_f32s(sin, sign)))
-                });
+        for (row, (cos, sin)) in self.x.chunks_exact_mut(self.width).zip(angles) {
+            for head in row.chunks_exact_mut(2 * self.half).take(self.heads) {
+                let (first, second) = head.split_at_mut(self.half);
+                for ((a, b), (cos, sin)) in first.iter_mut().zip(second).zip(cos.iter().zip(sin)) {
+                    let sin = sin * sign;
+                    (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+                }
             }
-            out[rotated..].copy_from_slice(&x[rotated..]);
         }
     }
 }

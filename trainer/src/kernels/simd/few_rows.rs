@@ -5,7 +5,7 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{Buffer, Matrix, arch};
+use super::{Matrix, arch};
 
 /// Weight rows that one task goes through.
 const TASK_ROWS: usize = 64;
@@ -31,7 +31,7 @@ pub(in crate::kernels) fn product(
     if rows == 0 || w.rows == 0 {
         return;
     }
-    let mut transposed = Buffer::take(w.rows * rows);
+    let mut transposed = vec![0.0; w.rows * rows];
     let tasks = transposed.par_chunks_mut(TASK_ROWS * rows).enumerate();
     tasks.for_each(|(task, out)| {
         arch().dispatch(Task { x, x_row, w, first: task * TASK_ROWS, rows, out });
@@ -59,7 +59,7 @@ impl WithSimd for Task<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let depth = self.w.columns;
-        let mut scratch = if self.w.as_f32(0..0).is_none() { Buffer::take(TILE_ROWS * depth) } else { Buffer::take(0) };
+        let mut scratch = if self.w.as_f32(0..0).is_none() { vec![0.0; TILE_ROWS * depth] } else { vec![0.0; 0] };
         for (tile, out) in self.out.chunks_mut(TILE_ROWS * self.rows).enumerate() {
             let first = self.first + tile * TILE_ROWS;
             let count = out.len() / self.rows;

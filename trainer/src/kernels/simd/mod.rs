@@ -1,10 +1,9 @@
-//! What the CPU kernels are made of: register-tiled products, vector functions, buffers that are used again.
+//! What the CPU kernels are made of: register-tiled products, vector functions.
 //!
 //! Everything here works on plain `f32` slices. The instruction set is found when the program runs (AVX-512, AVX2,
 //! NEON, or none), and no result depends on the number of threads: each output number is added up by one thread, in
 //! one order.
 
-mod buffer;
 mod columns;
 pub(super) mod few_rows;
 mod product;
@@ -15,13 +14,21 @@ use std::sync::OnceLock;
 
 use pulp::Arch;
 
-pub(super) use buffer::Buffer;
 pub(super) use columns::Columns;
 pub(super) use product::{Panels, Product, Rhs, Term};
-pub(super) use tensor::{Matrix, contiguous, dim, indices, owned_tensor, slice, tensor, whole};
+pub(super) use tensor::{Matrix, contiguous, dim, indices, slice, tensor, whole};
 
-/// Rows of activations that one task works on: few enough that they stay in the second-level cache.
-pub(super) const ROW_BLOCK: usize = 128;
+/// Rows of activations that one task works on: few enough that they stay in the second-level cache, and about as many
+/// for every task, so that no processor waits for the last. No result depends on it.
+pub(super) fn row_block(rows: usize) -> usize {
+    /// Rows at most.
+    const MOST: usize = 128;
+    /// Rows of the widest tile.
+    const TILE: usize = 8;
+    let threads = rayon::current_num_threads();
+    let rounds = rows.div_ceil(MOST * threads).max(1);
+    rows.div_ceil(rounds * threads).next_multiple_of(TILE).max(TILE)
+}
 
 /// The instruction set of this machine.
 pub(super) fn arch() -> Arch {

@@ -12,7 +12,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{Buffer, arch};
+use super::arch;
 
 /// Vectors of columns in a tile, at most.
 const MAX_VECTORS: usize = 3;
@@ -54,7 +54,7 @@ pub(in crate::kernels) enum Rhs<'a> {
 /// A right side in the order in which tiles read it: `[columns / width][depth][width]`, filled up with zeros.
 #[derive(Debug)]
 pub(in crate::kernels) struct Panels {
-    data: Buffer,
+    data: Vec<f32>,
     depth: usize,
     columns: usize,
     /// Columns in a panel.
@@ -91,10 +91,10 @@ impl Panels {
         /// Rows of a panel written at a time, so that they stay in the first-level cache.
         const DEPTH_BLOCK: usize = 32;
         let width = tile_width(columns);
-        let mut data = Buffer::take(columns.next_multiple_of(width) * depth);
+        let mut data = vec![0.0; columns.next_multiple_of(width) * depth];
         data.par_chunks_mut((width * depth).max(1)).enumerate().for_each(|(panel, out)| {
             let used = width.min(columns - panel * width);
-            let mut rows = Buffer::take(depth * used);
+            let mut rows = vec![0.0; depth * used];
             for (j, row) in rows.chunks_exact_mut(depth).enumerate() {
                 read(panel * width + j, row);
             }
@@ -119,7 +119,7 @@ impl Panels {
         read: impl Fn(usize, Range<usize>, &mut [f32]) + Sync,
     ) -> Self {
         let width = tile_width(columns);
-        let mut data = Buffer::take(columns.next_multiple_of(width) * depth);
+        let mut data = vec![0.0; columns.next_multiple_of(width) * depth];
         data.par_chunks_mut((width * depth).max(1)).enumerate().for_each(|(panel, out)| {
             let start = panel * width;
             let end = columns.min(start + width);

@@ -4,21 +4,11 @@ use std::ops::Range;
 
 use burn::backend::DType;
 use burn::backend::flex::{FlexTensor, Layout};
-use burn::tensor::{AllocationProperty, Bytes, Shape, bf16, f16};
+use burn::tensor::{Bytes, Shape, bf16, f16};
 use half::slice::HalfFloatSliceExt as _;
 
-use super::Buffer;
-
 /// A new tensor of these numbers.
-///
-/// Its memory goes back to the pool with the last copy of the tensor. Writing to it in place copies it first.
-pub(in crate::kernels) fn tensor<const D: usize>(numbers: Buffer, shape: [usize; D]) -> FlexTensor {
-    let bytes = Bytes::from_shared(bytes::Bytes::from_owner(numbers), AllocationProperty::Native);
-    FlexTensor::new(bytes, Layout::contiguous(Shape::from(shape)), DType::F32)
-}
-
-/// A new tensor of numbers that are not the pool's, so that it can be written in place.
-pub(in crate::kernels) fn owned_tensor<const D: usize>(numbers: Vec<f32>, shape: [usize; D]) -> FlexTensor {
+pub(in crate::kernels) fn tensor<const D: usize>(numbers: Vec<f32>, shape: [usize; D]) -> FlexTensor {
     FlexTensor::new(Bytes::from_elems(numbers), Layout::contiguous(Shape::from(shape)), DType::F32)
 }
 

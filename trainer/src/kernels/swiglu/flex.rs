@@ -7,15 +7,16 @@ use rayon::prelude::*;
 
 use super::SwiGluKernel;
 use crate::kernels::simd::vector::{each, exp};
-use crate::kernels::simd::{Buffer, ROW_BLOCK, arch, contiguous, dim, slice, tensor};
+use crate::kernels::simd::{arch, contiguous, dim, row_block, slice, tensor};
 
 impl SwiGluKernel for Flex {
     fn swiglu_forward(gate_up: FlexTensor) -> FlexTensor {
         let gate_up = contiguous(gate_up);
         let (tokens, intermediate) = (dim(&gate_up, 0), dim(&gate_up, 1) / 2);
-        let mut out = Buffer::take(tokens * intermediate);
-        out.par_chunks_mut(ROW_BLOCK * intermediate)
-            .zip(slice(&gate_up).par_chunks(ROW_BLOCK * 2 * intermediate))
+        let mut out = vec![0.0; tokens * intermediate];
+        let block = row_block(tokens) * intermediate;
+        out.par_chunks_mut(block)
+            .zip(slice(&gate_up).par_chunks(2 * block))
             .for_each(|(out, gate_up)| arch().dispatch(Forward { gate_up, intermediate, out }));
         tensor(out, [tokens, intermediate])
     }
@@ -23,11 +24,10 @@ impl SwiGluKernel for Flex {
     fn swiglu_backward(gate_up: FlexTensor, grad: FlexTensor) -> FlexTensor {
         let (gate_up, grad) = (contiguous(gate_up), contiguous(grad));
         let (tokens, intermediate) = (dim(&grad, 0), dim(&grad, 1));
-        let mut out = Buffer::take(tokens * 2 * intermediate);
-        let inputs = slice(&gate_up)
-            .par_chunks(ROW_BLOCK * 2 * intermediate)
-            .zip(slice(&grad).par_chunks(ROW_BLOCK * intermediate));
-        out.par_chunks_mut(ROW_BLOCK * 2 * intermediate).zip(inputs).for_each(|(out, (gate_up, grad))| {
+        let mut out = vec![0.0; tokens * 2 * intermediate];
+        let block = row_block(tokens) * intermediate;
+        let inputs = slice(&gate_up).par_chunks(2 * block).zip(slice(&grad).par_chunks(block));
+        out.par_chunks_mut(2 * block).zip(inputs).for_each(|(out, (gate_up, grad))| {
             arch().dispatch(BackwardRows { gate_up, grad, intermediate, out });
         });
         tensor(out, [tokens, 2 * intermediate])
