@@ -4,6 +4,7 @@
 
 use burn::tensor::Device;
 use trainer::eval::logits;
+use trainer::kernels::Kernels;
 use trainer::model::generate::{Sampling, generate};
 use trainer::model::{Decoder, adapter};
 use trainer::recipe::Schedule;
@@ -17,8 +18,17 @@ use crate::support::{Tensors, assert_close, assert_near, base, device, fixture, 
 
 const TOLERANCE: f32 = 1e-4;
 
-fn decoder_with_adapter(device: &Device) -> Decoder {
-    let mut decoder = base("tiny-llama").decoder(device).expect("the fixture loads");
+/// Both implementations of the operators must find PyTorch's numbers, each for itself.
+const KERNELS: [Kernels; 2] = [Kernels::Fused, Kernels::Reference];
+
+fn decoder(name: &str, kernels: Kernels, device: &Device) -> Decoder {
+    let mut decoder = base(name).decoder(device).expect("the fixture loads");
+    decoder.kernels = kernels;
+    decoder
+}
+
+fn decoder_with_adapter(kernels: Kernels, device: &Device) -> Decoder {
+    let mut decoder = decoder("tiny-llama", kernels, device);
     adapter::load(&mut decoder, &fixture("parity/adapter_init"), device).expect("the adapter loads");
     adapter::require_grad(&mut decoder);
     decoder
@@ -39,33 +49,41 @@ fn step(decoder: &Decoder, device: &Device) -> StepGradient {
 fn logits_equal_transformers() {
     let device = device();
     let expected = Tensors::open("parity/logits.safetensors");
-    let decoder = base("tiny-llama").decoder(&device).unwrap();
-    let adapted = decoder_with_adapter(&device).inner();
-    for (index, example) in parity_examples().iter().enumerate() {
-        let got = logits(&decoder, &example.input_ids, &device);
-        assert_close("base logits", &got, &expected.get(&format!("base.{index}")), TOLERANCE);
-        let got = logits(&adapted, &example.input_ids, &device);
-        assert_close("adapter logits", &got, &expected.get(&format!("adapter.{index}")), TOLERANCE);
+    for kernels in KERNELS {
+        let plain = decoder("tiny-llama", kernels, &device);
+        let adapted = decoder_with_adapter(kernels, &device).inner();
+        for (index, example) in parity_examples().iter().enumerate() {
+            for (name, decoder) in [("base", &plain), ("adapter", &adapted)] {
+                let name = format!("{name}.{index}");
+                let got = logits(decoder, &example.input_ids, &device);
+                assert_close(&format!("{name} logits, {kernels:?}"), &got, &expected.get(&name), TOLERANCE);
+            }
+        }
     }
 }
 
 #[test]
 fn tied_and_sharded_weights_give_the_same_logits_as_transformers() {
     let device = device();
-    let decoder = base("tiny-llama-tied").decoder(&device).unwrap();
-    let got = logits(&decoder, &parity_examples()[1].input_ids, &device);
     let expected = Tensors::open("parity/logits.safetensors").get("tied.1");
-    assert_close("tied logits", &got, &expected, TOLERANCE);
+    for kernels in KERNELS {
+        let decoder = decoder("tiny-llama-tied", kernels, &device);
+        let got = logits(&decoder, &parity_examples()[1].input_ids, &device);
+        assert_close(&format!("tied logits, {kernels:?}"), &got, &expected, TOLERANCE);
+    }
 }
 
 #[test]
 fn a_gguf_base_gives_the_logits_of_its_source() {
     let device = device();
-    let decoder = base("tiny-llama.gguf").decoder(&device).unwrap();
     let expected = Tensors::open("parity/logits.safetensors");
-    for (index, example) in parity_examples().iter().enumerate() {
-        let got = logits(&decoder, &example.input_ids, &device);
-        assert_close("gguf logits", &got, &expected.get(&format!("base.{index}")), TOLERANCE);
+    for kernels in KERNELS {
+        let decoder = decoder("tiny-llama.gguf", kernels, &device);
+        for (index, example) in parity_examples().iter().enumerate() {
+            let got = logits(&decoder, &example.input_ids, &device);
+            let name = format!("gguf logits, {kernels:?}");
+            assert_close(&name, &got, &expected.get(&format!("base.{index}")), TOLERANCE);
+        }
     }
 }
 
@@ -75,7 +93,7 @@ fn an_adapter_that_is_off_or_zero_is_the_base_bit_for_bit() {
     let plain = base("tiny-llama").decoder(&device).unwrap();
     let ids = &parity_examples()[2].input_ids;
     let expected = logits(&plain, ids, &device);
-    assert_eq!(logits(&decoder_with_adapter(&device).without_adapter(), ids, &device), expected);
+    assert_eq!(logits(&decoder_with_adapter(Kernels::Fused, &device).without_adapter(), ids, &device), expected);
     let mut fresh = plain;
     parameters::attach_adapter(&mut fresh, &adapters::LoraConfig::default(), 3, &device);
     assert_eq!(logits(&fresh.inner(), ids, &device), expected);
@@ -84,7 +102,7 @@ fn an_adapter_that_is_off_or_zero_is_the_base_bit_for_bit() {
 #[test]
 fn merged_equals_unmerged() {
     let device = device();
-    let adapted = decoder_with_adapter(&device).inner();
+    let adapted = decoder_with_adapter(Kernels::Fused, &device).inner();
     let merged = adapted.clone().merged();
     assert_eq!(merged.linears().filter(|(_, linear)| linear.lora.is_some()).count(), 0);
     let ids = &parity_examples()[2].input_ids;
@@ -93,8 +111,12 @@ fn merged_equals_unmerged() {
 
 #[test]
 fn every_adapter_gradient_equals_peft() {
+    KERNELS.into_iter().for_each(gradients_equal_peft);
+}
+
+fn gradients_equal_peft(kernels: Kernels) {
     let device = device();
-    let decoder = decoder_with_adapter(&device);
+    let decoder = decoder_with_adapter(kernels, &device);
     let result = step(&decoder, &device);
     let parity = json("parity/parity.json");
     assert_near("loss", result.loss, parity["initial"]["loss"].as_f64().unwrap(), 1e-4);
@@ -117,6 +139,10 @@ fn every_adapter_gradient_equals_peft() {
 
 #[test]
 fn ten_steps_equal_torch_adamw_with_clipping_and_decay() {
+    KERNELS.into_iter().for_each(steps_equal_torch);
+}
+
+fn steps_equal_torch(kernels: Kernels) {
     let device = device();
     let parity = json("parity/parity.json");
     let settings = &parity["optimizer"];
@@ -126,7 +152,7 @@ fn ten_steps_equal_torch_adamw_with_clipping_and_decay() {
         eps: number("eps"),
         weight_decay: number("weight_decay"),
     };
-    let mut decoder = decoder_with_adapter(&device);
+    let mut decoder = decoder_with_adapter(kernels, &device);
     let mut optimizer = AdamW::new(config, decoder.kernels, parameters::count(&decoder), &device);
     let steps = parity["steps"].as_array().unwrap();
     for (index, expected) in steps.iter().enumerate() {
@@ -153,12 +179,14 @@ fn greedy_generation_with_a_cache_equals_transformers_without() {
     let device = device();
     let parity = json("parity/parity.json");
     let prompt = ids(&parity["generation"]["prompt_ids"]);
-    let adapted = decoder_with_adapter(&device).inner();
-    for (name, decoder) in [("base", adapted.clone().without_adapter()), ("adapter", adapted)] {
-        // Together with other prompts, so that a leak between sequences would show.
-        let prompts = [vec![5, 6, 7], prompt.clone(), vec![9; 30]];
-        let out = generate(&decoder, &prompts, Sampling::greedy(16), &[], &device, |_, _| true);
-        assert_eq!(out[1].ids, ids(&parity["generation"][name]), "{name}");
+    for kernels in KERNELS {
+        let adapted = decoder_with_adapter(kernels, &device).inner();
+        for (name, decoder) in [("base", adapted.clone().without_adapter()), ("adapter", adapted)] {
+            // Together with other prompts, so that a leak between sequences would show.
+            let prompts = [vec![5, 6, 7], prompt.clone(), vec![9; 30]];
+            let out = generate(&decoder, &prompts, Sampling::greedy(16), &[], &device, |_, _| true);
+            assert_eq!(out[1].ids, ids(&parity["generation"][name]), "{name}, {kernels:?}");
+        }
     }
 }
 
