@@ -7,9 +7,10 @@ use std::hint::black_box;
 
 use adapters::{LoraLinear, LowRank, require_grad};
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use trainer::kernels::Kernels;
 use trainer::kernels::adamw::{Update, adamw};
+use trainer::kernels::allocator;
 use trainer::kernels::attention::{Heads, Ranges, attention};
 use trainer::kernels::linear_cross_entropy::linear_cross_entropy;
 use trainer::kernels::lora_linear::lora_linear;
@@ -191,4 +192,12 @@ fn optimizer(criterion: &mut Criterion) {
 }
 
 criterion_group!(benches, products, elementwise, attentions, heads, optimizer);
-criterion_main!(benches);
+
+fn main() {
+    // As the program does it: memory that stays with the process, and a start on a thread of the pool.
+    allocator::keep_freed_memory();
+    rayon::scope(|_| {
+        benches();
+        Criterion::default().configure_from_args().final_summary();
+    });
+}

@@ -4,3 +4,4 @@
 
 pub mod merged;
 pub mod peft;
+pub mod safetensors;

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use adapters::export::merged::{NamedTensor, write_merged};
+use adapters::export::merged::write_merged;
+use adapters::export::safetensors::NamedTensor;
 use burn::tensor::Tensor;
 use serde_json::json;
 
@@ -18,11 +19,11 @@ use crate::error::TrainError;
 /// What [`write_merged`] says.
 pub fn write_folder(decoder: &Decoder, base: &BaseModel, folder: &Path, overwrite: bool) -> Result<(), TrainError> {
     let config = config_json(&decoder.config, base);
-    write_merged(folder, &tensors(decoder), &config, overwrite, |folder| Ok(base.tokenizer.save(folder)?))
+    write_merged(folder, tensors(decoder), &config, overwrite, |folder| Ok(base.tokenizer.save(folder)?))
 }
 
 /// Every weight by its Hugging Face name.
-fn tensors(decoder: &Decoder) -> Vec<NamedTensor> {
+fn tensors(decoder: &Decoder) -> Vec<NamedTensor<'static>> {
     let mut all = vec![
         named("model.embed_tokens.weight".to_owned(), &decoder.embed_tokens),
         named("model.norm.weight".to_owned(), &decoder.norm),
@@ -41,8 +42,8 @@ fn tensors(decoder: &Decoder) -> Vec<NamedTensor> {
     all
 }
 
-fn named<const D: usize>(name: String, tensor: &Tensor<D>) -> NamedTensor {
-    NamedTensor { name, shape: tensor.dims().to_vec(), values: read(tensor.clone()) }
+fn named<const D: usize>(name: String, tensor: &Tensor<D>) -> NamedTensor<'static> {
+    NamedTensor { name, shape: tensor.dims().to_vec(), values: read(tensor.clone()).into() }
 }
 
 /// `config.json` as transformers reads it.

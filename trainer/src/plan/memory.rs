@@ -19,11 +19,6 @@ const PROGRAM: u64 = 45_000_000;
 /// What the allocator holds beside what is in use, as a share of it: measured.
 const FRAGMENTATION: f64 = 0.03;
 
-/// A buffer larger than this goes back to the system as soon as it is free, a smaller one stays with the process.
-///
-/// Source: `mallopt(3)`, `DEFAULT_MMAP_THRESHOLD_MAX` of the GNU C library on 64 bits.
-const GIVEN_BACK: u64 = 32 << 20;
-
 /// Peak memory and its parts, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MemoryPlan {
@@ -57,8 +52,7 @@ pub fn peak(model: &ModelSizes, workload: &Workload, dropout: bool, recomputed_b
     let most = |stages: &mut dyn Iterator<Item = MemoryPlan>| stages.reduce(MemoryPlan::larger).unwrap_or_default();
     let training = most(&mut workload.micro_batches().map(|shape| step(shape).peak()));
     let validation = most(&mut workload.validation.iter().map(|shape| step(shape).forward_alone()));
-    let retained = most(&mut workload.micro_batches().map(|shape| step(shape).retained()));
-    let most = training.larger(validation).larger(saving(model, retained));
+    let most = training.larger(validation).larger(saving(model));
     MemoryPlan { program: PROGRAM, base: model.base_bytes, ..most }
 }
 
@@ -79,16 +73,10 @@ pub fn fewest_recomputed_blocks(model: &ModelSizes, workload: &Workload, dropout
     low
 }
 
-/// A checkpoint: the moments are copied to the host, and once more into the bytes of their file, beside what the steps
-/// left with the process.
-fn saving(model: &ModelSizes, retained: MemoryPlan) -> MemoryPlan {
-    let parameters = model.parameters() as u64 * F32;
-    let copies = [parameters, parameters, 2 * parameters];
-    let (large, small): (Vec<u64>, Vec<u64>) = copies.into_iter().partition(|bytes| *bytes > GIVEN_BACK);
-    let (large, small) = (large.iter().sum::<u64>(), small.iter().sum::<u64>());
-    // Small copies find room in what was left.
-    let room = retained.activations + retained.working;
-    MemoryPlan { adapter: 3 * parameters + large + small.saturating_sub(room), ..retained }
+/// A checkpoint: the moments are copied to the host, and once more into the bytes of their file. The steps before left
+/// room for them in memory that the process keeps.
+fn saving(model: &ModelSizes) -> MemoryPlan {
+    MemoryPlan { adapter: 7 * model.parameters() as u64 * F32, ..MemoryPlan::default() }
 }
 
 /// One micro-batch under way.
@@ -103,30 +91,19 @@ struct Step<'a> {
 impl Step<'_> {
     /// The most over the stages of forward and backward pass.
     fn peak(&self) -> MemoryPlan {
-        self.stages(0)
-    }
-
-    /// The same, of the buffers that stay with the process when they are free.
-    fn retained(&self) -> MemoryPlan {
-        let most = Step { ..*self }.stages(GIVEN_BACK);
-        MemoryPlan { adapter: 0, ..most }
-    }
-
-    /// The most over the stages, of buffers up to a size; of all when it is 0.
-    fn stages(&self, limit: u64) -> MemoryPlan {
         let (model, first, blocks) = (self.model, self.model.first_adapted(), self.model.blocks());
         let parameters = model.parameters() as u64 * F32;
         let held = if self.accumulates { 4 } else { 3 } * parameters;
         let is_recomputed = |block: usize| block + self.recomputed_blocks >= blocks;
-        let row = self.buffer(model.config.hidden_size, limit);
-        let kept_by = |block: usize| if is_recomputed(block) { row } else { self.block(block, limit) };
+        let row = self.numbers(&[model.config.hidden_size]);
+        let kept_by = |block: usize| if is_recomputed(block) { row } else { self.block(block) };
         // The output of the last block is kept too.
         let mut kept: u64 = row + (first..blocks).map(kept_by).sum::<u64>();
         let mut most = self.stage(held, kept, self.head());
         let mut gradients = 0;
         for block in (first..blocks).rev() {
-            let own = if is_recomputed(block) { self.block(block, limit) - row } else { 0 };
-            most = most.larger(self.stage(held, kept + own, gradients + self.backward(limit)));
+            let own = if is_recomputed(block) { self.block(block) - row } else { 0 };
+            most = most.larger(self.stage(held, kept + own, gradients + self.backward()));
             kept -= kept_by(block);
             gradients += model.block_parameters(block) as u64 * F32;
         }
@@ -136,53 +113,48 @@ impl Step<'_> {
     /// A validation's micro-batch: nothing is kept.
     fn forward_alone(&self) -> MemoryPlan {
         let held = 3 * self.model.parameters() as u64 * F32;
-        let block = self.block(self.model.blocks().saturating_sub(1), 0);
-        self.stage(held, self.buffer(self.model.config.hidden_size, 0), block.max(self.head()))
+        let block = self.block(self.model.blocks().saturating_sub(1));
+        self.stage(held, self.numbers(&[self.model.config.hidden_size]), block.max(self.head()))
     }
 
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a size in memory")]
     fn stage(&self, adapter: u64, activations: u64, working: u64) -> MemoryPlan {
-        let working = working + self.pool();
+        let working = working + self.packed();
         let lost = ((activations + working) as f64 * FRAGMENTATION) as u64;
         MemoryPlan { adapter, activations, working: working + lost, ..MemoryPlan::default() }
     }
 
-    /// So many numbers for each token in one buffer; nothing when it is beyond the limit.
-    fn buffer(&self, width: usize, limit: u64) -> u64 {
-        let bytes = (self.shape.tokens() * width) as u64 * F32;
-        if limit > 0 && bytes > limit { 0 } else { bytes }
-    }
-
-    fn buffers(&self, widths: &[usize], limit: u64) -> u64 {
-        widths.iter().map(|width| self.buffer(*width, limit)).sum()
+    /// So many numbers for each token.
+    fn numbers(&self, widths: &[usize]) -> u64 {
+        (self.shape.tokens() * widths.iter().sum::<usize>()) as u64 * F32
     }
 
     /// What a block keeps: its input, queries, keys and values, the attention's output and log-sums, the input of the
     /// MLP, gate and up, what each adapter reduced its input to, and the adapter's matrices side by side.
-    fn block(&self, block: usize, limit: u64) -> u64 {
+    fn block(&self, block: usize) -> u64 {
         let (model, c) = (self.model, &self.model.config);
         let (hidden, heads) = (c.hidden_size, model.heads_width());
         let kept = [hidden, model.qkv(), heads, c.num_attention_heads, hidden, 2 * c.intermediate_size];
         let reduced: usize = model.ranks[block].iter().sum();
         let adapter = model.block_parameters(block) as u64 * F32;
-        let dropout = if self.dropout { self.dropout_of(block, limit) } else { 0 };
-        self.buffers(&kept, limit) + self.buffer(reduced, limit) + adapter + dropout
+        let dropout = if self.dropout { self.dropout_of(block) } else { 0 };
+        self.numbers(&kept) + self.numbers(&[reduced]) + adapter + dropout
     }
 
     /// With dropout each module's adapter reads an input of its own, in ordinary operators: the mask, the masked input,
     /// what the adapter reduced it to, and the update are kept.
-    fn dropout_of(&self, block: usize, limit: u64) -> u64 {
+    fn dropout_of(&self, block: usize) -> u64 {
         let modules = self.model.modules().into_iter().zip(self.model.ranks[block]);
         let adapted = modules.filter(|(_, rank)| *rank > 0);
         let widths = adapted.flat_map(|((input, output), rank)| [input, input, rank, output]);
-        widths.map(|width| self.buffer(width, limit)).sum()
+        self.numbers(&widths.collect::<Vec<_>>())
     }
 
     /// The backward pass of a block at its widest, between the MLP's two products: the gradient of the block's output,
     /// the MLP's inner values and their gradient, and the gradients of gate and up.
-    fn backward(&self, limit: u64) -> u64 {
+    fn backward(&self) -> u64 {
         let (hidden, intermediate) = (self.model.config.hidden_size, self.model.config.intermediate_size);
-        self.buffers(&[hidden, intermediate, intermediate, 2 * intermediate], limit)
+        self.numbers(&[hidden, intermediate, intermediate, 2 * intermediate])
     }
 
     /// The head: the supervised rows before and after the normalisation, and their gradients; the gradient of the last
@@ -192,12 +164,9 @@ impl Step<'_> {
         ((6 * self.shape.supervised + self.shape.tokens()) * hidden) as u64 * F32
     }
 
-    /// What the kernels keep for their next call: packed weights, and the gradients of keys and values by query head.
-    fn pool(&self) -> u64 {
-        let (model, c) = (self.model, &self.model.config);
-        let keys_and_values = self.shape.tokens() * 2 * model.heads_width();
-        // The widest groups, packed for the forward and for the backward pass.
-        let packed = 2 * (3 * c.intermediate_size + model.qkv()) * c.hidden_size;
-        (keys_and_values + packed) as u64 * F32
+    /// The widest weights, packed for a product.
+    fn packed(&self) -> u64 {
+        let c = &self.model.config;
+        (2 * c.intermediate_size * c.hidden_size) as u64 * F32
     }
 }

@@ -7,9 +7,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use adapters::{AdapterConfig, SafetensorsFile};
+use adapters::export::safetensors::NamedTensor;
+use adapters::{AdapterConfig, SafetensorsFile, export};
 use burn::tensor::{Device, Tensor, TensorData};
-use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::optimizer::AdamW;
@@ -81,7 +81,7 @@ impl Checkpoints {
         let target = self.folder.join(format!("step-{:08}", progress.step));
         adapters::write_folder_atomic(&target, true, |folder| {
             adapter::save(decoder, config, &folder.join(ADAPTER), false)?;
-            adapters::write_atomic(&folder.join(OPTIMIZER), false, |out| out.write_all(&moments(optimizer)))?;
+            export::safetensors::write(&folder.join(OPTIMIZER), moments(optimizer), None)?;
             let state = serde_json::to_vec_pretty(progress)
                 .map_err(|e| TrainError::Write { path: folder.join(STATE), source: e.into() })?;
             Ok::<_, TrainError>(adapters::write_atomic(&folder.join(STATE), false, |out| out.write_all(&state))?)
@@ -173,15 +173,10 @@ fn load(folder: &Path, decoder: &mut Decoder, optimizer: &mut AdamW, device: &De
     Ok(progress)
 }
 
-fn moments(optimizer: &AdamW) -> Vec<u8> {
-    let bytes = |tensor: &Tensor<1>| -> Vec<u8> {
+fn moments(optimizer: &AdamW) -> Vec<NamedTensor<'static>> {
+    let moment = |name: &str, tensor: &Tensor<1>| {
         let values = read(tensor.clone());
-        values.iter().flat_map(|v| v.to_le_bytes()).collect()
+        NamedTensor { name: name.to_owned(), shape: vec![values.len()], values: values.into() }
     };
-    let parts = [("exp_avg", bytes(&optimizer.exp_avg)), ("exp_avg_sq", bytes(&optimizer.exp_avg_sq))];
-    let views = parts.iter().map(|(name, data)| {
-        let view = TensorView::new(Dtype::F32, vec![data.len() / 4], data).expect("the shape is the data's length");
-        (*name, view)
-    });
-    safetensors::serialize(views, None).expect("two f32 vectors serialise")
+    vec![moment("exp_avg", &optimizer.exp_avg), moment("exp_avg_sq", &optimizer.exp_avg_sq)]
 }

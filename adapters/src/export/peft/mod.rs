@@ -8,14 +8,12 @@ mod config;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
-
-use safetensors::{Dtype, View};
 
 pub use config::{AdapterConfig, InitLoraWeights, TargetNames};
 
+use super::safetensors::{self, NamedTensor};
 use crate::atomic::{write_atomic, write_folder_atomic};
 use crate::{AdapterError, SafetensorsFile, file};
 use config::Rules;
@@ -68,18 +66,15 @@ pub fn write_peft(
         return Err(AdapterError::File { path: folder.into(), problem });
     }
 
-    let views = tensors.iter().flat_map(|(module, pair)| {
-        let a = Matrix { shape: [pair.rank, pair.in_features], values: &pair.a };
-        let b = Matrix { shape: [pair.out_features, pair.rank], values: &pair.b };
-        [(key(module, Side::A), a), (key(module, Side::B), b)]
+    let matrices = tensors.iter().flat_map(|(module, pair)| {
+        let (a, b) = (vec![pair.rank, pair.in_features], vec![pair.out_features, pair.rank]);
+        [
+            NamedTensor { name: key(module, Side::A), shape: a, values: (&pair.a).into() },
+            NamedTensor { name: key(module, Side::B), shape: b, values: (&pair.b).into() },
+        ]
     });
-    // The one entry that transformers looks for; more would come in no fixed order.
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let weights = safetensors::serialize(views, Some(metadata))
-        .map_err(|error| AdapterError::File { path: weights_path, problem: error.to_string() })?;
-
     write_folder_atomic(folder, overwrite, |folder| {
-        write_atomic(&folder.join(WEIGHTS_FILE), false, |out| out.write_all(&weights))?;
+        safetensors::write(&folder.join(WEIGHTS_FILE), matrices.collect(), Some("pt"))?;
         write_atomic(&folder.join(CONFIG_FILE), false, |out| out.write_all(config.to_json().as_bytes()))
     })
 }
@@ -256,28 +251,4 @@ fn check(
 fn holds_something_else(folder: &Path) -> bool {
     let occupied = folder.read_dir().is_ok_and(|mut entries| entries.next().is_some());
     occupied && !file::is_file(&folder.join(CONFIG_FILE))
-}
-
-/// A matrix on its way into a safetensors file.
-struct Matrix<'a> {
-    shape: [usize; 2],
-    values: &'a [f32],
-}
-
-impl View for Matrix<'_> {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        self.values.iter().flat_map(|value| value.to_le_bytes()).collect()
-    }
-
-    fn data_len(&self) -> usize {
-        size_of_val(self.values)
-    }
 }

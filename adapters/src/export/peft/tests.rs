@@ -60,12 +60,13 @@ fn refused_tensors(tensors: &[(&str, [usize; 2])], expected: &str) {
 }
 
 fn replace_tensors(folder: &Path, tensors: &[(&str, [usize; 2])]) {
-    let values = [0.5; 64];
-    let views = tensors
-        .iter()
-        .map(|(key, [rows, cols])| (*key, Matrix { shape: [*rows, *cols], values: &values[..rows * cols] }));
-    let bytes = safetensors::serialize(views, None).expect("well formed");
-    fs::write(folder.join(WEIGHTS_FILE), bytes).expect("room for a small file");
+    let tensors = tensors.iter().map(|(key, [rows, cols])| NamedTensor {
+        name: (*key).to_owned(),
+        shape: vec![*rows, *cols],
+        values: vec![0.5; rows * cols].into(),
+    });
+    fs::remove_file(folder.join(WEIGHTS_FILE)).expect("it was written");
+    safetensors::write(&folder.join(WEIGHTS_FILE), tensors.collect(), None).expect("well formed");
 }
 
 #[test]
