@@ -92,7 +92,7 @@ def run_script(name: str, *arguments: str) -> list[str] | None:
 
 
 def extras(works: Works, names: list[str], fast: bool) -> None:
-    """What other scripts measure: the data pipeline, and the rate of Greffon's own matrix products."""
+    """What another script measures: the data pipeline."""
     results = works.results
     if "data" in names:
         try:
@@ -103,14 +103,6 @@ def extras(works: Works, names: list[str], fast: bool) -> None:
                 results["data"] = lines[-40:]
         except child.Failed as error:
             results["failed"]["data"] = str(error)
-    if "limit" in names:
-        try:
-            # Its last line is `gemm-rate GFLOPS`, the rate on the shapes of peer/matmul.py.
-            lines = run_script("gemm.sh")
-            if lines:
-                results["gemm_rate"] = float(lines[-1].split()[-1])
-        except (child.Failed, ValueError, IndexError) as error:
-            results["failed"]["gemm"] = f"gemm.sh: {error}"
 
 
 def main() -> int:

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Each hot operator against its reference and against gemm; writes docs/kernels.md. See ./scripts/bench/kernels.sh --help
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+for argument in "$@"; do
+  case $argument in
+    -h | --help) exec python3 scripts/bench/kernels.py --help ;;
+  esac
+done
+
+target=${CARGO_TARGET_DIR:-target}
+cargo bench --locked --workspace --bench kernels -- --warm-up-time 1 --measurement-time 3 --discard-baseline >&2
+exec python3 scripts/bench/kernels.py --criterion "$target/criterion" --greffon "$target/release/greffon" "$@"
