@@ -21,7 +21,7 @@ os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", CUDA_VISIB
 import torch
 import transformers
 
-from fixtures import gguf_model, metrics, parity, smollm2, tiny_llama, tokens
+from fixtures import families, gguf_model, methods, metrics, parity, smollm2, tiny_llama, tokens
 from fixtures.files import write_json
 
 PACKAGES = ["torch", "transformers", "peft", "tokenizers", "safetensors", "gguf", "jinja2", "numpy", "torchmetrics"]
@@ -63,6 +63,8 @@ def main() -> None:
     gguf_model.write(out / "tiny-llama", out / "tiny-llama.gguf")
     tokens.write(out / "tiny-llama", out / "tokens")
     parity.write(out / "tiny-llama", out / "tiny-llama-tied", out / "parity")
+    families.write(out / "families")
+    methods.write(out / "tiny-llama", out / "methods")
     metrics.write_schedules(out / "schedules.json")
     metrics.write_squad(out / "squad_metrics.json")
     if arguments.smollm2:

@@ -5,13 +5,14 @@ blocks.gguf           every value type of the metadata, and random blocks of eve
                       written by gguf-py's writer
 expected.safetensors  the same tensors as 32-bit floats, by gguf-py's dequantize; and a matrix with its rows in
                       llama.cpp's order and in Hugging Face's, by numpy
+quantized.safetensors numbers of many magnitudes, and the bytes that gguf-py's quantisers make of them
 
 Needs gguf, numpy and safetensors (made with gguf 0.19.0, numpy 2.4.6, safetensors 0.8.0). Run from anywhere.
 """
 from pathlib import Path
 
 import numpy as np
-from gguf import GGMLQuantizationType as T, GGUFReader, GGUFValueType as V, GGUFWriter, dequantize
+from gguf import GGMLQuantizationType as T, GGUFReader, GGUFValueType as V, GGUFWriter, dequantize, quantize
 from gguf.constants import GGML_QUANT_SIZES
 from safetensors.numpy import save_file
 
@@ -22,6 +23,8 @@ SCALES = {
     T.Q8_0: [0], T.Q4_0: [0], T.Q4_1: [0, 2], T.Q5_0: [0], T.Q5_1: [0, 2],
     T.Q4_K: [0, 2], T.Q5_K: [0, 2], T.Q6_K: [208],
 }
+# What gguf-py can write.
+WRITTEN = [T.F16, T.BF16, T.Q8_0, T.Q4_0, T.Q5_0]
 rng = np.random.default_rng(20261122)
 
 
@@ -99,6 +102,11 @@ def main() -> None:
     expected["rows.hugging_face"] = weights
     expected["rows.llama_cpp.3_heads"] = np.ascontiguousarray(permute(weights, 3))
     save_file(expected, FOLDER / "expected.safetensors")
+    numbers = (rng.standard_normal((ROWS, COLS)) * 10.0 ** rng.integers(-4, 2, (ROWS, COLS // 32)).repeat(32, 1))
+    numbers = numbers.astype(np.float32)
+    numbers[0, :32] = 0.0
+    quantized = {tensor_type.name: quantize(numbers, tensor_type).view(np.uint8) for tensor_type in WRITTEN}
+    save_file({"numbers": numbers, **quantized}, FOLDER / "quantized.safetensors")
 
 
 if __name__ == "__main__":

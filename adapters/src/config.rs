@@ -3,6 +3,7 @@
 //! Parsed by the trainer as part of the recipe, then checked with [`LoraConfig::validate`] before anything is loaded.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -10,6 +11,7 @@ use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::AdapterError;
+use crate::export::peft::{AdapterConfig, TargetNames};
 
 /// How the word for "every linear module of the decoder layers" is written.
 const ALL_LINEAR: &str = "all-linear";
@@ -27,13 +29,42 @@ pub struct LoraConfig {
     /// Probability that an input of the adapter is dropped in training, 0 (off) to below 1. Default 0.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub dropout: f64,
-    /// The linear modules that get an adapter: `all-linear` or a list of names. Default `all-linear`.
+    /// The linear modules that get an adapter: `all-linear`, a list of names, or a regular expression for whole module
+    /// paths such as `model\.layers\.[0-9]\.mlp\..*`. Default `all-linear`.
     pub targets: Targets,
+    /// Scale by `alpha / √rank` instead of `alpha / rank`, so that high ranks learn as fast as low ones. Default false.
+    pub use_rslora: bool,
+    /// Ranks that differ, by a regular expression for the end of a module's path. Default none.
+    pub rank_pattern: BTreeMap<String, usize>,
+    /// Alphas that differ, by a regular expression for the end of a module's path. Default none.
+    pub alpha_pattern: BTreeMap<String, f64>,
+    /// How many times the learning rate of `A` that of `B` is (LoRA+), at least 1; 16 is what its paper takes. Default
+    /// 1, the same rate.
+    #[schemars(range(min = 1.0))]
+    pub loraplus_lr_ratio: f64,
+}
+
+/// What one module gets.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ModuleAdapter {
+    /// The rank.
+    pub rank: usize,
+    /// The factor of the update.
+    pub scaling: f64,
 }
 
 impl Default for LoraConfig {
     fn default() -> Self {
-        Self { rank: 16, alpha: 32.0, dropout: 0.0, targets: Targets::AllLinear }
+        Self {
+            rank: 16,
+            alpha: 32.0,
+            dropout: 0.0,
+            targets: Targets::AllLinear,
+            use_rslora: false,
+            rank_pattern: BTreeMap::new(),
+            alpha_pattern: BTreeMap::new(),
+            loraplus_lr_ratio: 1.0,
+        }
     }
 }
 
@@ -53,6 +84,20 @@ impl LoraConfig {
         if !(0.0..1.0).contains(&self.dropout) {
             return error("dropout", self.dropout.to_string(), "a number from 0 (off) to below 1");
         }
+        if !(self.loraplus_lr_ratio >= 1.0 && self.loraplus_lr_ratio.is_finite()) {
+            return error("loraplus_lr_ratio", self.loraplus_lr_ratio.to_string(), "a finite number of at least 1");
+        }
+        if let Some((pattern, rank)) = self.rank_pattern.iter().find(|(_, rank)| !(1..=512).contains(*rank)) {
+            return error("rank_pattern", format!("{rank} for {pattern}"), "ranks from 1 to 512");
+        }
+        if let Some((pattern, alpha)) = self.alpha_pattern.iter().find(|(_, a)| !(**a > 0.0 && a.is_finite())) {
+            return error("alpha_pattern", format!("{alpha} for {pattern}"), "finite alphas above 0");
+        }
+        for (key, pattern) in self.patterns() {
+            if regex::Regex::new(pattern).is_err() {
+                return error(key, pattern.to_owned(), "a regular expression");
+            }
+        }
         if let Targets::Modules(modules) = &self.targets {
             if modules.is_empty() {
                 return error("targets", "an empty list".into(), "`all-linear` or at least one module name");
@@ -64,11 +109,27 @@ impl LoraConfig {
         Ok(())
     }
 
-    /// The factor of the low-rank update, `alpha / rank`.
+    fn patterns(&self) -> impl Iterator<Item = (&'static str, &String)> {
+        let target = if let Targets::Pattern(pattern) = &self.targets { Some(("targets", pattern)) } else { None };
+        let ranks = self.rank_pattern.keys().map(|pattern| ("rank_pattern", pattern));
+        target.into_iter().chain(ranks).chain(self.alpha_pattern.keys().map(|pattern| ("alpha_pattern", pattern)))
+    }
+
+    /// What the module at a path such as `model.layers.0.self_attn.q_proj` gets; `None` when it gets no adapter.
     ///
-    /// Source: Hu et al. 2021, <https://arxiv.org/abs/2106.09685>, section 4.1.
-    pub fn scaling(&self) -> f64 {
-        self.alpha / self.rank as f64
+    /// The rules are those by which PEFT reads the adapter again.
+    ///
+    /// # Errors
+    /// [`AdapterError::PeftConfig`] when two patterns give the module different values.
+    ///
+    /// Sources: Hu et al. 2021, <https://arxiv.org/abs/2106.09685>, section 4.1; Kalajdzievski 2023,
+    /// <https://arxiv.org/abs/2312.03732>, for the root.
+    pub fn module(&self, path: &str) -> Result<Option<ModuleAdapter>, AdapterError> {
+        if !self.targets.matches(path) {
+            return Ok(None);
+        }
+        let config = AdapterConfig::new(self, "", None);
+        Ok(Some(ModuleAdapter { rank: config.rank(path)?, scaling: config.scaling(path)? }))
     }
 }
 
@@ -133,25 +194,43 @@ pub enum Targets {
     AllLinear,
     /// These; written as a list of names.
     Modules(Vec<TargetModule>),
+    /// Those whose whole path a regular expression matches.
+    Pattern(String),
 }
 
 impl Targets {
-    /// The modules, in the order in which a layer applies them.
-    pub fn modules(&self) -> Vec<TargetModule> {
-        TargetModule::ALL.into_iter().filter(|module| self.contains(*module)).collect()
-    }
-
     /// Whether the module at a path such as `model.layers.0.self_attn.q_proj` gets an adapter.
     pub fn matches(&self, path: &str) -> bool {
         let name = path.rsplit('.').next().unwrap_or(path);
-        self.modules().iter().any(|module| module.name() == name)
+        match self {
+            Self::AllLinear => TargetModule::ALL.iter().any(|module| module.name() == name),
+            Self::Modules(modules) => modules.iter().any(|module| module.name() == name),
+            Self::Pattern(pattern) => regex::Regex::new(&format!("^(?:{pattern})$")).is_ok_and(|r| r.is_match(path)),
+        }
     }
 
-    /// Whether the module gets an adapter.
-    pub fn contains(&self, module: TargetModule) -> bool {
+    /// As `target_modules` of an adapter's configuration.
+    pub(crate) fn names(&self) -> TargetNames {
+        let names = |modules: &[TargetModule]| {
+            let mut names: Vec<String> = modules.iter().map(ToString::to_string).collect();
+            names.sort();
+            TargetNames::Names(names)
+        };
         match self {
-            Self::AllLinear => true,
-            Self::Modules(modules) => modules.contains(&module),
+            Self::AllLinear => names(&TargetModule::ALL),
+            Self::Modules(modules) => names(modules),
+            Self::Pattern(pattern) => TargetNames::Pattern(pattern.clone()),
+        }
+    }
+}
+
+impl fmt::Display for Targets {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = |modules: &[TargetModule]| modules.iter().map(|m| m.name()).collect::<Vec<_>>().join(", ");
+        match self {
+            Self::AllLinear => formatter.write_str(&names(&TargetModule::ALL)),
+            Self::Modules(modules) => formatter.write_str(&names(modules)),
+            Self::Pattern(pattern) => write!(formatter, "modules like {pattern}"),
         }
     }
 }
@@ -161,6 +240,7 @@ impl Serialize for Targets {
         match self {
             Self::AllLinear => serializer.serialize_str(ALL_LINEAR),
             Self::Modules(modules) => serializer.collect_seq(modules.iter().map(|module| module.name())),
+            Self::Pattern(pattern) => serializer.serialize_str(pattern),
         }
     }
 }
@@ -183,6 +263,10 @@ impl<'de> Visitor<'de> for TargetsVisitor {
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Targets, E> {
         if text == ALL_LINEAR {
             return Ok(Targets::AllLinear);
+        }
+        // A name has letters, underscores and perhaps a dash; anything else is meant as a pattern.
+        if text.contains(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))) {
+            return Ok(Targets::Pattern(text.to_owned()));
         }
         match TargetModule::parse(text) {
             Ok(_) => Err(E::custom(format!("a single module is written as a list: [{text}]"))),
@@ -224,7 +308,8 @@ impl JsonSchema for Targets {
                     "items": { "enum": TargetModule::ALL.map(TargetModule::name) },
                     "minItems": 1,
                     "uniqueItems": true
-                }
+                },
+                { "type": "string", "format": "regex", "pattern": "[^A-Za-z0-9_-]" }
             ]
         })
     }
@@ -264,18 +349,27 @@ mod tests {
     #[test]
     fn defaults_are_visible_when_written() {
         let written = to_value(LoraConfig::default()).expect("plain data");
-        assert_eq!(written, json!({"rank": 16, "alpha": 32.0, "dropout": 0.0, "targets": "all-linear"}));
+        assert_eq!(
+            written,
+            json!({
+                "rank": 16, "alpha": 32.0, "dropout": 0.0, "targets": "all-linear",
+                "use_rslora": false, "rank_pattern": {}, "alpha_pattern": {}, "loraplus_lr_ratio": 1.0,
+            })
+        );
         let read: LoraConfig = from_value(json!({})).expect("all defaults");
         read.validate().expect("defaults are valid");
-        assert!((read.scaling() - 2.0).abs() < f64::EPSILON);
+        let module = read.module("model.layers.0.self_attn.q_proj").expect("no patterns").expect("a target");
+        assert!((module.scaling - 2.0).abs() < f64::EPSILON);
     }
 
     #[test]
-    fn a_list_of_targets_round_trips_and_comes_out_in_layer_order() {
+    fn a_list_of_targets_round_trips() {
         let read: LoraConfig = from_value(json!({"targets": ["v_proj", "q_proj"]})).expect("two modules");
-        assert_eq!(read.targets.modules(), [TargetModule::QProj, TargetModule::VProj]);
+        assert_eq!(read.targets.to_string(), "v_proj, q_proj");
         assert_eq!(to_value(&read).expect("plain data")["targets"], json!(["v_proj", "q_proj"]));
-        assert_eq!(Targets::AllLinear.modules(), TargetModule::ALL);
+        assert!(
+            TargetModule::ALL.iter().all(|module| Targets::AllLinear.matches(&format!("model.layers.0.mlp.{module}")))
+        );
         assert!(read.targets.matches("model.layers.0.self_attn.q_proj"));
         assert!(!read.targets.matches("model.layers.0.self_attn.k_proj"));
         assert!(!Targets::AllLinear.matches("lm_head"));

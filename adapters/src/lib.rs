@@ -17,10 +17,11 @@ mod file;
 pub mod gguf;
 mod lora;
 mod safetensors_file;
+pub mod serving;
 
 pub use atomic::{write_atomic, write_folder_atomic};
 pub use checkpoint::{SafetensorsFolder, TensorSource};
-pub use config::{LoraConfig, TargetModule, Targets};
+pub use config::{LoraConfig, ModuleAdapter, TargetModule, Targets};
 pub use error::AdapterError;
 pub use export::peft::{AdapterConfig, LoraPair, read_peft, write_peft};
 pub use gguf::{GgmlType, GgufFile};

@@ -5,7 +5,7 @@
 
 use burn::tensor::{DType, Device, GradientCheckpointingStrategy, Tensor, TensorData};
 
-use crate::config::LoraConfig;
+use crate::config::ModuleAdapter;
 
 /// The trainable pair of one adapted module: the update is `scaling · B A`.
 ///
@@ -16,7 +16,7 @@ pub struct LowRank {
     pub lora_a: Tensor<2>,
     /// `B`, shape `[out, rank]`.
     pub lora_b: Tensor<2>,
-    /// The factor before the update: `alpha / rank`.
+    /// The factor before the update: `alpha / rank`, or `alpha / √rank`.
     pub scaling: f64,
 }
 
@@ -26,18 +26,18 @@ impl LowRank {
     ///
     /// Source: PEFT `tuners/lora/layer.py`, `reset_lora_parameters`.
     pub fn init(
-        config: &LoraConfig,
+        ModuleAdapter { rank, scaling }: ModuleAdapter,
         d_input: usize,
         d_output: usize,
         uniform: &mut impl FnMut() -> f32,
         device: &Device,
     ) -> Self {
         let bound = 1.0 / (d_input as f32).sqrt();
-        let a: Vec<f32> = (0..config.rank * d_input).map(|_| (2.0 * uniform() - 1.0) * bound).collect();
+        let a: Vec<f32> = (0..rank * d_input).map(|_| (2.0 * uniform() - 1.0) * bound).collect();
         Self {
-            lora_a: Tensor::from_data(TensorData::new(a, [config.rank, d_input]), device),
-            lora_b: Tensor::zeros([d_output, config.rank], device),
-            scaling: config.scaling(),
+            lora_a: Tensor::from_data(TensorData::new(a, [rank, d_input]), device),
+            lora_b: Tensor::zeros([d_output, rank], device),
+            scaling,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
+use adapters::export::gguf_lora::read_gguf_lora;
 use burn::tensor::Device;
 use clap::{CommandFactory as _, Parser as _};
 use serde_json::Value;
@@ -301,4 +302,43 @@ fn training_goes_on_from_a_peft_folder() {
     let set = ["train.max_steps=1", "train.learning_rate=1e-2", "train.warmup_steps=0", &adapter];
     let moved = adapters::read_peft(&Trained::new(&set, &[]).path("run/adapter")).expect("the result").1;
     assert!(moved.iter().all(|(module, pair)| pair.b != expected[module].b), "every module is trained");
+}
+
+#[test]
+fn an_adapter_goes_into_a_gguf_file_and_back() {
+    let trained = Trained::new(&[], &[]);
+    let (gguf, peft) = (trained.path("adapter.gguf"), trained.path("run/adapter"));
+    done(&["export", &trained.run(), "--as", "gguf-lora", "--to", &text(&gguf)]);
+    let (config, pairs) = read_gguf_lora(&gguf, &base("tiny-llama").gguf(), "tiny-llama").expect("it was written");
+    let (own_config, own) = adapters::read_peft(&peft).expect("the run has an adapter");
+    assert!(pairs == own, "the matrices are not what was trained");
+    for module in own.keys() {
+        let scaling = |config: &adapters::AdapterConfig| config.scaling(module).expect("a scale");
+        assert!((scaling(&config) - scaling(&own_config)).abs() < 1e-12, "{module}");
+    }
+    let again = greffon(&["export", &trained.run(), "--as", "gguf-lora", "--to", &text(&gguf)]);
+    assert_eq!(again.status.code(), Some(2), "nothing is replaced without --force");
+}
+
+#[test]
+fn verify_says_by_its_exit_code_whether_every_server_loads_an_adapter() {
+    let trained = Trained::new(&[], &[]);
+    let folder = trained.path("run/adapter");
+    let said = stdout(&done(&["verify", &text(&folder)]));
+    assert!(["vllm", "llama.cpp", "mistral.rs", "lorax", "peft"].iter().all(|name| said.contains(name)), "{said}");
+
+    let path = folder.join("adapter_config.json");
+    let config = std::fs::read_to_string(&path).expect("a configuration");
+    let changed = config.replace("\"alpha_pattern\": {}", "\"alpha_pattern\": {\"q_proj\": 1}");
+    assert_ne!(changed, config);
+    std::fs::write(&path, changed).expect("room for a small file");
+    let refused = greffon(&["verify", &text(&folder), "--for", "vllm,peft", "--json"]);
+    assert_eq!(refused.status.code(), Some(3));
+    let said: Value = serde_json::from_slice(&refused.stdout).expect("JSON and nothing else");
+    let verdicts: Vec<&str> =
+        said["servers"].as_array().expect("a list").iter().filter_map(|s| s["result"]["verdict"].as_str()).collect();
+    assert_eq!(verdicts, ["refuses", "loads"]);
+    let unknown = greffon(&["verify", &text(&folder), "--for", "ollama"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("expected some of vllm, llama.cpp"));
 }

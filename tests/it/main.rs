@@ -8,7 +8,9 @@ mod bad_input;
 mod command;
 mod data;
 mod determinism;
+mod families;
 mod invariance;
+mod methods;
 mod parity;
 mod plan;
 #[cfg(feature = "real")]

@@ -95,7 +95,7 @@ fn an_adapter_that_is_off_or_zero_is_the_base_bit_for_bit() {
     let expected = logits(&plain, ids, &device);
     assert_eq!(logits(&decoder_with_adapter(Kernels::Fused, &device).without_adapter(), ids, &device), expected);
     let mut fresh = plain;
-    parameters::attach_adapter(&mut fresh, &adapters::LoraConfig::default(), 3, &device);
+    parameters::attach_adapter(&mut fresh, &adapters::LoraConfig::default(), 3, &device).unwrap();
     assert_eq!(logits(&fresh.inner(), ids, &device), expected);
 }
 

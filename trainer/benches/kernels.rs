@@ -17,7 +17,7 @@ use trainer::kernels::lora_linear::lora_linear;
 use trainer::kernels::rms_norm::rms_norm;
 use trainer::kernels::rope::{Rotation, inverse_frequencies, rope};
 use trainer::kernels::seed::seed;
-use trainer::kernels::swiglu::swiglu;
+use trainer::kernels::swiglu::{Activation, swiglu};
 
 const TOKENS: usize = 2048;
 const LENGTH: usize = 512;
@@ -134,7 +134,7 @@ fn elementwise(criterion: &mut Criterion) {
     operator(criterion, "rms_norm", None, &x, &grad, |kernels, x| rms_norm(kernels, x, &weight, 1e-5));
 
     let (x, grad) = (random([TOKENS, 2 * INTERMEDIATE]), random([TOKENS, INTERMEDIATE]));
-    operator(criterion, "swiglu", None, &x, &grad, swiglu);
+    operator(criterion, "swiglu", None, &x, &grad, |kernels, x| swiglu(kernels, x, Activation::Silu));
 
     let positions: Vec<usize> = (0..TOKENS).map(|token| token % LENGTH).collect();
     let rotation = Rotation::new(&positions, &inverse_frequencies(10_000.0, HEADS.head_dim), &device());
@@ -184,7 +184,7 @@ fn optimizer(criterion: &mut Criterion) {
         group.bench_function(format!("{kernels:?}"), |b| {
             b.iter(|| {
                 let [p, m, v] = std::mem::replace(&mut state, [(); 3].map(|()| Tensor::zeros([0], &device())));
-                state = adamw(kernels, p, m, v, gradient.clone(), update);
+                state = adamw(kernels, p, m, v, gradient.clone(), None, update);
             });
         });
     }

@@ -84,12 +84,22 @@ Examples:
     /// Talk with a model in the terminal.
     #[command(after_help = "Examples:\n  greffon chat --run runs/recipe\n  greffon chat --run runs/recipe --base")]
     Chat(ChatArgs),
-    /// Write the adapter of a run as a PEFT folder.
+    /// Write the adapter of a run as a PEFT folder, or as a GGUF file for llama.cpp.
     #[command(after_help = "\
 Examples:
   greffon export runs/recipe --to adapter
-  greffon export runs/recipe --checkpoint last --to adapter-last")]
+  greffon export runs/recipe --checkpoint last --to adapter-last
+  greffon export runs/recipe --as gguf-lora --type f16 --to adapter.gguf")]
     Export(ExportArgs),
+    /// Say which servers load an adapter, with which flag, and which get it wrong.
+    #[command(after_help = "\
+Examples:
+  greffon verify adapter
+  greffon verify adapter --for vllm,llama.cpp
+  greffon verify adapter --json
+
+Exit codes: 0 every server named loads it, 3 one refuses it or gets it wrong, 2 the folder is no adapter.")]
+    Verify(VerifyArgs),
     /// Fold an adapter into its base and write the result as a Hugging Face folder.
     #[command(after_help = "Example:\n  greffon merge --model models/SmolLM2.gguf --adapter adapter --to merged")]
     Merge(MergeArgs),
@@ -303,14 +313,57 @@ pub enum Which {
     Last,
 }
 
+/// The form of an exported adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// A folder as PEFT, vLLM, mistral.rs and `LoRAX` take it.
+    Peft,
+    /// A GGUF file as llama.cpp takes it.
+    GgufLora,
+}
+
+/// How the numbers of a GGUF adapter are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum NumberType {
+    /// As they were trained.
+    F32,
+    /// Half precision.
+    F16,
+    /// Blocks of 32 in eight bits, where rows are long enough.
+    #[value(name = "q8_0")]
+    Q8_0,
+}
+
+/// `greffon verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// A PEFT folder.
+    pub adapter: PathBuf,
+    /// The servers, with commas: vllm, llama.cpp, mistral.rs, lorax, peft. All by default.
+    #[arg(long = "for", value_name = "SERVERS", value_delimiter = ',')]
+    pub servers: Vec<String>,
+    /// Print the verdicts as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `greffon export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
     /// The run folder.
     pub run: PathBuf,
-    /// The folder to write.
+    /// The folder to write; the file with `--as gguf-lora`.
     #[arg(long)]
     pub to: PathBuf,
+    /// The form.
+    #[arg(long = "as", value_enum, default_value_t = Form::Peft)]
+    pub form: Form,
+    /// How a GGUF file stores the numbers.
+    #[arg(long = "type", value_enum, default_value_t = NumberType::F32)]
+    pub number_type: NumberType,
+    /// Bring all modules to one rank and one scale, for servers that ignore `rank_pattern` and `alpha_pattern`.
+    #[arg(long)]
+    pub fold_patterns: bool,
     /// Which adapter.
     #[arg(long, value_enum, default_value_t = Which::Best)]
     pub checkpoint: Which,

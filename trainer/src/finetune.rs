@@ -99,12 +99,13 @@ pub fn finetune(
         adapter::require_grad(&mut decoder);
         config
     } else {
-        parameters::attach_adapter(&mut decoder, &recipe.lora, recipe.train.seed, &device);
+        parameters::attach_adapter(&mut decoder, &recipe.lora, recipe.train.seed, &device)?;
         AdapterConfig::new(&recipe.lora, base.name.clone(), base.revision.clone())
     };
     let trainable_parameters = parameters::count(&decoder);
     let adapted_modules = decoder.linears().filter(|(_, linear)| linear.lora.is_some()).count();
-    let optimizer = AdamW::new(recipe.train.adamw(), decoder.kernels, trainable_parameters, &device);
+    let rates = parameters::learning_rates(&decoder, recipe.lora.loraplus_lr_ratio, &device);
+    let optimizer = AdamW::new(recipe.train.adamw(), decoder.kernels, trainable_parameters, &device).with_rates(rates);
 
     // 4. The plan: how many steps, and what the forward pass keeps.
     let examples_per_epoch = data.order.len_per_epoch() as u64;

@@ -10,7 +10,7 @@ fn main() -> ExitCode {
     allocator::keep_freed_memory();
     // On a thread of the pool: from any other, each of a kernel's parallel loops would begin with waking one up.
     match rayon::scope(|_| commands::run(cli)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => commands::fail(&error),
     }
 }

@@ -1,7 +1,7 @@
 //! GGUF files as base models: metadata, tensors, and their values as 32-bit floats.
 //!
 //! [`GgufFile`] maps the file and checks its header once, in `header` over `cursor`; afterwards every tensor is known to
-//! lie inside it. `types` and `value` are the format's vocabulary, `dequantize` turns blocks into numbers, `permute` and
+//! lie inside it. `types` and `value` are the format's vocabulary, `dequantize` turns blocks into numbers and `quantize` numbers into blocks, `permute` and
 //! [`names`] translate to Hugging Face's order and names, and `write` is the way out.
 
 mod cursor;
@@ -9,6 +9,7 @@ mod dequantize;
 mod header;
 pub mod names;
 mod permute;
+mod quantize;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -23,6 +24,7 @@ use memmap2::Mmap;
 pub use dequantize::{SUPPORTED, dequantize};
 pub use header::GgufTensor;
 pub use permute::{permute, unpermute};
+pub use quantize::{WRITABLE, quantize, type_of_rows};
 pub use types::GgmlType;
 pub use value::{GgufArray, GgufValue};
 pub use write::GgufWriter;

@@ -47,6 +47,58 @@ fn every_supported_type_dequantizes_bit_for_bit_as_gguf_py() {
 }
 
 #[test]
+fn values_become_the_bytes_that_gguf_py_makes_of_them() {
+    let file = fs::read(fixture("quantized.safetensors")).expect("the fixture is there");
+    let tensors = SafeTensors::deserialize(&file).expect("the fixture is well formed");
+    let tensor = |name: &str| tensors.tensor(name).expect("the script wrote it").data();
+    let numbers: Vec<f32> = tensor("numbers").as_chunks::<4>().0.iter().map(|n| f32::from_le_bytes(*n)).collect();
+    for ggml_type in [GgmlType::F16, GgmlType::Bf16, GgmlType::Q8_0, GgmlType::Q4_0, GgmlType::Q5_0] {
+        assert!(quantize(ggml_type, &numbers).expect("writable") == tensor(ggml_type.name()), "{ggml_type}");
+    }
+}
+
+/// The root of the mean squared difference, by the root of the mean square.
+fn relative_error(ggml_type: GgmlType, values: &[f32]) -> f64 {
+    let mut back = vec![0.0; values.len()];
+    assert!(dequantize(ggml_type, &quantize(ggml_type, values).expect("writable"), &mut back));
+    let squares = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>();
+    let errors = squares(&mut values.iter().zip(&back).map(|(v, b)| v - b));
+    (errors / squares(&mut values.iter().copied())).sqrt()
+}
+
+#[test]
+fn q4_k_loses_less_than_q4_0_and_keeps_what_it_can_represent() {
+    // Bell-shaped, as weights are: the sum of four draws.
+    let mut state = 1_u32;
+    let mut draw = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+    };
+    let values: Vec<f32> = (0..256 * 64).map(|_| (0..4).map(|_| draw()).sum()).collect();
+    let (q4_k, q4_0) = (relative_error(GgmlType::Q4K, &values), relative_error(GgmlType::Q4_0, &values));
+    assert!(q4_k < 0.9 * q4_0 && q4_k < 0.09, "{q4_k} and {q4_0}");
+    let zeros = vec![0.0; 256];
+    assert!(quantize(GgmlType::Q4K, &zeros).expect("writable").iter().all(|byte| *byte == 0));
+    // Sixteen levels from -15 to 0: a scale and a minimum that six bits and half precision hold.
+    let levels: Vec<f32> = (0..256_u16).map(|i| f32::from(i % 16) - 15.0).collect();
+    assert!(relative_error(GgmlType::Q4K, &levels) < 1e-2);
+}
+
+#[test]
+fn a_row_that_is_no_whole_number_of_blocks_takes_the_next_type() {
+    for (wanted, row, found) in [
+        (GgmlType::Q4K, 1536, GgmlType::Q4K),
+        (GgmlType::Q4K, 576, GgmlType::Q5_0),
+        (GgmlType::Q4K, 16, GgmlType::F16),
+        (GgmlType::Q8_0, 576, GgmlType::Q8_0),
+        (GgmlType::Q8_0, 16, GgmlType::F16),
+        (GgmlType::F32, 7, GgmlType::F32),
+    ] {
+        assert_eq!(type_of_rows(wanted, row), found, "{wanted} in rows of {row}");
+    }
+}
+
+#[test]
 fn types_outside_the_list_are_refused_by_name() {
     let error = blocks().dequantize("Q2_K").expect_err("not supported").to_string();
     assert!(

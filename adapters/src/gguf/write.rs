@@ -13,18 +13,25 @@ use super::value::{GgufArray, GgufValue};
 /// Collects metadata and tensors, then writes them in one pass.
 ///
 /// The same content gives the same bytes: metadata is written in order of its keys, tensors in the order added.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct GgufWriter<'a> {
     metadata: BTreeMap<String, GgufValue>,
     tensors: Vec<Pending<'a>>,
 }
 
-#[derive(Debug)]
+/// The bytes of a tensor.
+enum Source<'a> {
+    /// They are there.
+    Bytes(Cow<'a, [u8]>),
+    /// They are made when their turn comes.
+    Made(Box<dyn Fn() -> io::Result<Vec<u8>> + 'a>),
+}
+
 struct Pending<'a> {
     name: String,
     shape: Vec<usize>,
     ggml_type: GgmlType,
-    bytes: Cow<'a, [u8]>,
+    bytes: Source<'a>,
 }
 
 impl<'a> GgufWriter<'a> {
@@ -47,7 +54,21 @@ impl<'a> GgufWriter<'a> {
         ggml_type: GgmlType,
         bytes: impl Into<Cow<'a, [u8]>>,
     ) -> &mut Self {
-        self.tensors.push(Pending { name: name.into(), shape: shape.into(), ggml_type, bytes: bytes.into() });
+        let source = Source::Bytes(bytes.into());
+        self.tensors.push(Pending { name: name.into(), shape: shape.into(), ggml_type, bytes: source });
+        self
+    }
+
+    /// As [`Self::tensor`], with bytes that are made when they are written.
+    pub fn tensor_with(
+        &mut self,
+        name: impl Into<String>,
+        shape: &[usize],
+        ggml_type: GgmlType,
+        bytes: impl Fn() -> io::Result<Vec<u8>> + 'a,
+    ) -> &mut Self {
+        let source = Source::Made(Box::new(bytes));
+        self.tensors.push(Pending { name: name.into(), shape: shape.into(), ggml_type, bytes: source });
         self
     }
 
@@ -65,8 +86,17 @@ impl<'a> GgufWriter<'a> {
         out.write_all(&header)?;
         pad(out, header.len(), alignment)?;
         for tensor in &self.tensors {
-            out.write_all(&tensor.bytes)?;
-            pad(out, tensor.bytes.len(), alignment)?;
+            let made;
+            let bytes = match &tensor.bytes {
+                Source::Bytes(bytes) => bytes.as_ref(),
+                Source::Made(make) => {
+                    made = make()?;
+                    &made
+                }
+            };
+            tensor.check(bytes.len())?;
+            out.write_all(bytes)?;
+            pad(out, bytes.len(), alignment)?;
         }
         Ok(())
     }
@@ -83,7 +113,8 @@ impl<'a> GgufWriter<'a> {
         }
         let mut offset = 0;
         for tensor in &self.tensors {
-            tensor.check()?;
+            let len = tensor.len();
+            tensor.check(len)?;
             put_string(&mut header, &tensor.name);
             // At most four dimensions, as checked.
             header.extend([u8::try_from(tensor.shape.len()).unwrap_or(u8::MAX), 0, 0, 0]);
@@ -92,29 +123,28 @@ impl<'a> GgufWriter<'a> {
             }
             header.extend(tensor.ggml_type.id().to_le_bytes());
             put_len(&mut header, offset);
-            offset += tensor.bytes.len().next_multiple_of(alignment);
+            offset += len.next_multiple_of(alignment);
         }
         Ok(header)
     }
 }
 
 impl Pending<'_> {
-    fn check(&self) -> io::Result<()> {
-        let (block_size, block_bytes) = (self.ggml_type.block_size(), self.ggml_type.block_bytes());
+    /// The bytes that shape and type say.
+    fn len(&self) -> usize {
         let values: usize = self.shape.iter().product();
+        values / self.ggml_type.block_size() * self.ggml_type.block_bytes()
+    }
+
+    fn check(&self, bytes: usize) -> io::Result<()> {
         let row = self.shape.last().copied().unwrap_or(1);
-        let fits = self.shape.len() <= 4
-            && row.is_multiple_of(block_size)
-            && self.bytes.len() == values / block_size * block_bytes;
+        let fits = self.shape.len() <= 4 && row.is_multiple_of(self.ggml_type.block_size()) && bytes == self.len();
         if fits {
             return Ok(());
         }
         let problem = format!(
-            "tensor `{}`: {} bytes do not fit the shape {:?} of type {}",
-            self.name,
-            self.bytes.len(),
-            self.shape,
-            self.ggml_type
+            "tensor `{}`: {bytes} bytes do not fit the shape {:?} of type {}",
+            self.name, self.shape, self.ggml_type
         );
         Err(io::Error::new(io::ErrorKind::InvalidInput, problem))
     }

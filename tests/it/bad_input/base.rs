@@ -95,7 +95,13 @@ fn a_configuration_that_cannot_be_computed_is_refused_with_its_key() {
             ["\"num_hidden_layers\"", "expected 1 to"],
         ),
         ("\"num_key_value_heads\": 2", "\"num_key_value_heads\": 3", ["num_attention_heads", "a multiple of"]),
-        ("\"rope_scaling\": null", "\"rope_scaling\": {\"factor\": 2.0}", ["\"rope_scaling\" is {", "not support"]),
+        ("\"rope_scaling\": null", "\"rope_scaling\": {\"factor\": 2.0}", ["\"rope_type\"", "is missing"]),
+        (
+            "\"rope_scaling\": null",
+            "\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 2.0}",
+            ["rope type \"yarn\" is not supported", "expected default, linear or llama3"],
+        ),
+        ("\"mlp_bias\": false", "\"mlp_bias\": true", ["\"mlp_bias\" is true", "does not support"]),
         ("\"vocab_size\": 384,", "", ["\"vocab_size\" is missing", "expected a whole number"]),
         ("\"vocab_size\": 384,", "\"vocab_size\": 384", ["config.json: not valid JSON", "line 5"]),
     ] {

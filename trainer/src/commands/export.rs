@@ -1,9 +1,16 @@
 //! `greffon export`.
 
+use adapters::GgmlType;
+use adapters::export::gguf_lora::write_gguf_lora;
+use adapters::export::peft::fold_patterns;
 use anstream::println;
 
-use crate::cli::{ExportArgs, Which};
+use super::progress;
+use super::subject::run_recipe;
+use crate::cli::{ExportArgs, Form, NumberType, Which};
 use crate::error::TrainError;
+use crate::model::BaseModel;
+use crate::recipe::Recipe;
 use crate::track::RunFolder;
 use crate::train::checkpoint::Checkpoints;
 
@@ -18,10 +25,29 @@ pub(super) fn export(args: &ExportArgs) -> anyhow::Result<()> {
             format!("the run has no adapter yet; finish it with `greffon train --resume {}`", args.run.display());
         return Err(TrainError::Checkpoint { path: source, reason }.into());
     }
-    let (config, pairs) = adapters::read_peft(&source).map_err(TrainError::from)?;
-    adapters::write_peft(&args.to, &config, &pairs, args.force).map_err(TrainError::from)?;
+    let (mut config, mut pairs) = adapters::read_peft(&source).map_err(TrainError::from)?;
+    if args.fold_patterns {
+        (config, pairs) = fold_patterns(&config, &pairs).map_err(TrainError::from)?;
+    }
+    let form = match args.form {
+        Form::Peft => {
+            adapters::write_peft(&args.to, &config, &pairs, args.force).map_err(TrainError::from)?;
+            "PEFT adapter"
+        }
+        Form::GgufLora => {
+            let Recipe { model, data, .. } = run_recipe(&folder, &[])?.recipe;
+            let base = BaseModel::open(&model, data.chat_template.as_deref(), &progress::hub())?.gguf();
+            let ggml_type = match args.number_type {
+                NumberType::F32 => GgmlType::F32,
+                NumberType::F16 => GgmlType::F16,
+                NumberType::Q8_0 => GgmlType::Q8_0,
+            };
+            write_gguf_lora(&args.to, &config, &pairs, &base, ggml_type, args.force).map_err(TrainError::from)?;
+            "GGUF adapter"
+        }
+    };
     println!(
-        "wrote {}: PEFT adapter, rank {}, {} modules, base {}",
+        "wrote {}: {form}, rank {}, {} modules, base {}",
         args.to.display(),
         config.r,
         pairs.len(),

@@ -15,6 +15,7 @@ mod progress;
 mod schema;
 mod subject;
 mod train;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -24,18 +25,19 @@ use owo_colors::OwoColorize as _;
 use crate::cli::{Cli, DataVerb, Verb};
 use crate::error::TrainError;
 
-/// Runs a verb.
+/// Runs a verb and gives its exit code.
 ///
 /// # Errors
 /// What went wrong, as a chain.
-pub fn run(cli: Cli) -> anyhow::Result<()> {
+pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_max_level(tracing::Level::WARN)
         .with_target(false)
         .without_time()
         .init();
-    match cli.verb {
+    let done = match cli.verb {
+        Verb::Verify(args) => return verify::verify(&args),
         Verb::Init(args) => init::init(&args),
         Verb::Check(args) => check::check(&args),
         Verb::Schema => schema::schema(),
@@ -49,7 +51,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Chat(args) => chat::chat(&args),
         Verb::Export(args) => export::export(&args),
         Verb::Merge(args) => merge::merge(&args),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// Prints an error with its causes, once, and gives the exit code.

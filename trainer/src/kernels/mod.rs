@@ -23,6 +23,8 @@ pub mod swiglu;
 #[cfg(test)]
 mod tests;
 
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, ExtensionType};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -35,4 +37,23 @@ pub enum Kernels {
     Fused,
     /// Ordinary tensor operators: slow, and independent of the fused ones.
     Reference,
+}
+
+/// A tensor that an operator may do without.
+#[derive(Clone, Debug, ExtensionType)]
+pub enum Optional<B: Backend> {
+    /// It is there.
+    Some(FloatTensor<B>),
+    /// It is not.
+    None,
+}
+
+impl<B: Backend> Optional<B> {
+    /// As the standard library's.
+    pub fn into_option(self) -> Option<FloatTensor<B>> {
+        match self {
+            Self::Some(tensor) => Some(tensor),
+            Self::None => None,
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use adapters::export::gguf_lora::GgufBase;
 use burn::tensor::Device;
 use datasets::{ChatTokenizer, Hub};
 
@@ -90,6 +91,16 @@ impl BaseModel {
                 let numbers: usize = file.tensors().iter().map(|tensor| tensor.shape.iter().product::<usize>()).sum();
                 Ok(size(file.path())? + numbers as u64 * 4)
             }
+        }
+    }
+
+    /// What a GGUF adapter for this base must know of it.
+    pub fn gguf(&self) -> GgufBase {
+        let heads = [self.config.num_attention_heads, self.config.num_key_value_heads];
+        GgufBase {
+            architecture: self.config.family.gguf_architecture.to_owned(),
+            name: Some(self.name.clone()),
+            interleaved_heads: self.config.family.gguf_permutes_q_k.then_some(heads),
         }
     }
 

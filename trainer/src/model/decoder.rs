@@ -44,6 +44,18 @@ pub struct DecoderLayer {
     pub post_attention_layernorm: Tensor<1>,
     /// The gated MLP.
     pub mlp: Mlp,
+    /// Further norms, in families that have them around the MLP; `post_attention_layernorm` then follows the attention
+    /// instead of preceding the MLP.
+    pub feedforward_norms: Option<FeedforwardNorms>,
+}
+
+/// Norms around the MLP, both of shape `[hidden]`.
+#[derive(Clone, Debug)]
+pub struct FeedforwardNorms {
+    /// Of its input.
+    pub pre_feedforward_layernorm: Tensor<1>,
+    /// Of its output, before the residual path is added.
+    pub post_feedforward_layernorm: Tensor<1>,
 }
 
 /// Causal self-attention with grouped key and value heads.
@@ -57,6 +69,17 @@ pub struct SelfAttention {
     pub v_proj: LoraLinear,
     /// `[hidden, heads · head_dim]`.
     pub o_proj: LoraLinear,
+    /// Norms of each head's query and key, in families that have them.
+    pub head_norms: Option<HeadNorms>,
+}
+
+/// Norms of queries and keys, head by head, both of shape `[head_dim]`.
+#[derive(Clone, Debug)]
+pub struct HeadNorms {
+    /// Of the queries.
+    pub q_norm: Tensor<1>,
+    /// Of the keys.
+    pub k_norm: Tensor<1>,
 }
 
 /// The gated MLP.
@@ -119,7 +142,11 @@ impl Decoder {
 
     /// What the first block reads, `[tokens, hidden]`.
     pub fn embed(&self, input_ids: Tensor<1, Int>) -> Tensor<2> {
-        self.embed_tokens.clone().select(0, input_ids).cast(DType::F32)
+        let x = self.embed_tokens.clone().select(0, input_ids).cast(DType::F32);
+        match self.config.embedding_scale() {
+            Some(scale) => x * scale,
+            None => x,
+        }
     }
 
     /// Runs one block, `[tokens, hidden]` to the same.
@@ -215,25 +242,57 @@ impl DecoderLayer {
     }
 
     fn forward(&self, x: Tensor<2>, pass: Pass<'_>, context: &mut Context<'_>) -> Tensor<2> {
-        let eps = pass.config.rms_norm_eps;
-        let normed = rms_norm(pass.kernels, x.clone(), &self.input_layernorm, eps);
-        let x = self.self_attn.forward(normed, x, pass, context);
-        let normed = rms_norm(pass.kernels, x.clone(), &self.post_attention_layernorm, eps);
-        self.mlp.forward(normed, x, pass, context)
+        let norm = |x: &Tensor<2>, weight| rms_norm(pass.kernels, x.clone(), weight, pass.config.rms_norm_eps);
+        let normed = norm(&x, &self.input_layernorm);
+        let Some(norms) = &self.feedforward_norms else {
+            let x = self.self_attn.forward(normed, Some(x), pass, context);
+            let normed = norm(&x, &self.post_attention_layernorm);
+            return self.mlp.forward(normed, Some(x), pass, context);
+        };
+        let attended = self.self_attn.forward(normed, None, pass, context);
+        let x = x + norm(&attended, &self.post_attention_layernorm);
+        let normed = norm(&x, &norms.pre_feedforward_layernorm);
+        let output = self.mlp.forward(normed, None, pass, context);
+        x + norm(&output, &norms.post_feedforward_layernorm)
     }
 }
 
 impl SelfAttention {
-    fn forward(&self, x: Tensor<2>, residual: Tensor<2>, pass: Pass<'_>, context: &mut Context<'_>) -> Tensor<2> {
+    fn forward(
+        &self,
+        x: Tensor<2>,
+        residual: Option<Tensor<2>>,
+        pass: Pass<'_>,
+        context: &mut Context<'_>,
+    ) -> Tensor<2> {
         let Pass { kernels, config, segments, block } = pass;
-        let heads = config.heads();
+        let heads = config.heads(block);
         let qkv = apply(kernels, x, &[&self.q_proj, &self.k_proj, &self.v_proj], None, context);
-        let qkv = rope(kernels, qkv, &segments.rotation, heads.heads + heads.kv_heads);
+        let qkv = match &self.head_norms {
+            Some(norms) => norms.apply(kernels, &qkv, heads, config.rms_norm_eps),
+            None => qkv,
+        };
+        let rotation = &segments.rotations[config.rotation(block)];
+        let qkv = rope(kernels, qkv, rotation, heads.heads + heads.kv_heads);
         let output = match context.caches.as_deref_mut() {
             Some(caches) => attention_to_caches(kernels, &qkv, caches, block, segments, heads),
             None => attention(kernels, qkv, &segments.ranges, heads),
         };
-        apply(kernels, output, &[&self.o_proj], Some(residual), context)
+        apply(kernels, output, &[&self.o_proj], residual, context)
+    }
+}
+
+impl HeadNorms {
+    /// Normalises the queries and keys of rows that hold queries, keys and values.
+    fn apply(&self, kernels: Kernels, qkv: &Tensor<2>, heads: Heads, eps: f64) -> Tensor<2> {
+        let (tokens, dim) = (qkv.dims()[0], heads.head_dim);
+        let part = |first: usize, count: usize| qkv.clone().narrow(1, first * dim, count * dim);
+        let normed = |first: usize, count: usize, weight| {
+            let rows = part(first, count).reshape([tokens * count, dim]);
+            rms_norm(kernels, rows, weight, eps).reshape([tokens, count * dim])
+        };
+        let (q, k) = (normed(0, heads.heads, &self.q_norm), normed(heads.heads, heads.kv_heads, &self.k_norm));
+        Tensor::cat(vec![q, k, part(heads.heads + heads.kv_heads, heads.kv_heads)], 1)
     }
 }
 
@@ -257,9 +316,16 @@ fn attention_to_caches(
 }
 
 impl Mlp {
-    fn forward(&self, x: Tensor<2>, residual: Tensor<2>, pass: Pass<'_>, context: &mut Context<'_>) -> Tensor<2> {
+    fn forward(
+        &self,
+        x: Tensor<2>,
+        residual: Option<Tensor<2>>,
+        pass: Pass<'_>,
+        context: &mut Context<'_>,
+    ) -> Tensor<2> {
         let gate_up = apply(pass.kernels, x, &[&self.gate_proj, &self.up_proj], None, context);
-        apply(pass.kernels, swiglu(pass.kernels, gate_up), &[&self.down_proj], Some(residual), context)
+        let inner = swiglu(pass.kernels, gate_up, pass.config.family.activation);
+        apply(pass.kernels, inner, &[&self.down_proj], residual, context)
     }
 }
 

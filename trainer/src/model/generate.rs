@@ -112,7 +112,12 @@ pub fn generate(
 }
 
 /// Feeds what is pending and returns the logits of each sequence's last token, one row after the other.
-fn next_logits(decoder: &Decoder, active: &mut [Sequence], inverse_frequencies: &[f32], device: &Device) -> Vec<f32> {
+fn next_logits(
+    decoder: &Decoder,
+    active: &mut [Sequence],
+    inverse_frequencies: &[Vec<f32>],
+    device: &Device,
+) -> Vec<f32> {
     let lengths: Vec<usize> = active.iter().map(|s| s.pending.len()).collect();
     let pasts: Vec<usize> = active.iter().map(|s| s.cache.seen()).collect();
     let segments = Segments::new(&lengths, &pasts, inverse_frequencies, device);

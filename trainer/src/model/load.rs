@@ -4,16 +4,18 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use adapters::gguf::{GgufFile, GgufValue, names, unpermute};
+use adapters::gguf::names::{self, Norms};
+use adapters::gguf::{GgufFile, unpermute};
 use adapters::{LoraLinear, SafetensorsFolder, TensorSource as _};
 use burn::tensor::{AllocationProperty, Bytes, DType, Device, Tensor, TensorData, bf16, f16};
 use datasets::GgufVocabulary;
 use rayon::prelude::*;
 use safetensors::Dtype;
 
-use super::config::DecoderConfig;
-use super::decoder::{Decoder, DecoderLayer, Mlp, SelfAttention};
+use super::config::{DecoderConfig, LOCAL_THETA, MOST_LAYERS};
+use super::decoder::{Decoder, DecoderLayer, FeedforwardNorms, HeadNorms, Mlp, SelfAttention};
 use super::family;
+use super::rotary::{RopeScaling, Rotary};
 use crate::device;
 use crate::error::TrainError;
 use crate::recipe::WeightType;
@@ -32,11 +34,11 @@ impl Weights {
     }
 
     /// Every tensor, by its Hugging Face name; one that has none keeps its own, and so counts as left over.
-    fn names(&self) -> BTreeSet<String> {
+    fn names(&self, norms: Norms) -> BTreeSet<String> {
         match self {
             Self::Folder(folder) => folder.names().into_iter().map(ToOwned::to_owned).collect(),
             Self::Gguf(file) => {
-                let name = |own: &str| names::to_hugging_face(own).unwrap_or_else(|| own.to_owned());
+                let name = |own: &str| names::to_hugging_face(own, norms).unwrap_or_else(|| own.to_owned());
                 file.tensors().iter().map(|tensor| name(&tensor.name)).collect()
             }
         }
@@ -58,7 +60,7 @@ impl Weights {
                 }
             }
             Self::Gguf(file) => {
-                let own = names::to_gguf(name).unwrap_or_else(|| name.to_owned());
+                let own = names::to_gguf(name, config.family.norms).unwrap_or_else(|| name.to_owned());
                 let shape = file.tensor(&own)?.shape.clone();
                 let values = file.dequantize(&own)?;
                 let heads = match name.rsplit_once(".self_attn.").map(|(_, module)| module) {
@@ -90,6 +92,9 @@ impl Weights {
     }
 }
 
+/// The tensor that stretches the rotary frequencies of Llama 3 in a GGUF file.
+const ROPE_FACTORS: &str = "rope_freqs.weight";
+
 /// The configuration in a GGUF file's metadata.
 pub(super) fn gguf_config(file: &GgufFile) -> Result<DecoderConfig, TrainError> {
     let fail = |reason: String| TrainError::ModelConfig { path: file.path().to_owned(), reason };
@@ -100,11 +105,24 @@ pub(super) fn gguf_config(file: &GgufFile) -> Result<DecoderConfig, TrainError> 
     let key = |name: &str| format!("{architecture}.{name}");
     let size = |name: &str| -> Result<usize, TrainError> { Ok(file.u32(&key(name))? as usize) };
     let or = |name: &str, default: usize| if file.contains(&key(name)) { size(name) } else { Ok(default) };
-    if let Some(scaling) = file.metadata().get(&key("rope.scaling.type"))
-        && !matches!(scaling, GgufValue::String(kind) if kind == "none")
-    {
-        return Err(fail(format!("key \"{}\" is {scaling:?}, which is not supported yet", key("rope.scaling.type"))));
-    }
+    let number_or = |name: &str, default: f64| -> Result<f64, TrainError> {
+        Ok(if file.contains(&key(name)) { f64::from(file.f32(&key(name))?) } else { default })
+    };
+    let text = |name: &str| if file.contains(&key(name)) { file.str(&key(name)) } else { Ok("none") };
+    let scaling = match text("rope.scaling.type")? {
+        "none" if file.tensor(ROPE_FACTORS).is_ok() => RopeScaling::Factors(file.dequantize(ROPE_FACTORS)?),
+        "none" => RopeScaling::None,
+        "linear" => RopeScaling::Linear { factor: number_or("rope.scaling.factor", 1.0)? },
+        other => return Err(fail(format!("key \"{}\" is {other}, which is not supported", key("rope.scaling.type")))),
+    };
+    let layers = size("block_count")?;
+    let window = if file.contains(&key("attention.sliding_window")) {
+        Some(size("attention.sliding_window")?).filter(|window| *window > 0)
+    } else {
+        None
+    };
+    let every = or("attention.sliding_window_pattern", family.full_attention_every)?;
+    let local = (family.full_attention_every > 0).then(|| number_or("rope.freq_base_swa", LOCAL_THETA)).transpose()?;
     let hidden_size = size("embedding_length")?;
     let num_attention_heads = size("attention.head_count")?;
     let head_dim = or("attention.key_length", hidden_size / num_attention_heads.max(1))?;
@@ -112,17 +130,19 @@ pub(super) fn gguf_config(file: &GgufFile) -> Result<DecoderConfig, TrainError> 
         family,
         hidden_size,
         intermediate_size: size("feed_forward_length")?,
-        num_hidden_layers: size("block_count")?,
+        num_hidden_layers: layers,
         num_attention_heads,
         num_key_value_heads: or("attention.head_count_kv", num_attention_heads)?,
         head_dim,
         vocab_size: file.tensor("token_embd.weight")?.shape[0],
         rms_norm_eps: f64::from(file.f32(&key("attention.layer_norm_rms_epsilon"))?),
-        rope_theta: if file.contains(&key("rope.freq_base")) {
-            f64::from(file.f32(&key("rope.freq_base"))?)
-        } else {
-            10_000.0
-        },
+        rotary: Rotary { theta: number_or("rope.freq_base", family.default_rope_theta)?, scaling },
+        local_rotary: local.map(Rotary::plain),
+        sliding_window: window,
+        is_windowed: (0..layers.min(MOST_LAYERS + 1))
+            .map(|block| window.is_some() && (every == 0 || (block + 1) % every != 0))
+            .collect(),
+        query_pre_attn_scalar: None,
         max_position_embeddings: size("context_length")?,
         tie_word_embeddings: file.tensor("output.weight").is_err(),
     };
@@ -177,28 +197,49 @@ pub(super) fn decoder(
     dtype: WeightType,
     device: &Device,
 ) -> Result<Decoder, TrainError> {
-    let loader = Loader { config, weights, path, dtype, device, left: RefCell::new(weights.names()) };
+    let loader =
+        Loader { config, weights, path, dtype, device, left: RefCell::new(weights.names(config.family.norms)) };
     let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
     let heads = config.num_attention_heads * config.head_dim;
     let kv_heads = config.num_key_value_heads * config.head_dim;
+    let family = config.family;
     let layers = (0..config.num_hidden_layers).map(|index| {
-        let name = |part: &str| format!("model.layers.{index}.{part}.weight");
-        let linear =
-            |part: &str, shape| Ok::<_, TrainError>(LoraLinear::frozen(loader.matrix(&name(part), shape)?, None));
+        let name = |part: &str| format!("model.layers.{index}.{part}");
+        let linear = |part: &str, shape| {
+            let weight = loader.matrix(&name(&format!("{part}.weight")), shape)?;
+            let has_bias =
+                family.qkv_bias && matches!(part, "self_attn.q_proj" | "self_attn.k_proj" | "self_attn.v_proj");
+            let bias = has_bias.then(|| loader.vector(&name(&format!("{part}.bias")), shape[0])).transpose()?;
+            Ok::<_, TrainError>(LoraLinear::frozen(weight, bias))
+        };
+        let norm = |part: &str, size| loader.norm(&name(&format!("{part}.weight")), size);
+        let head_norms = || {
+            let (q_norm, k_norm) =
+                (norm("self_attn.q_norm", config.head_dim)?, norm("self_attn.k_norm", config.head_dim)?);
+            Ok::<_, TrainError>(HeadNorms { q_norm, k_norm })
+        };
+        let feedforward_norms = || {
+            Ok::<_, TrainError>(FeedforwardNorms {
+                pre_feedforward_layernorm: norm("pre_feedforward_layernorm", hidden)?,
+                post_feedforward_layernorm: norm("post_feedforward_layernorm", hidden)?,
+            })
+        };
         Ok(DecoderLayer {
-            input_layernorm: loader.vector(&name("input_layernorm"), hidden)?,
+            input_layernorm: norm("input_layernorm", hidden)?,
             self_attn: SelfAttention {
                 q_proj: linear("self_attn.q_proj", [heads, hidden])?,
                 k_proj: linear("self_attn.k_proj", [kv_heads, hidden])?,
                 v_proj: linear("self_attn.v_proj", [kv_heads, hidden])?,
                 o_proj: linear("self_attn.o_proj", [hidden, heads])?,
+                head_norms: family.qk_norm.then(head_norms).transpose()?,
             },
-            post_attention_layernorm: loader.vector(&name("post_attention_layernorm"), hidden)?,
+            post_attention_layernorm: norm("post_attention_layernorm", hidden)?,
             mlp: Mlp {
                 gate_proj: linear("mlp.gate_proj", [intermediate, hidden])?,
                 up_proj: linear("mlp.up_proj", [intermediate, hidden])?,
                 down_proj: linear("mlp.down_proj", [hidden, intermediate])?,
             },
+            feedforward_norms: (family.norms == Norms::Around).then(feedforward_norms).transpose()?,
         })
     });
     let decoder = Decoder {
@@ -206,7 +247,7 @@ pub(super) fn decoder(
         kernels: device::kernels(device),
         embed_tokens: loader.matrix("model.embed_tokens.weight", [config.vocab_size, hidden])?,
         layers: layers.collect::<Result<_, TrainError>>()?,
-        norm: loader.vector("model.norm.weight", hidden)?,
+        norm: loader.norm("model.norm.weight", hidden)?,
         lm_head: if config.tie_word_embeddings {
             None
         } else {
@@ -231,6 +272,14 @@ impl Loader<'_> {
     /// A vector is small and always float32.
     fn vector(&self, name: &str, size: usize) -> Result<Tensor<1>, TrainError> {
         Ok(Tensor::from_data(self.data(name, &[size])?, (self.device, DType::F32)))
+    }
+
+    /// The weight of a normalisation, as the decoder multiplies with it. Gemma's checkpoints hold it less 1; its GGUF
+    /// files do not.
+    fn norm(&self, name: &str, size: usize) -> Result<Tensor<1>, TrainError> {
+        let weight = self.vector(name, size)?;
+        let less_one = self.config.family.gemma_scaling && matches!(self.weights, Weights::Folder(_));
+        Ok(if less_one { weight + 1.0 } else { weight })
     }
 
     fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Tensor<2>, TrainError> {
@@ -274,7 +323,7 @@ impl Loader<'_> {
     /// the embedding once more.
     fn finish(self) -> Result<(), TrainError> {
         let mut left = self.left.borrow().clone();
-        left.retain(|name| !name.ends_with(".rotary_emb.inv_freq"));
+        left.retain(|name| !name.ends_with(".rotary_emb.inv_freq") && name != ROPE_FACTORS);
         if self.config.tie_word_embeddings && left.contains("lm_head.weight") {
             let head = self.weights.read("lm_head.weight", self.config)?;
             let embedding = self.weights.read("model.embed_tokens.weight", self.config)?;

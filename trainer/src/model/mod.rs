@@ -10,11 +10,14 @@ pub mod family;
 pub mod generate;
 mod load;
 pub mod merged;
+pub mod rotary;
 mod segments;
 
 pub use base::BaseModel;
 pub use cache::KvCache;
 pub use config::DecoderConfig;
-pub use decoder::{Context, Decoder, DecoderLayer, MODULES, Mlp, SelfAttention, module_path};
+pub use decoder::{
+    Context, Decoder, DecoderLayer, FeedforwardNorms, HeadNorms, MODULES, Mlp, SelfAttention, module_path,
+};
 pub use dropout::DropoutSeed;
 pub use segments::Segments;

@@ -11,15 +11,17 @@ use crate::kernels::rope::Rotation;
 #[derive(Clone, Debug)]
 pub struct Segments {
     pub(super) ranges: Ranges,
-    pub(super) rotation: Rotation,
+    /// For each kind of block.
+    pub(super) rotations: Vec<Rotation>,
 }
 
 impl Segments {
-    /// Sequences of `lengths` new tokens, each after `pasts` tokens that a cache holds (all 0 in training).
+    /// Sequences of `lengths` new tokens, each after `pasts` tokens that a cache holds (all 0 in training). The
+    /// frequencies are [`DecoderConfig::inverse_frequencies`](super::config::DecoderConfig::inverse_frequencies).
     ///
     /// # Panics
     /// When the two slices differ in length.
-    pub fn new(lengths: &[usize], pasts: &[usize], inverse_frequencies: &[f32], device: &Device) -> Self {
+    pub fn new(lengths: &[usize], pasts: &[usize], inverse_frequencies: &[Vec<f32>], device: &Device) -> Self {
         assert_eq!(lengths.len(), pasts.len(), "one past for each sequence");
         let mut ranges = Vec::with_capacity(lengths.len());
         let mut position_ids = Vec::new();
@@ -29,7 +31,9 @@ impl Segments {
             start += new;
             position_ids.extend(past..past + new);
         }
-        Self { ranges: ranges.into(), rotation: Rotation::new(&position_ids, inverse_frequencies, device) }
+        let rotations =
+            inverse_frequencies.iter().map(|frequencies| Rotation::new(&position_ids, frequencies, device)).collect();
+        Self { ranges: ranges.into(), rotations }
     }
 
     /// The last token of each sequence, as indices into the `tokens` axis.

@@ -81,7 +81,7 @@ pub fn model_sizes(recipe: &Recipe, base: &BaseModel) -> Result<ModelSizes, Trai
     let (config, base_bytes) = (base.config.clone(), base.bytes()?);
     match &recipe.model.adapter {
         Some(folder) => ModelSizes::with_peft(config, folder, base_bytes),
-        None => Ok(ModelSizes::new(config, &recipe.lora, base_bytes)),
+        None => ModelSizes::new(config, &recipe.lora, base_bytes),
     }
 }
 

@@ -20,8 +20,11 @@ pub struct ModelSizes {
 
 impl ModelSizes {
     /// A model with the adapter that a recipe asks for.
-    pub fn new(config: DecoderConfig, lora: &LoraConfig, base_bytes: u64) -> Self {
-        Self::of(config, base_bytes, |path| if lora.targets.matches(path) { lora.rank } else { 0 })
+    ///
+    /// # Errors
+    /// When two patterns give a module different values.
+    pub fn new(config: DecoderConfig, lora: &LoraConfig, base_bytes: u64) -> Result<Self, TrainError> {
+        Self::of(config, base_bytes, |path| Ok(lora.module(path)?.map_or(0, |module| module.rank)))
     }
 
     /// A model with the adapter in a PEFT folder.
@@ -30,14 +33,24 @@ impl ModelSizes {
     /// What [`adapters::read_peft`] says.
     pub fn with_peft(config: DecoderConfig, folder: &Path, base_bytes: u64) -> Result<Self, TrainError> {
         let (_, pairs) = adapters::read_peft(folder)?;
-        Ok(Self::of(config, base_bytes, |path| pairs.get(path).map_or(0, |pair| pair.rank)))
+        Self::of(config, base_bytes, |path| Ok(pairs.get(path).map_or(0, |pair| pair.rank)))
     }
 
     /// A model with the rank that each module's path is given.
-    fn of(config: DecoderConfig, base_bytes: u64, rank: impl Fn(&str) -> usize) -> Self {
-        let ranks = |block: usize| MODULES.map(|name| rank(&module_path(block, name)));
-        let ranks = (0..config.num_hidden_layers).map(ranks).collect();
-        Self { config, ranks, base_bytes }
+    fn of(
+        config: DecoderConfig,
+        base_bytes: u64,
+        rank: impl Fn(&str) -> Result<usize, TrainError>,
+    ) -> Result<Self, TrainError> {
+        let ranks = (0..config.num_hidden_layers).map(|block| {
+            let mut ranks = [0; MODULES.len()];
+            for (own, name) in ranks.iter_mut().zip(MODULES) {
+                *own = rank(&module_path(block, name))?;
+            }
+            Ok(ranks)
+        });
+        let ranks = ranks.collect::<Result<_, TrainError>>()?;
+        Ok(Self { config, ranks, base_bytes })
     }
 
     /// The blocks.
@@ -52,7 +65,7 @@ impl ModelSizes {
 
     /// Numbers in a row of queries, keys and values.
     pub fn qkv(&self) -> usize {
-        self.config.heads().width()
+        self.config.heads(0).width()
     }
 
     /// Numbers in a row of all query heads.

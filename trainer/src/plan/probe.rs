@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use adapters::gguf::names::Norms;
 use adapters::{LoraLinear, LowRank};
 use burn::tensor::{Device, Distribution, Tensor};
 
@@ -13,7 +14,7 @@ use super::rates::{correction, median};
 use super::time::{self, Corrections, Pass, Rates, Work};
 use super::workload::Shape;
 use crate::kernels::Kernels;
-use crate::model::{Decoder, DecoderLayer, Mlp, SelfAttention};
+use crate::model::{Decoder, DecoderConfig, DecoderLayer, FeedforwardNorms, HeadNorms, Mlp, SelfAttention};
 use crate::train::batch::MicroBatch;
 use crate::train::step::{self, StepSettings};
 
@@ -88,7 +89,8 @@ fn depths(blocks: usize) -> [usize; 2] {
 
 /// A decoder of the real sizes with random weights, which its blocks share; each has an adapter of its own.
 fn decoder(model: &ModelSizes, blocks: usize, kernels: Kernels, device: &Device) -> Decoder {
-    let config = crate::model::DecoderConfig { num_hidden_layers: blocks, ..model.config.clone() };
+    let is_windowed = model.config.is_windowed[..blocks].to_vec();
+    let config = DecoderConfig { num_hidden_layers: blocks, is_windowed, ..model.config.clone() };
     let hidden = config.hidden_size;
     let random = |rows: usize, columns: usize| {
         let bound = 1.0 / (columns as f64).sqrt();
@@ -97,6 +99,12 @@ fn decoder(model: &ModelSizes, blocks: usize, kernels: Kernels, device: &Device)
     let weights = model.modules().map(|(input, output)| random(output, input));
     let ranks = model.ranks[model.first_adapted().min(model.blocks() - 1)];
     let norm = Tensor::<1>::ones([hidden], device);
+    let head_norm = Tensor::<1>::ones([config.head_dim], device);
+    let head_norms = config.family.qk_norm.then(|| HeadNorms { q_norm: head_norm.clone(), k_norm: head_norm.clone() });
+    let feedforward_norms = (config.family.norms == Norms::Around).then(|| FeedforwardNorms {
+        pre_feedforward_layernorm: norm.clone(),
+        post_feedforward_layernorm: norm.clone(),
+    });
     let layer = |_| {
         let mut linears = weights.iter().zip(model.modules()).zip(ranks).map(|((weight, (input, output)), rank)| {
             let pair = || LowRank { lora_a: random(rank, input), lora_b: random(output, rank), scaling: 1.0 };
@@ -106,9 +114,16 @@ fn decoder(model: &ModelSizes, blocks: usize, kernels: Kernels, device: &Device)
         let mut next = || linears.next().expect("seven modules");
         DecoderLayer {
             input_layernorm: norm.clone(),
-            self_attn: SelfAttention { q_proj: next(), k_proj: next(), v_proj: next(), o_proj: next() },
+            self_attn: SelfAttention {
+                q_proj: next(),
+                k_proj: next(),
+                v_proj: next(),
+                o_proj: next(),
+                head_norms: head_norms.clone(),
+            },
             post_attention_layernorm: norm.clone(),
             mlp: Mlp { gate_proj: next(), up_proj: next(), down_proj: next() },
+            feedforward_norms: feedforward_norms.clone(),
         }
     };
     let layers = (0..blocks).map(layer).collect();

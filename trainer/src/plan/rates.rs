@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 use super::time::{Rates, Work};
 use crate::kernels::Kernels;
 use crate::kernels::lora_linear::lora_linear;
-use crate::kernels::swiglu::swiglu;
+use crate::kernels::swiglu::{Activation, swiglu};
 use crate::recipe::DeviceConfig;
 
 /// The share of a data sheet's rate that training on it reaches, as a rule of thumb: no card was at hand to measure.
@@ -36,7 +36,7 @@ pub fn measure(device: &Device, kernels: Kernels) -> Rates {
     // The gated activation reads two numbers and writes one.
     let width = 2048;
     let gate_up = Tensor::<2>::ones([ROWS, 2 * width], device);
-    let elementwise = seconds(|| read(swiglu(kernels, gate_up.clone())));
+    let elementwise = seconds(|| read(swiglu(kernels, gate_up.clone(), Activation::Silu)));
     let bytes = 4.0 * 3.0 * (ROWS * width) as f64 / elementwise;
     Rates { flops, bytes }
 }

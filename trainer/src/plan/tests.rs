@@ -5,6 +5,7 @@ use serde::Deserialize;
 use super::memory::{fewest_recomputed_blocks, peak};
 use super::model::ModelSizes;
 use super::workload::{Shape, Workload};
+use crate::model::rotary::Rotary;
 use crate::model::{DecoderConfig, family};
 
 /// SmolLM2-135M from its GGUF file, with an adapter on all linear modules.
@@ -19,7 +20,11 @@ pub(super) fn smollm2(rank: usize) -> ModelSizes {
         head_dim: 64,
         vocab_size: 49152,
         rms_norm_eps: 1e-5,
-        rope_theta: 1e5,
+        rotary: Rotary::plain(1e5),
+        local_rotary: None,
+        sliding_window: None,
+        is_windowed: vec![false; 30],
+        query_pre_attn_scalar: None,
         max_position_embeddings: 8192,
         tie_word_embeddings: true,
     };
@@ -33,6 +38,7 @@ pub(super) fn tiny(rank: usize) -> ModelSizes {
         hidden_size: 32,
         intermediate_size: 48,
         num_hidden_layers: 3,
+        is_windowed: vec![false; 3],
         num_attention_heads: 4,
         num_key_value_heads: 2,
         head_dim: 8,
@@ -75,7 +81,7 @@ fn the_memory_model_is_within_a_tenth_of_every_measurement() {
         model.base_bytes = measurements.base_bytes;
         let targets: adapters::Targets = serde_json::from_value(run.modules.clone().into()).unwrap();
         let lora = adapters::LoraConfig { rank: run.rank, targets, ..Default::default() };
-        let model = ModelSizes::new(model.config, &lora, measurements.base_bytes);
+        let model = ModelSizes::new(model.config, &lora, measurements.base_bytes).unwrap();
         let shapes = |step: &Vec<(Vec<usize>, usize)>| -> Vec<Shape> {
             step.iter()
                 .map(|(lengths, supervised)| Shape { lengths: lengths.clone(), supervised: *supervised })

@@ -142,7 +142,6 @@ fn summary(recipe: &Recipe) -> Vec<(&'static str, String)> {
     } else {
         count(&data.validation)
     };
-    let targets: Vec<_> = lora.targets.modules().iter().map(|module| module.name()).collect();
     let length = match train.max_steps {
         Some(steps) => format!("{steps} steps"),
         None if train.epochs.to_string() == "1" => "1 epoch".to_owned(),
@@ -153,7 +152,7 @@ fn summary(recipe: &Recipe) -> Vec<(&'static str, String)> {
         ("training data", format!("{}, at most {} tokens an example", count(&data.train), data.max_length)),
         ("validation", validation),
         ("test", if eval.test.is_empty() { "none".to_owned() } else { count(&eval.test) }),
-        ("adapter", format!("rank {}, alpha {}, on {}", lora.rank, lora.alpha, targets.join(", "))),
+        ("adapter", format!("rank {}, alpha {}, on {}", lora.rank, lora.alpha, lora.targets)),
         (
             "training",
             format!(

@@ -93,6 +93,9 @@ fn write_key(text: &mut String, key: &str, value: &Value, node: &'static Value, 
     let margin = " ".repeat(indent);
     write_comment(text, node, indent);
     match value {
+        Value::Object(section) if section.is_empty() => {
+            let _ = writeln!(text, "{margin}{key}: {{}}");
+        }
         Value::Object(section) => {
             let _ = writeln!(text, "{margin}{key}:");
             write_section(text, section, schema::target(node), indent + 2);

@@ -87,6 +87,9 @@ impl Ranges {
                 "alpha" => lora.alpha = sound.alpha,
                 "dropout" => lora.dropout = sound.dropout,
                 "targets" => lora.targets = sound.targets.clone(),
+                "loraplus_lr_ratio" => lora.loraplus_lr_ratio = sound.loraplus_lr_ratio,
+                "rank_pattern" => lora.rank_pattern.clear(),
+                "alpha_pattern" => lora.alpha_pattern.clear(),
                 _ => return,
             }
         }

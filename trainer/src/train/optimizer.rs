@@ -31,13 +31,21 @@ pub struct AdamW {
     pub exp_avg_sq: Tensor<1>,
     /// Updates made so far.
     pub updates: u64,
+    /// How many times the learning rate each parameter's own is; `None` when all have the same.
+    rates: Option<Tensor<1>>,
 }
 
 impl AdamW {
     /// A fresh state for `count` parameters.
     pub fn new(config: AdamWConfig, kernels: Kernels, count: usize, device: &Device) -> Self {
         let [exp_avg, exp_avg_sq] = [(); 2].map(|()| Tensor::zeros([count], device));
-        Self { config, kernels, exp_avg, exp_avg_sq, updates: 0 }
+        Self { config, kernels, exp_avg, exp_avg_sq, updates: 0, rates: None }
+    }
+
+    /// The same with learning rates of their own, as [`learning_rates`](super::parameters::learning_rates) gives them.
+    #[must_use]
+    pub fn with_rates(self, rates: Option<Tensor<1>>) -> Self {
+        Self { rates, ..self }
     }
 
     /// Makes one update and returns the new parameters. The gradient is multiplied by `gradient_scale` first.
@@ -66,7 +74,9 @@ impl AdamW {
         let empty = || Tensor::zeros([0], &parameters.device());
         let exp_avg = std::mem::replace(&mut self.exp_avg, empty());
         let exp_avg_sq = std::mem::replace(&mut self.exp_avg_sq, empty());
-        let [parameters, exp_avg, exp_avg_sq] = adamw(self.kernels, parameters, exp_avg, exp_avg_sq, gradient, update);
+        let rates = self.rates.clone();
+        let [parameters, exp_avg, exp_avg_sq] =
+            adamw(self.kernels, parameters, exp_avg, exp_avg_sq, gradient, rates, update);
         (self.exp_avg, self.exp_avg_sq) = (exp_avg, exp_avg_sq);
         parameters
     }

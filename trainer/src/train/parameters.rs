@@ -2,8 +2,8 @@
 //!
 //! Optimizer, clipping, checkpoints and a cluster's all-reduce see this one vector and know nothing of modules.
 
-use adapters::{LoraConfig, LowRank};
-use burn::tensor::{Device, Gradients, Tensor};
+use adapters::{AdapterError, LoraConfig, LowRank};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -12,26 +12,49 @@ use crate::model::{Decoder, DecoderLayer};
 /// Puts a freshly initialised adapter on every module that the configuration names, and returns how many there are.
 ///
 /// Each module draws from its own generator, so that the set of targets does not change another module's start.
-pub fn attach_adapter(decoder: &mut Decoder, config: &LoraConfig, seed: u64, device: &Device) -> usize {
+///
+/// # Errors
+/// When two patterns give a module different values.
+pub fn attach_adapter(
+    decoder: &mut Decoder,
+    config: &LoraConfig,
+    seed: u64,
+    device: &Device,
+) -> Result<usize, AdapterError> {
     let mut attached = 0;
     for (index, (path, linear)) in decoder.linears_mut().enumerate() {
-        if !config.targets.matches(&path) {
-            continue;
-        }
+        let Some(module) = config.module(&path)? else { continue };
         let mut key = [0; 32];
         key[..8].copy_from_slice(&seed.to_le_bytes());
         key[8..16].copy_from_slice(&(index as u64).to_le_bytes());
         let mut rng = ChaCha8Rng::from_seed(key);
         let (d_input, d_output) = linear.sizes();
-        linear.lora = Some(LowRank::init(config, d_input, d_output, &mut || rng.random(), device).require_grad());
+        linear.lora = Some(LowRank::init(module, d_input, d_output, &mut || rng.random(), device).require_grad());
         attached += 1;
     }
-    attached
+    Ok(attached)
 }
 
 /// All parameters, `A` before `B`, modules in path order. Shape `[count]`, outside autodiff.
 pub fn flatten(decoder: &Decoder) -> Tensor<1> {
     Tensor::cat(matrices(decoder).map(|matrix| matrix.clone().inner().flatten(0, 1)).collect(), 0)
+}
+
+/// LoRA+: the learning rates of all parameters as multiples of the run's, 1 for every `A` and `ratio` for every `B`, in
+/// the layout of [`flatten`]; `None` for a ratio of 1.
+///
+/// Source: Hayou et al. 2024, <https://arxiv.org/abs/2402.12354>, section 4; PEFT `optimizers/loraplus.py`.
+#[expect(clippy::float_cmp, clippy::cast_possible_truncation, reason = "exactly 1 is the way to switch it off")]
+pub fn learning_rates(decoder: &Decoder, ratio: f64, device: &Device) -> Option<Tensor<1>> {
+    if ratio == 1.0 {
+        return None;
+    }
+    let rates: Vec<f32> = matrices(decoder)
+        .zip([1.0, ratio as f32].into_iter().cycle())
+        .flat_map(|(matrix, rate)| std::iter::repeat_n(rate, matrix.dims().iter().product()))
+        .collect();
+    let count = rates.len();
+    Some(Tensor::from_data(TensorData::new(rates, [count]), device))
 }
 
 /// The gradients of one block, in the layout of [`flatten`]; `None` for a block without adapter.

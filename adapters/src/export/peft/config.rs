@@ -142,8 +142,6 @@ impl Default for InitLoraWeights {
 impl AdapterConfig {
     /// The configuration of a finished adapter for a base model.
     pub fn new(lora: &LoraConfig, base_model: impl Into<String>, revision: Option<String>) -> Self {
-        let mut names: Vec<String> = lora.targets.modules().iter().map(ToString::to_string).collect();
-        names.sort();
         Self {
             peft_type: "LORA".into(),
             task_type: Some("CAUSAL_LM".into()),
@@ -152,18 +150,41 @@ impl AdapterConfig {
             r: lora.rank,
             lora_alpha: lora.alpha,
             lora_dropout: lora.dropout,
-            target_modules: TargetNames::Names(names),
+            target_modules: lora.targets.names(),
             bias: none(),
             inference_mode: true,
-            use_rslora: false,
+            use_rslora: lora.use_rslora,
             use_dora: false,
             modules_to_save: None,
-            rank_pattern: BTreeMap::new(),
-            alpha_pattern: BTreeMap::new(),
+            rank_pattern: lora.rank_pattern.clone(),
+            alpha_pattern: lora.alpha_pattern.clone(),
             fan_in_fan_out: false,
             init_lora_weights: InitLoraWeights::default(),
             peft_version: Some(PEFT_VERSION.into()),
             other: BTreeMap::new(),
+        }
+    }
+
+    /// The configuration of an adapter of which only the modules' ranks and one alpha are known.
+    ///
+    /// The most frequent rank becomes `r`, the others go into `rank_pattern`.
+    pub(crate) fn of_ranks(ranks: &BTreeMap<String, usize>, alpha: f64, base_model: &str) -> Self {
+        let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
+        for rank in ranks.values() {
+            *counts.entry(*rank).or_default() += 1;
+        }
+        let most = counts.iter().max_by_key(|(_, count)| **count).map_or(1, |(rank, _)| *rank);
+        let mut names: Vec<String> =
+            ranks.keys().map(|module| module.rsplit('.').next().unwrap_or(module).to_owned()).collect();
+        names.sort();
+        names.dedup();
+        let others = ranks.iter().filter(|(_, rank)| **rank != most);
+        Self {
+            r: most,
+            lora_alpha: alpha,
+            target_modules: TargetNames::Names(names),
+            rank_pattern: others.map(|(module, rank)| (regex::escape(module), *rank)).collect(),
+            ..Self::new(&LoraConfig::default(), base_model, None)
         }
     }
 
@@ -183,6 +204,19 @@ impl AdapterConfig {
         let rules = Rules::new(Path::new(CONFIG_FILE), self)?;
         let (rank, alpha) = (rules.rank(module)? as f64, rules.alpha(module)?);
         Ok(if self.use_rslora { alpha / rank.sqrt() } else { alpha / rank })
+    }
+
+    /// The scheme that initialised the adapter, where it is not PEFT's default.
+    pub(crate) fn named_init(&self) -> Option<&str> {
+        match &self.init_lora_weights {
+            InitLoraWeights::Named(name) => Some(name),
+            InitLoraWeights::Default(_) => None,
+        }
+    }
+
+    /// The scheme that initialised the adapter, where it moved a part of the base's weights into it.
+    pub(crate) fn changes_base(&self) -> Option<&str> {
+        self.named_init().filter(|name| !PLAIN_INITS.contains(name))
     }
 
     /// The file's text: keys sorted, two spaces, a newline at the end.
@@ -239,9 +273,7 @@ impl AdapterConfig {
         if self.fan_in_fan_out {
             return refuse("fan_in_fan_out", "is true: weights stored [in, out] (GPT-2) are not supported".into());
         }
-        if let InitLoraWeights::Named(name) = &self.init_lora_weights
-            && !PLAIN_INITS.contains(&name.as_str())
-        {
+        if let Some(name) = self.changes_base() {
             return refuse(
                 "init_lora_weights",
                 format!(

@@ -5,6 +5,7 @@
 //! llama.cpp's converter, and what is read means what they take it to mean.
 
 mod config;
+mod fold;
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 pub use config::{AdapterConfig, InitLoraWeights, TargetNames};
+pub use fold::fold_patterns;
 
 use super::safetensors::{self, NamedTensor};
 use crate::atomic::{write_atomic, write_folder_atomic};

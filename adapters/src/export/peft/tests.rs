@@ -25,7 +25,7 @@ const DOWN: &str = "model.layers.1.mlp.down_proj";
 
 fn small() -> (AdapterConfig, BTreeMap<String, LoraPair>) {
     let targets = Targets::Modules(vec![TargetModule::QProj, TargetModule::DownProj]);
-    let lora = LoraConfig { rank: 2, alpha: 4.0, dropout: 0.05, targets };
+    let lora = LoraConfig { rank: 2, alpha: 4.0, dropout: 0.05, targets, ..LoraConfig::default() };
     let config = AdapterConfig::new(&lora, "some/base", Some("main".into()));
     (config, BTreeMap::from([(Q.into(), pair(2, 4, 6)), (DOWN.into(), pair(2, 3, 4))]))
 }
@@ -395,5 +395,41 @@ proptest! {
         let (read_config, read_tensors) = read_peft(&folder)?;
         prop_assert_eq!(read_config, config);
         prop_assert_eq!(read_tensors, tensors);
+    }
+}
+
+#[test]
+fn folded_patterns_leave_every_update_as_it_was() {
+    let values =
+        |len: usize, seed: usize| -> Vec<f32> { (0..len).map(|i| ((i * 37 + seed) % 29) as f32 / 8.0 - 1.5).collect() };
+    let pair = |rank, seed| LoraPair {
+        rank,
+        in_features: 5,
+        out_features: 3,
+        a: values(rank * 5, seed),
+        b: values(3 * rank, seed + 7),
+    };
+    let tensors =
+        BTreeMap::from([("layers.0.q_proj".to_owned(), pair(2, 1)), ("layers.0.v_proj".to_owned(), pair(4, 2))]);
+    let mut config = AdapterConfig::new(&LoraConfig { rank: 2, alpha: 8.0, ..LoraConfig::default() }, "base", None);
+    config.use_rslora = true;
+    config.rank_pattern.insert("v_proj".into(), 4);
+    config.alpha_pattern.insert("v_proj".into(), 3.0);
+    let (folded, folded_tensors) = fold_patterns(&config, &tensors).expect("the patterns agree");
+    assert_eq!((folded.r, folded.use_rslora, folded.rank_pattern.len(), folded.alpha_pattern.len()), (4, false, 0, 0));
+    let update = |config: &AdapterConfig, tensors: &BTreeMap<String, LoraPair>, module: &str| -> Vec<f64> {
+        let (pair, scale) = (&tensors[module], config.scaling(module).expect("a scale"));
+        let product = |row: usize, column: usize| -> f64 {
+            let terms =
+                (0..pair.rank).map(|k| f64::from(pair.b[row * pair.rank + k]) * f64::from(pair.a[k * 5 + column]));
+            scale * terms.sum::<f64>()
+        };
+        (0..15).map(|i| product(i / 5, i % 5)).collect()
+    };
+    for module in tensors.keys() {
+        let (before, after) = (update(&config, &tensors, module), update(&folded, &folded_tensors, module));
+        for (before, after) in before.iter().zip(after) {
+            assert!((before - after).abs() < 1e-5, "{module}: {before} and {after}");
+        }
     }
 }

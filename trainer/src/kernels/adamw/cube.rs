@@ -5,6 +5,7 @@ use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
 use super::{FusedAdamW, Update};
+use crate::kernels::Optional;
 use crate::kernels::gpu::{UNITS, dim, elements, owned, rows};
 
 impl FusedAdamW for Cube {
@@ -13,9 +14,15 @@ impl FusedAdamW for Cube {
         exp_avg: CubeTensor,
         exp_avg_sq: CubeTensor,
         gradient: CubeTensor,
+        rates: Optional<Self>,
         update: Update,
     ) -> (CubeTensor, CubeTensor, CubeTensor) {
         let [p, m, v] = [parameters, exp_avg, exp_avg_sq].map(owned);
+        // A kernel needs something in the place of what is not there.
+        let (has_rates, rates) = match rates.into_option() {
+            Some(rates) => (true, rows(rates)),
+            None => (false, p.clone()),
+        };
         update_kernel::launch(
             &p.client,
             elements(&p, dim(&p, 0)),
@@ -24,6 +31,7 @@ impl FusedAdamW for Cube {
             m.clone().into_buffer_arg(),
             v.clone().into_buffer_arg(),
             rows(gradient).into_buffer_arg(),
+            rates.into_buffer_arg(),
             update.beta1,
             update.beta2,
             update.gain1,
@@ -33,6 +41,7 @@ impl FusedAdamW for Cube {
             update.step_size,
             update.inverse_correction,
             update.eps,
+            has_rates,
         );
         (p, m, v)
     }
@@ -44,6 +53,7 @@ fn update_kernel(
     m: &mut [f32],
     v: &mut [f32],
     gradient: &[f32],
+    rates: &[f32],
     beta1: f32,
     beta2: f32,
     gain1: f32,
@@ -53,6 +63,7 @@ fn update_kernel(
     step_size: f32,
     inverse_correction: f32,
     eps: f32,
+    #[comptime] has_rates: bool,
 ) {
     let i = ABSOLUTE_POS;
     if i >= p.len() {
@@ -63,5 +74,10 @@ fn update_kernel(
     let second = v[i] * beta2 + g * g * gain2;
     m[i] = first;
     v[i] = second;
-    p[i] = p[i] * decay - first / (second.sqrt() * inverse_correction + eps) * step_size;
+    let moved = first / (second.sqrt() * inverse_correction + eps) * step_size;
+    if comptime!(has_rates) {
+        p[i] = p[i] - p[i] * (rates[i] * (1.0 - decay)) - moved * rates[i];
+    } else {
+        p[i] = p[i] * decay - moved;
+    }
 }

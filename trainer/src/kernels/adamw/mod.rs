@@ -9,7 +9,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 
-use super::Kernels;
+use super::{Kernels, Optional};
 
 /// The numbers of one update.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,7 +34,8 @@ pub struct Update {
     pub eps: f32,
 }
 
-/// Makes one update and returns parameters, first moment and second moment; all of shape `[count]`.
+/// Makes one update and returns parameters, first moment and second moment; all of shape `[count]`. `rates`, of the same
+/// shape, is how many times the learning rate each parameter's own is; without it all have the same.
 ///
 /// Source: Loshchilov and Hutter 2019, <https://arxiv.org/abs/1711.05101>; the order of operations is
 /// `torch.optim.AdamW`'s.
@@ -44,15 +45,17 @@ pub fn adamw(
     exp_avg: Tensor<1>,
     exp_avg_sq: Tensor<1>,
     gradient: Tensor<1>,
+    rates: Option<Tensor<1>>,
     update: Update,
 ) -> [Tensor<1>; 3] {
     match kernels {
         Kernels::Fused => {
             let [p, m, v, g] = [parameters, exp_avg, exp_avg_sq, gradient].map(Tensor::into_dispatch);
-            let (p, m, v) = Dispatch::adamw(p, m, v, g, update);
+            let rates = rates.map_or(Optional::None, |rates| Optional::Some(rates.into_dispatch()));
+            let (p, m, v) = Dispatch::adamw(p, m, v, g, rates, update);
             [p, m, v].map(Tensor::from_dispatch)
         }
-        Kernels::Reference => reference(parameters, exp_avg, exp_avg_sq, gradient, update),
+        Kernels::Reference => reference(parameters, exp_avg, exp_avg_sq, gradient, rates, update),
     }
 }
 
@@ -62,13 +65,21 @@ fn reference(
     exp_avg: Tensor<1>,
     exp_avg_sq: Tensor<1>,
     gradient: Tensor<1>,
+    rates: Option<Tensor<1>>,
     update: Update,
 ) -> [Tensor<1>; 3] {
     let gradient = gradient.mul_scalar(update.gradient_scale);
     let exp_avg = exp_avg.mul_scalar(update.beta1) + gradient.clone().mul_scalar(update.gain1);
     let exp_avg_sq = exp_avg_sq.mul_scalar(update.beta2) + gradient.square().mul_scalar(update.gain2);
     let denominator = exp_avg_sq.clone().sqrt().mul_scalar(update.inverse_correction).add_scalar(update.eps);
-    let parameters = parameters.mul_scalar(update.decay) - (exp_avg.clone() / denominator).mul_scalar(update.step_size);
+    let moved = (exp_avg.clone() / denominator).mul_scalar(update.step_size);
+    let parameters = match rates {
+        None => parameters.mul_scalar(update.decay) - moved,
+        Some(rates) => {
+            let decayed = parameters.clone() * rates.clone().mul_scalar(1.0 - update.decay);
+            parameters - decayed - moved * rates
+        }
+    };
     [parameters, exp_avg, exp_avg_sq]
 }
 
@@ -81,6 +92,7 @@ pub trait FusedAdamW: Backend {
         exp_avg: FloatTensor<Self>,
         exp_avg_sq: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
+        #[extension_type] rates: Optional<Self>,
         update: Update,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }

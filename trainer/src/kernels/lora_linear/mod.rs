@@ -20,7 +20,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, ExtensionType, backend_extension};
 use burn::tensor::Tensor;
 
-use super::Kernels;
+use super::{Kernels, Optional};
 
 /// The outputs of up to three modules side by side, each `x Wᵀ + b + scaling · x Aᵀ Bᵀ`, plus the residual.
 ///
@@ -103,25 +103,6 @@ impl<B: Backend> Weights<B> {
             Self::One(a) => vec![a],
             Self::Two(a, b) => vec![a, b],
             Self::Three(a, b, c) => vec![a, b, c],
-        }
-    }
-}
-
-/// A tensor that an operator may do without.
-#[derive(Clone, Debug, ExtensionType)]
-pub enum Optional<B: Backend> {
-    /// It is there.
-    Some(FloatTensor<B>),
-    /// It is not.
-    None,
-}
-
-impl<B: Backend> Optional<B> {
-    /// As the standard library's.
-    pub fn into_option(self) -> Option<FloatTensor<B>> {
-        match self {
-            Self::Some(tensor) => Some(tensor),
-            Self::None => None,
         }
     }
 }

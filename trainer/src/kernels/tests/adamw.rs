@@ -7,14 +7,14 @@ use super::{Draw, Matrix, assert_close, config, device, read};
 use crate::kernels::Kernels;
 use crate::kernels::adamw::{Update, adamw};
 
-fn plain(p: &[f64], m: &[f64], v: &[f64], g: &[f64], update: Update) -> [Vec<f64>; 3] {
+fn plain(p: &[f64], m: &[f64], v: &[f64], g: &[f64], rates: &[f64], update: Update) -> [Vec<f64>; 3] {
     let number = f64::from;
     let g: Vec<f64> = g.iter().map(|g| g * number(update.gradient_scale)).collect();
     let m: Vec<f64> = m.iter().zip(&g).map(|(m, g)| m * number(update.beta1) + g * number(update.gain1)).collect();
     let v: Vec<f64> = v.iter().zip(&g).map(|(v, g)| v * number(update.beta2) + g * g * number(update.gain2)).collect();
-    let moved = p.iter().zip(m.iter().zip(&v)).map(|(p, (m, v))| {
+    let moved = p.iter().zip(m.iter().zip(&v)).zip(rates).map(|((p, (m, v)), rate)| {
         let denominator = v.sqrt() * number(update.inverse_correction) + number(update.eps);
-        p * number(update.decay) - m / denominator * number(update.step_size)
+        p - rate * (p * (1.0 - number(update.decay)) + m / denominator * number(update.step_size))
     });
     [moved.collect(), m, v]
 }
@@ -31,6 +31,7 @@ proptest! {
         decay in 0.9f32..1.0,
         step_size in 1e-5f32..1e-1,
         inverse_correction in 1.0f32..30.0,
+        has_rates: bool,
         seed: u64,
     ) {
         let mut draw = Draw::new(seed);
@@ -47,11 +48,14 @@ proptest! {
         };
         let [p, m, mut v, g] = std::array::from_fn(|_| draw.matrix(1, count, 1.0));
         v.values.iter_mut().for_each(|v| *v = v.abs());
-        let expected = plain(&p.doubles(), &m.doubles(), &v.doubles(), &g.doubles(), update);
+        let mut rates = draw.matrix(1, count, 4.0);
+        rates.values.iter_mut().for_each(|rate| *rate = if has_rates { rate.abs() } else { 1.0 });
+        let expected = plain(&p.doubles(), &m.doubles(), &v.doubles(), &g.doubles(), &rates.doubles(), update);
         for kernels in [Kernels::Fused, Kernels::Reference] {
             let tensors = [&p, &m, &v, &g].map(|matrix: &Matrix| matrix.tensor(&device()).flatten(0, 1));
             let [a, b, c, d]: [Tensor<1>; 4] = tensors.clone();
-            for (index, (got, expected)) in adamw(kernels, a, b, c, d, update).into_iter().zip(&expected).enumerate() {
+            let rates = has_rates.then(|| rates.tensor(&device()).flatten(0, 1));
+            for (index, (got, expected)) in adamw(kernels, a, b, c, d, rates, update).into_iter().zip(&expected).enumerate() {
                 assert_close(&format!("{kernels:?}, result {index}"), &read(got), expected);
             }
             for (tensor, matrix) in tensors.into_iter().zip([&p, &m, &v, &g]) {
@@ -83,8 +87,9 @@ fn many_steps_in_place() {
     for _ in 0..10 {
         let gradient = draw.matrix(1, 777, 1.0);
         let [p, m, v] = state;
-        state = adamw(Kernels::Fused, p, m, v, gradient.tensor(&device()).flatten(0, 1), update);
-        expected = plain(&expected[0], &expected[1], &expected[2], &gradient.doubles(), update);
+        state = adamw(Kernels::Fused, p, m, v, gradient.tensor(&device()).flatten(0, 1), None, update);
+        let ones = vec![1.0; 777];
+        expected = plain(&expected[0], &expected[1], &expected[2], &gradient.doubles(), &ones, update);
     }
     for (got, expected) in state.into_iter().zip(&expected) {
         assert_close("after ten steps", &read(got), expected);

@@ -104,7 +104,11 @@ fn wrong_types_are_named_in_plain_words() {
     check("train: {schedule: 3}", "train.schedule: expected one of cosine, linear, constant, got the number 3");
     check("train: {betas: [0.9]}", "train.betas: expected a list of 2, got a list of 1");
     check("train: {betas: [0.9, x]}", "train.betas[1]: expected a number, got the text \"x\"");
-    check("lora: [8]", "lora: expected a section with keys among rank, alpha, dropout, targets, got a list of 1");
+    check(
+        "lora: [8]",
+        "lora: expected a section with keys among rank, alpha, dropout, targets, use_rslora, rank_pattern, \
+         alpha_pattern, loraplus_lr_ratio, got a list of 1",
+    );
     check(
         "lora: {targets: [q_porj]}",
         "lora.targets: unknown module `q_porj`, expected one of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, \
