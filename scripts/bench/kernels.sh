@@ -10,5 +10,7 @@ for argument in "$@"; do
 done
 
 target=${CARGO_TARGET_DIR:-target}
-cargo bench --locked --workspace --bench kernels -- --warm-up-time 1 --measurement-time 3 --discard-baseline >&2
+# The page must hold this run's figures only, not those of an operator that is gone.
+rm -rf "$target/criterion"
+cargo bench --locked --workspace --bench kernels -- --warm-up-time 1 --measurement-time 3 >&2
 exec python3 scripts/bench/kernels.py --criterion "$target/criterion" --greffon "$target/release/greffon" "$@"
