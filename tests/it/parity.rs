@@ -14,7 +14,9 @@ use trainer::train::parameters;
 use trainer::train::schedule::learning_rate_factor;
 use trainer::train::step::{StepGradient, StepSettings, gradient};
 
-use crate::support::{Tensors, assert_close, assert_near, base, device, fixture, ids, json, parity_examples};
+use crate::support::{
+    Tensors, assert_close, assert_gradients, assert_near, base, device, fixture, ids, json, parity_examples,
+};
 
 const TOLERANCE: f32 = 1e-4;
 
@@ -122,19 +124,9 @@ fn gradients_equal_peft(kernels: Kernels) {
     assert_near("loss", result.loss, parity["initial"]["loss"].as_f64().unwrap(), 1e-4);
     assert_eq!(result.supervised as u64, parity["supervised_tokens"].as_u64().unwrap());
 
+    assert!(decoder.linears().all(|(_, linear)| linear.lora.is_some()), "all seven modules are adapted");
     let expected = Tensors::open("parity/gradients.safetensors");
-    let got: Vec<f32> = result.gradient.into_data().try_into_vec().unwrap();
-    let mut offset = 0;
-    for (path, linear) in decoder.linears() {
-        let lora = linear.lora.as_ref().expect("all seven modules are adapted");
-        for (letter, matrix) in [("A", &lora.lora_a), ("B", &lora.lora_b)] {
-            let name = format!("base_model.model.{path}.lora_{letter}.weight");
-            let count: usize = matrix.dims().iter().product();
-            assert_close(&name, &got[offset..offset + count], &expected.get(&name), TOLERANCE);
-            offset += count;
-        }
-    }
-    assert_eq!(offset, got.len(), "nothing but the adapter has gradients");
+    assert_gradients(&format!("{kernels:?}"), &decoder, result.gradient, &expected, TOLERANCE);
 }
 
 #[test]

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use datasets::{Cache, ChatTokenizer, DataConfig, Example, Hub, Origin, Prepared};
 use safetensors::SafeTensors;
 use serde_json::Value;
-use trainer::model::BaseModel;
+use trainer::model::{BaseModel, Decoder};
 use trainer::recipe::ModelConfig;
 
 pub(crate) fn fixture(name: &str) -> PathBuf {
@@ -55,6 +55,23 @@ pub(crate) fn assert_close(what: &str, got: &[f32], expected: &[f32], tolerance:
         let difference = distance(got[i], expected[i]);
         assert!(difference <= tolerance, "{what}[{i}]: got {}, expected {}, off by {difference}", got[i], expected[i]);
     }
+}
+
+/// Fails when the flat gradient of an adapter is not what PEFT computed, matrix by matrix under PEFT's file names.
+#[track_caller]
+pub(crate) fn assert_gradients(what: &str, decoder: &Decoder, gradient: Tensor<1>, expected: &Tensors, tolerance: f32) {
+    let got: Vec<f32> = gradient.into_data().try_into_vec().expect("a float32 tensor");
+    let mut offset = 0;
+    for (path, linear) in decoder.linears() {
+        let Some(lora) = &linear.lora else { continue };
+        for (letter, matrix) in [("A", &lora.lora_a), ("B", &lora.lora_b)] {
+            let name = format!("base_model.model.{path}.lora_{letter}.weight");
+            let count: usize = matrix.dims().iter().product();
+            assert_close(&format!("{what} {name}"), &got[offset..offset + count], &expected.get(&name), tolerance);
+            offset += count;
+        }
+    }
+    assert_eq!(offset, got.len(), "{what}: nothing but the adapter has gradients");
 }
 
 fn distance(a: f32, b: f32) -> f32 {

@@ -28,12 +28,20 @@ pub struct GgufBase {
 
 impl GgufBase {
     /// The heads by which the rows of a module's output are interleaved.
-    pub(super) fn heads_of(&self, module: &str) -> Option<usize> {
+    fn heads_of(&self, module: &str) -> Option<usize> {
         let [q, k] = self.interleaved_heads?;
         match module.rsplit('.').next() {
             Some("q_proj") => Some(q),
             Some("k_proj") => Some(k),
             _ => None,
+        }
+    }
+
+    /// A module's B with its rows in the order of the base's GGUF file.
+    pub(super) fn b_of(&self, module: &str, pair: &LoraPair) -> Result<Vec<f32>, AdapterError> {
+        match self.heads_of(module) {
+            Some(heads) => permute(&pair.b, pair.out_features, pair.rank, heads),
+            None => Ok(pair.b.clone()),
         }
     }
 }
@@ -83,10 +91,7 @@ pub fn write_gguf_lora(
         let Some(name) = names::to_gguf(&format!("{module}.weight"), names::Norms::Before) else {
             return Err(refuse(module, "has no name in GGUF; llama.cpp adapts the linear modules of blocks".into()));
         };
-        let mut b = pair.b.clone();
-        if let Some(heads) = base.heads_of(module) {
-            b = permute(&b, pair.out_features, pair.rank, heads)?;
-        }
+        let mut b = base.b_of(module, pair)?;
         let factor = single(own / alpha);
         for value in &mut b {
             *value *= factor;

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::gguf_lora::GgufBase;
 use super::peft::{AdapterConfig, LoraPair};
-use crate::gguf::{GgmlType, GgufFile, GgufTensor, GgufValue, GgufWriter, names, permute, quantize, type_of_rows};
+use crate::gguf::{GgmlType, GgufFile, GgufValue, GgufWriter, names, quantize, type_of_rows};
 use crate::{AdapterError, write_atomic};
 
 /// An adapter to be folded in.
@@ -102,18 +102,14 @@ fn updates<'a>(
             |problem: &str| AdapterError::Tensor { path: path.into(), tensor: module.clone(), problem: problem.into() };
         let name = names::to_gguf(&format!("{module}.weight"), names::Norms::Before)
             .ok_or_else(|| refuse("has no name in GGUF"))?;
-        let shape =
-            source.tensors().iter().find(|tensor: &&GgufTensor| tensor.name == name).map(|t| t.shape.as_slice());
+        let shape = source.tensor(&name).ok().map(|tensor| tensor.shape.as_slice());
         if shape != Some(&[pair.out_features, pair.in_features]) {
             return Err(refuse(&format!(
                 "is {} to {} in the adapter, but {name} is {shape:?} in the base; the adapter belongs to another base",
                 pair.in_features, pair.out_features
             )));
         }
-        let b = match base.heads_of(module) {
-            Some(heads) => permute(&pair.b, pair.out_features, pair.rank, heads)?,
-            None => pair.b.clone(),
-        };
+        let b = base.b_of(module, pair)?;
         #[expect(clippy::cast_possible_truncation, reason = "the matrices are in single precision")]
         let scale = config.scaling(module)? as f32;
         updates.insert(name, Update { scale, a: &pair.a, b, rank: pair.rank, in_features: pair.in_features });

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::model::ModelSizes;
 use super::workload::{Shape, Workload};
+use crate::train::backward::is_recomputed;
 
 /// Bytes of a number.
 const F32: u64 = 4;
@@ -96,7 +97,7 @@ impl Step<'_> {
         // After the backward pass the gradient is put together, and read once for its norm. Two vectors of the whole
         // adapter find no room between the many smaller pieces that are free by then.
         let held = if self.accumulates { 6 } else { 5 } * parameters;
-        let is_recomputed = |block: usize| block + self.recomputed_blocks >= blocks;
+        let is_recomputed = |block: usize| is_recomputed(block, blocks, self.recomputed_blocks);
         let row = self.numbers(&[model.config.hidden_size]);
         let kept_by = |block: usize| if is_recomputed(block) { row } else { self.block(block) };
         // The output of the last block is kept too.

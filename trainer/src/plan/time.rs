@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::model::ModelSizes;
 use super::workload::{Shape, Workload};
+use crate::train::backward::is_recomputed;
 
 /// Bytes of a number.
 const F32: f64 = 4.0;
@@ -155,7 +156,7 @@ pub fn passes(model: &ModelSizes, recomputed_blocks: usize) -> impl Iterator<Ite
     (0..blocks).map(move |index| {
         if index < first {
             Pass::Forward
-        } else if index + recomputed_blocks >= blocks {
+        } else if is_recomputed(index, blocks, recomputed_blocks) {
             Pass::Recomputed
         } else {
             Pass::Kept

@@ -32,6 +32,11 @@ struct Pass<'a> {
     first: usize,
 }
 
+/// Whether a block's activations are computed again, when those of the last `recomputed_blocks` of `blocks` are.
+pub fn is_recomputed(block: usize, blocks: usize, recomputed_blocks: usize) -> bool {
+    block + recomputed_blocks >= blocks
+}
+
 /// The summed loss of a micro-batch's targets divided by `supervised`, and its gradient in the layout of
 /// [`parameters::flatten`].
 ///
@@ -57,7 +62,7 @@ pub fn gradient(
     let mut x = decoder.embed(batch.input_ids(device));
     let mut blocks = Vec::with_capacity(count - first);
     for index in 0..count {
-        let keep = index >= first && index + recomputed_blocks < count;
+        let keep = index >= first && !is_recomputed(index, count, recomputed_blocks);
         let block = pass.forward(index, x, keep);
         x = block.1;
         if index >= first {
