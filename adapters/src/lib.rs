@@ -9,6 +9,7 @@
 //! Source: Hu et al. 2021, <https://arxiv.org/abs/2106.09685>, section 4.1.
 
 pub mod atomic;
+pub mod blocks;
 pub mod checkpoint;
 mod config;
 mod error;
@@ -16,10 +17,13 @@ pub mod export;
 mod file;
 pub mod gguf;
 mod lora;
+pub mod nf4;
 mod safetensors_file;
 pub mod serving;
+mod weight;
 
 pub use atomic::{write_atomic, write_folder_atomic};
+pub use blocks::{BlockForm, BlockMatrix};
 pub use checkpoint::{SafetensorsFolder, TensorSource};
 pub use config::{LoraConfig, ModuleAdapter, TargetModule, Targets};
 pub use error::AdapterError;
@@ -27,3 +31,4 @@ pub use export::peft::{AdapterConfig, LoraPair, read_peft, write_peft};
 pub use gguf::{GgmlType, GgufFile};
 pub use lora::{LoraLinear, LowRank, require_grad};
 pub use safetensors_file::SafetensorsFile;
+pub use weight::Weight;

@@ -3,9 +3,10 @@
 //! `None` in [`LoraLinear::lora`] is the frozen base model, so there is one definition of each model, with and
 //! without adapter. The dense product `B·A` is never formed.
 
-use burn::tensor::{DType, Device, GradientCheckpointingStrategy, Tensor, TensorData};
+use burn::tensor::{Device, GradientCheckpointingStrategy, Tensor, TensorData};
 
 use crate::config::ModuleAdapter;
+use crate::weight::Weight;
 
 /// The trainable pair of one adapted module: the update is `scaling · B A`.
 ///
@@ -83,8 +84,8 @@ pub fn require_grad<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
 /// Source: Hu et al. 2021, <https://arxiv.org/abs/2106.09685>, section 4.1.
 #[derive(Clone, Debug)]
 pub struct LoraLinear {
-    /// The frozen weight `W`, shape `[out, in]`, as in the checkpoint; float32, bfloat16 or float16.
-    pub weight: Tensor<2>,
+    /// The frozen weight `W`, shape `[out, in]`, as in the checkpoint.
+    pub weight: Weight,
     /// The frozen bias, shape `[out]`, where the family has one.
     pub bias: Option<Tensor<1>>,
     /// The adapter; `None` is the base model.
@@ -93,8 +94,8 @@ pub struct LoraLinear {
 
 impl LoraLinear {
     /// A frozen layer without adapter.
-    pub fn frozen(weight: Tensor<2>, bias: Option<Tensor<1>>) -> Self {
-        Self { weight, bias, lora: None }
+    pub fn frozen(weight: impl Into<Weight>, bias: Option<Tensor<1>>) -> Self {
+        Self { weight: weight.into(), bias, lora: None }
     }
 
     /// Applies the layer in ordinary tensor operators.
@@ -105,7 +106,7 @@ impl LoraLinear {
     /// # Panics
     /// When the shapes do not fit.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let base = x.clone().matmul(self.weight.clone().cast(DType::F32).transpose());
+        let base = x.clone().matmul(self.weight.dense(&x.device()).transpose());
         let base = match &self.bias {
             Some(bias) => base + bias.clone().unsqueeze(),
             None => base,
@@ -121,8 +122,8 @@ impl LoraLinear {
     pub fn merged(self) -> Self {
         match &self.lora {
             Some(lora) => {
-                let weight = self.weight.clone().cast(DType::F32) + lora.delta();
-                Self { weight, bias: self.bias, lora: None }
+                let weight = self.weight.dense(&lora.lora_a.device()) + lora.delta();
+                Self { weight: weight.into(), bias: self.bias, lora: None }
             }
             None => self,
         }

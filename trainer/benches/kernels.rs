@@ -67,7 +67,7 @@ fn operator<const I: usize, const O: usize>(
 
 fn module(d_input: usize, d_output: usize) -> LoraLinear {
     let lora = LowRank { lora_a: random([RANK, d_input]), lora_b: random([d_output, RANK]), scaling: 2.0 };
-    LoraLinear { weight: random([d_output, d_input]), bias: None, lora: Some(lora.require_grad()) }
+    LoraLinear { weight: random([d_output, d_input]).into(), bias: None, lora: Some(lora.require_grad()) }
 }
 
 fn products(criterion: &mut Criterion) {
@@ -153,7 +153,7 @@ fn attentions(criterion: &mut Criterion) {
 }
 
 fn heads(criterion: &mut Criterion) {
-    let head = random([VOCABULARY, HIDDEN]);
+    let head = random([VOCABULARY, HIDDEN]).into();
     let ids: Vec<i64> = (0..i64::try_from(SUPERVISED).expect("few")).map(|i| i * 37 % 49_152).collect();
     let targets: Tensor<1, Int> = Tensor::from_data(TensorData::new(ids, [SUPERVISED]), &device());
     let (x, grad) = (random([SUPERVISED, HIDDEN]), Tensor::ones([SUPERVISED], &device()));

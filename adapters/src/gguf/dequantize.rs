@@ -28,53 +28,90 @@ pub const SUPPORTED: [GgmlType; 11] = [
 /// Values that one task converts: large against the cost of starting it, small against a core's cache.
 const TASK_VALUES: usize = 1 << 14;
 
-/// Converts whole blocks to 32-bit floats; false, with `out` untouched, when the type is not in [`SUPPORTED`].
+/// Applies a function to every block of so many bytes and its values. A macro and not a function, so that
+/// what decodes a block becomes part of the loop.
+macro_rules! each_block {
+    ($bytes:ident, $out:ident, $decode:expr) => {
+        for (block, values) in $bytes.as_chunks().0.iter().zip($out.as_chunks_mut().0) {
+            $decode(block, values);
+        }
+    };
+}
+
+/// Converts whole blocks to 32-bit floats, on all cores; false, with `out` untouched, when the type is not in
+/// [`SUPPORTED`].
 ///
 /// # Panics
 /// When `bytes` and `out` are not the same number of whole blocks; their lengths come from a checked header.
 pub fn dequantize(ggml_type: GgmlType, bytes: &[u8], out: &mut [f32]) -> bool {
-    let n_blocks = out.len() / ggml_type.block_size();
-    assert_eq!(out.len(), n_blocks * ggml_type.block_size(), "{ggml_type} values are not whole blocks");
-    assert_eq!(bytes.len(), n_blocks * ggml_type.block_bytes(), "{ggml_type} bytes do not match the values");
-    match ggml_type {
-        GgmlType::F32 => each_block(bytes, out, |block, out| *out = [f32::from_le_bytes(*block)]),
-        GgmlType::F16 => each_block(bytes, out, |block, out| *out = [f16::from_le_bytes(*block).to_f32()]),
-        GgmlType::Bf16 => each_block(bytes, out, |block, out| *out = [bf16::from_le_bytes(*block).to_f32()]),
-        GgmlType::Q8_0 => each_block(bytes, out, q8_0),
-        GgmlType::Q4_0 => each_block(bytes, out, q4_0),
-        GgmlType::Q4_1 => each_block(bytes, out, q4_1),
-        GgmlType::Q5_0 => each_block(bytes, out, q5_0),
-        GgmlType::Q5_1 => each_block(bytes, out, q5_1),
-        GgmlType::Q4K => each_block(bytes, out, q4_k),
-        GgmlType::Q5K => each_block(bytes, out, q5_k),
-        GgmlType::Q6K => each_block(bytes, out, q6_k),
-        _ => return false,
+    check(ggml_type, bytes, out);
+    if !SUPPORTED.contains(&ggml_type) {
+        return false;
     }
+    let (values, bytes_of) = (ggml_type.block_size(), ggml_type.block_bytes());
+    let blocks = (TASK_VALUES / values).max(1);
+    let tasks = bytes.par_chunks(blocks * bytes_of).zip(out.par_chunks_mut(blocks * values));
+    tasks.for_each(|(bytes, out)| dequantize_row(ggml_type, bytes, out));
     true
 }
 
-/// Applies `decode` to every block of `BYTES` bytes and its `VALUES` values.
-fn each_block<const BYTES: usize, const VALUES: usize>(
-    bytes: &[u8],
-    out: &mut [f32],
-    decode: impl Fn(&[u8; BYTES], &mut [f32; VALUES]) + Sync,
-) {
-    let (blocks, _) = bytes.as_chunks::<BYTES>();
-    let (values, _) = out.as_chunks_mut::<VALUES>();
-    let per_task = TASK_VALUES / VALUES;
-    blocks.par_chunks(per_task).zip(values.par_chunks_mut(per_task)).for_each(|(blocks, values)| {
-        for (block, values) in blocks.iter().zip(values) {
-            decode(block, values);
-        }
-    });
+/// Converts whole blocks of a type in [`SUPPORTED`] to 32-bit floats, on this thread.
+///
+/// # Panics
+/// As [`dequantize`], and for any other type.
+pub fn dequantize_row(ggml_type: GgmlType, bytes: &[u8], out: &mut [f32]) {
+    check(ggml_type, bytes, out);
+    match ggml_type {
+        GgmlType::F32 => each_block!(bytes, out, f32_bytes),
+        GgmlType::F16 => each_block!(bytes, out, f16_bytes),
+        GgmlType::Bf16 => each_block!(bytes, out, bf16_bytes),
+        GgmlType::Q8_0 => each_block!(bytes, out, q8_0),
+        GgmlType::Q4_0 => each_block!(bytes, out, q4_0),
+        GgmlType::Q4_1 => each_block!(bytes, out, q4_1),
+        GgmlType::Q5_0 => each_block!(bytes, out, q5_0),
+        GgmlType::Q5_1 => each_block!(bytes, out, q5_1),
+        GgmlType::Q4K => each_block!(bytes, out, q4_k),
+        GgmlType::Q5K => each_block!(bytes, out, q5_k),
+        GgmlType::Q6K => each_block!(bytes, out, q6_k),
+        _ => panic!("{ggml_type} blocks cannot be read as numbers"),
+    }
+}
+
+fn check(ggml_type: GgmlType, bytes: &[u8], out: &[f32]) {
+    let n_blocks = out.len() / ggml_type.block_size();
+    assert_eq!(out.len(), n_blocks * ggml_type.block_size(), "{ggml_type} values are not whole blocks");
+    assert_eq!(bytes.len(), n_blocks * ggml_type.block_bytes(), "{ggml_type} bytes do not match the values");
 }
 
 /// The half-precision number that a block stores at a byte offset.
+///
+/// As [`f16::to_f32`] computes it, without asking at each number what the processor can do: moved into the place of
+/// a float32, the exponent is 112 too small.
+#[inline]
 fn f16_at(block: &[u8], offset: usize) -> f32 {
-    f16::from_le_bytes([block[offset], block[offset + 1]]).to_f32()
+    const TWO_TO_112: f32 = f32::from_bits((127 + 112) << 23);
+    let number = u16::from_le_bytes([block[offset], block[offset + 1]]);
+    if number & 0x7c00 == 0x7c00 {
+        return f16::from_bits(number).to_f32();
+    }
+    let magnitude = f32::from_bits(u32::from(number & 0x7fff) << 13) * TWO_TO_112;
+    if number >> 15 == 0 { magnitude } else { -magnitude }
+}
+
+fn f32_bytes(bytes: &[u8; 4], out: &mut [f32; 1]) {
+    *out = [f32::from_le_bytes(*bytes)];
+}
+
+fn f16_bytes(bytes: &[u8; 2], out: &mut [f32; 1]) {
+    *out = [f16_at(bytes, 0)];
+}
+
+fn bf16_bytes(bytes: &[u8; 2], out: &mut [f32; 1]) {
+    *out = [bf16::from_le_bytes(*bytes).to_f32()];
 }
 
 /// Scale, 32 signed bytes.
+#[inline]
 fn q8_0(block: &[u8; 34], out: &mut [f32; 32]) {
     let scale = f16_at(block, 0);
     for (value, quant) in out.iter_mut().zip(&block[2..]) {
@@ -82,23 +119,32 @@ fn q8_0(block: &[u8; 34], out: &mut [f32; 32]) {
     }
 }
 
+/// The halves of 16 bytes: the low ones first.
+#[inline]
+fn halves(bytes: &[u8]) -> [u8; 32] {
+    let mut quants = [0; 32];
+    for (i, byte) in bytes[..16].iter().enumerate() {
+        quants[i] = byte & 15;
+        quants[16 + i] = byte >> 4;
+    }
+    quants
+}
+
 /// Scale, 16 bytes: low halves are values 0 to 15, high halves 16 to 31; 8 stands for zero.
+#[inline]
 fn q4_0(block: &[u8; 18], out: &mut [f32; 32]) {
     let scale = f16_at(block, 0);
-    let (low, high) = out.split_at_mut(16);
-    for (i, quants) in block[2..].iter().enumerate() {
-        low[i] = scale * (f32::from(quants & 15) - 8.0);
-        high[i] = scale * (f32::from(quants >> 4) - 8.0);
+    for (value, quant) in out.iter_mut().zip(halves(&block[2..])) {
+        *value = scale * (f32::from(quant) - 8.0);
     }
 }
 
 /// Scale, minimum, 16 bytes as in [`q4_0`].
+#[inline]
 fn q4_1(block: &[u8; 20], out: &mut [f32; 32]) {
     let (scale, min) = (f16_at(block, 0), f16_at(block, 2));
-    let (low, high) = out.split_at_mut(16);
-    for (i, quants) in block[4..].iter().enumerate() {
-        low[i] = scale * f32::from(quants & 15) + min;
-        high[i] = scale * f32::from(quants >> 4) + min;
+    for (value, quant) in out.iter_mut().zip(halves(&block[4..])) {
+        *value = scale * f32::from(quant) + min;
     }
 }
 

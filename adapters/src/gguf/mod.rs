@@ -19,11 +19,11 @@ mod write;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
+use bytes::Bytes;
 
-pub use dequantize::{SUPPORTED, dequantize};
+pub use dequantize::{SUPPORTED, dequantize, dequantize_row};
 pub use header::GgufTensor;
-pub use permute::{permute, unpermute};
+pub use permute::{permute, unpermute, unpermuted_row};
 pub use quantize::{WRITABLE, quantize, type_of_rows};
 pub use types::GgmlType;
 pub use value::{GgufArray, GgufValue};
@@ -35,7 +35,8 @@ use crate::{AdapterError, TensorSource, file};
 #[derive(Debug)]
 pub struct GgufFile {
     path: PathBuf,
-    map: Mmap,
+    /// The mapped file; parts of it can be handed out without copying.
+    map: Bytes,
     version: u32,
     metadata: BTreeMap<String, GgufValue>,
     tensors: Vec<GgufTensor>,
@@ -54,6 +55,7 @@ impl GgufFile {
         let map = file::map(&path)?;
         let header = header::parse(&path, &map)?;
         let by_name = header.tensors.iter().enumerate().map(|(i, tensor)| (tensor.name.clone(), i)).collect();
+        let map = Bytes::from_owner(map);
         Ok(Self { path, map, version: header.version, metadata: header.metadata, tensors: header.tensors, by_name })
     }
 
@@ -180,6 +182,14 @@ impl GgufFile {
     /// [`AdapterError::TensorMissing`].
     pub fn bytes(&self, name: &str) -> Result<&[u8], AdapterError> {
         Ok(&self.map[self.tensor(name)?.range.clone()])
+    }
+
+    /// The bytes of a tensor in the mapped file itself.
+    ///
+    /// # Errors
+    /// [`AdapterError::TensorMissing`].
+    pub fn mapped(&self, name: &str) -> Result<Bytes, AdapterError> {
+        Ok(self.map.slice(self.tensor(name)?.range.clone()))
     }
 
     /// The values of a tensor as 32-bit floats, row-major.

@@ -21,6 +21,19 @@ pub fn unpermute(values: &[f32], rows: usize, cols: usize, n_heads: usize) -> Re
     Ok(reorder(values, cols, n_heads, |head, half_index, i| head * 2 * half + 2 * i + half_index, half))
 }
 
+/// The row of the GGUF file that becomes each row of a q or k weight, as [`unpermute`] takes it: for matrices whose rows
+/// are not numbers one by one.
+///
+/// # Errors
+/// [`AdapterError::HeadLayout`] when the numbers do not fit each other.
+pub fn unpermuted_row(rows: usize, n_heads: usize) -> Result<impl Fn(usize) -> usize, AdapterError> {
+    let half = half_head(rows, rows, 1, n_heads)?;
+    Ok(move |row: usize| {
+        let (head, place) = (row / (2 * half), row % (2 * half));
+        head * 2 * half + 2 * (place % half) + place / half
+    })
+}
+
 /// Brings the rows of a q or k weight, or of a LoRA `B` for one, into llama.cpp's order: the inverse of [`unpermute`].
 ///
 /// # Shapes
@@ -88,5 +101,8 @@ mod tests {
         let permuted = permute(&values, 16, 3, 2).expect("two heads of eight rows");
         assert_ne!(permuted, values);
         assert_eq!(unpermute(&permuted, 16, 3, 2).expect("the same shape"), values);
+        let row = unpermuted_row(16, 2).expect("the same shape");
+        let by_rows: Vec<f32> = (0..16).flat_map(|i| permuted[3 * row(i)..][..3].to_vec()).collect();
+        assert_eq!(by_rows, values);
     }
 }

@@ -6,11 +6,13 @@
 
 use burn::backend::Cube;
 use burn::backend::ops::FloatTensorOps as _;
-use burn::tensor::{DType, FloatDType};
+use burn::tensor::{DType, FloatDType, TensorData};
 use burn_cubecl::cubecl::{self, calculate_cube_count_elemwise, prelude::*};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
+
+use super::Frozen;
 
 /// Units of a cube that works on one row, or on one run of elements: what every WebGPU device offers.
 pub(super) const UNITS: u32 = 256;
@@ -23,6 +25,17 @@ pub(super) fn floats(tensor: CubeTensor) -> CubeTensor {
 /// The tensor in float32 and in row order, as kernels read it.
 pub(super) fn rows(tensor: CubeTensor) -> CubeTensor {
     into_contiguous(floats(tensor))
+}
+
+/// A frozen weight in float32. Blocks are dequantised and copied to the device each time: a base is loaded in blocks
+/// only where the kernels read them.
+pub(super) fn frozen(weight: Frozen<Cube>, beside: &CubeTensor) -> CubeTensor {
+    match weight {
+        Frozen::Dense(tensor) => floats(tensor),
+        Frozen::Blocks(blocks) => {
+            Cube::float_from_data(TensorData::new(blocks.to_f32(), blocks.dims()), &beside.device)
+        }
+    }
 }
 
 /// As [`rows`], in memory that nothing else reads, so that a kernel may write to it.

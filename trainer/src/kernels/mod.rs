@@ -23,8 +23,12 @@ pub mod swiglu;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
+use adapters::{BlockMatrix, Weight};
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, ExtensionType};
+use burn::backend::{Autodiff, Backend, Dispatch, ExtensionType};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +58,34 @@ impl<B: Backend> Optional<B> {
         match self {
             Self::Some(tensor) => Some(tensor),
             Self::None => None,
+        }
+    }
+}
+
+/// A frozen weight, `[out, in]`, as an operator takes it.
+#[derive(Clone, Debug, ExtensionType)]
+pub enum Frozen<B: Backend> {
+    /// In float32, bfloat16 or float16.
+    Dense(FloatTensor<B>),
+    /// In blocks, which stay in the machine's memory.
+    Blocks(Arc<BlockMatrix>),
+}
+
+impl From<&Weight> for Frozen<Dispatch> {
+    fn from(weight: &Weight) -> Self {
+        match weight {
+            Weight::Dense(tensor) => Self::Dense(tensor.clone().into_dispatch()),
+            Weight::Blocks(blocks) => Self::Blocks(Arc::clone(blocks)),
+        }
+    }
+}
+
+impl<B: Backend, C: CheckpointStrategy> Frozen<Autodiff<B, C>> {
+    /// The same weight outside autodiff.
+    pub fn into_primitive(self) -> Frozen<B> {
+        match self {
+            Self::Dense(tensor) => Frozen::Dense(tensor.into_primitive()),
+            Self::Blocks(blocks) => Frozen::Blocks(blocks),
         }
     }
 }

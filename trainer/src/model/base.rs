@@ -75,23 +75,13 @@ impl BaseModel {
         load::decoder(&self.config, &self.weights, &self.path, self.dtype, device)
     }
 
-    /// Bytes that the base takes in memory, by its headers: its files, which are mapped, and the float32 numbers that
-    /// the blocks of a GGUF file become.
+    /// Bytes that the base takes in memory, by its headers: its files, which are mapped, and what becomes of weights
+    /// that are not used as they are stored.
     ///
     /// # Errors
-    /// When a file's size cannot be read.
-    pub fn bytes(&self) -> Result<u64, TrainError> {
-        let size = |path: &Path| {
-            let metadata = path.metadata().map_err(|source| TrainError::Read { path: path.to_owned(), source });
-            metadata.map(|metadata| metadata.len())
-        };
-        match &self.weights {
-            Weights::Folder(folder) => folder.files().iter().map(|path| size(path)).sum(),
-            Weights::Gguf(file) => {
-                let numbers: usize = file.tensors().iter().map(|tensor| tensor.shape.iter().product::<usize>()).sum();
-                Ok(size(file.path())? + numbers as u64 * 4)
-            }
-        }
+    /// When a file cannot be read.
+    pub fn bytes(&self, reads_blocks: bool) -> Result<u64, TrainError> {
+        self.weights.bytes(&self.config, self.dtype, reads_blocks)
     }
 
     /// What a GGUF adapter for this base must know of it.

@@ -2,8 +2,8 @@
 //!
 //! Field names are the checkpoint's names. Activations are `[tokens, hidden]`, see [`Segments`].
 
-use adapters::{LoraLinear, LowRank};
-use burn::tensor::{DType, Int, Tensor};
+use adapters::{LoraLinear, LowRank, Weight};
+use burn::tensor::{Int, Tensor};
 
 use super::cache::KvCache;
 use super::config::DecoderConfig;
@@ -24,13 +24,13 @@ pub struct Decoder {
     /// What computes it.
     pub kernels: Kernels,
     /// Shape `[vocab, hidden]`.
-    pub embed_tokens: Tensor<2>,
+    pub embed_tokens: Weight,
     /// The blocks, in order.
     pub layers: Vec<DecoderLayer>,
     /// The last normalisation, shape `[hidden]`.
     pub norm: Tensor<1>,
     /// Shape `[vocab, hidden]`; `None` when the head is the embedding.
-    pub lm_head: Option<Tensor<2>>,
+    pub lm_head: Option<Weight>,
 }
 
 /// One block: attention and MLP, each behind a normalisation and beside a residual path.
@@ -142,7 +142,7 @@ impl Decoder {
 
     /// What the first block reads, `[tokens, hidden]`.
     pub fn embed(&self, input_ids: Tensor<1, Int>) -> Tensor<2> {
-        let x = self.embed_tokens.clone().select(0, input_ids).cast(DType::F32);
+        let x = self.embed_tokens.rows(input_ids);
         match self.config.embedding_scale() {
             Some(scale) => x * scale,
             None => x,
@@ -161,7 +161,7 @@ impl Decoder {
     }
 
     /// The head's weight, `[vocab, hidden]`.
-    pub fn head(&self) -> &Tensor<2> {
+    pub fn head(&self) -> &Weight {
         self.lm_head.as_ref().unwrap_or(&self.embed_tokens)
     }
 

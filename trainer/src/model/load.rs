@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use adapters::gguf::names::{self, Norms};
-use adapters::gguf::{GgufFile, unpermute};
-use adapters::{LoraLinear, SafetensorsFolder, TensorSource as _};
+use adapters::gguf::{GgufFile, unpermute, unpermuted_row};
+use adapters::{
+    AdapterError, BlockForm, BlockMatrix, GgmlType, LoraLinear, SafetensorsFolder, TensorSource as _, Weight,
+};
 use burn::tensor::{AllocationProperty, Bytes, DType, Device, Tensor, TensorData, bf16, f16};
 use datasets::GgufVocabulary;
 use rayon::prelude::*;
@@ -44,37 +46,99 @@ impl Weights {
         }
     }
 
-    /// A tensor as it is stored; one of a GGUF file in float32.
+    /// A tensor as it is stored; blocks in float32.
     fn read(&self, name: &str, config: &DecoderConfig) -> Result<TensorData, TrainError> {
         match self {
             Self::Folder(folder) => {
                 let shape = folder.shape(name)?.to_vec();
-                let (bytes, dtype) = (folder.mapped(name)?, dtype(folder.dtype(name)?));
-                match dtype {
-                    // The numbers of a mapped file are used where they lie if they lie where numbers may.
-                    Some(dtype) if cfg!(target_endian = "little") && is_aligned(&bytes, dtype) => {
-                        let bytes = Bytes::from_shared(bytes, AllocationProperty::File);
-                        Ok(TensorData::from_bytes(bytes, shape, dtype))
-                    }
-                    _ => Ok(TensorData::new(folder.read_f32(name)?, shape)),
+                match dtype(folder.dtype(name)?) {
+                    Some(dtype) => mapped(folder.mapped(name)?, shape, dtype, || folder.read_f32(name)),
+                    None => Ok(TensorData::new(folder.read_f32(name)?, shape)),
                 }
             }
             Self::Gguf(file) => {
-                let own = names::to_gguf(name, config.family.norms).unwrap_or_else(|| name.to_owned());
-                let shape = file.tensor(&own)?.shape.clone();
-                let values = file.dequantize(&own)?;
-                let heads = match name.rsplit_once(".self_attn.").map(|(_, module)| module) {
-                    Some("q_proj.weight") => config.num_attention_heads,
-                    Some("k_proj.weight") => config.num_key_value_heads,
-                    _ => 0,
-                };
-                if heads > 0 && config.family.gguf_permutes_q_k && shape.len() == 2 {
-                    let values = unpermute(&values, shape[0], shape[1], heads)?;
+                let own = gguf_name(name, config);
+                let tensor = file.tensor(&own)?;
+                let shape = tensor.shape.clone();
+                if let Some(heads) = interleaved_heads(name, config).filter(|_| shape.len() == 2) {
+                    let values = unpermute(&file.dequantize(&own)?, shape[0], shape[1], heads)?;
                     return Ok(TensorData::new(values, shape));
                 }
-                Ok(TensorData::new(values, shape))
+                match gguf_dtype(tensor.ggml_type) {
+                    Some(dtype) => mapped(file.mapped(&own)?, shape, dtype, || file.dequantize(&own)),
+                    None => Ok(TensorData::new(file.dequantize(&own)?, shape)),
+                }
             }
         }
+    }
+
+    /// A tensor's shape.
+    fn shape(&self, name: &str, config: &DecoderConfig) -> Result<Vec<usize>, TrainError> {
+        Ok(match self {
+            Self::Folder(folder) => folder.shape(name)?.to_vec(),
+            Self::Gguf(file) => file.tensor(&gguf_name(name, config))?.shape.clone(),
+        })
+    }
+
+    /// A matrix that is stored in blocks, as it is stored.
+    fn blocks(&self, name: &str, config: &DecoderConfig) -> Result<Option<BlockMatrix>, TrainError> {
+        let Self::Gguf(file) = self else { return Ok(None) };
+        let own = gguf_name(name, config);
+        let tensor = file.tensor(&own)?;
+        let &[rows, columns] = tensor.shape.as_slice() else { return Ok(None) };
+        if gguf_dtype(tensor.ggml_type).is_some() {
+            return Ok(None);
+        }
+        let form = BlockForm::Ggml(tensor.ggml_type);
+        let Some(blocks) = BlockMatrix::new(form, [rows, columns], file.mapped(&own)?) else { return Ok(None) };
+        Ok(Some(match interleaved_heads(name, config) {
+            Some(heads) => blocks.reordered(unpermuted_row(rows, heads)?),
+            None => blocks,
+        }))
+    }
+
+    /// Bytes in memory once the decoder is loaded: the files, which are mapped, and what is made of their tensors.
+    pub(super) fn bytes(
+        &self,
+        config: &DecoderConfig,
+        dtype: WeightType,
+        reads_blocks: bool,
+    ) -> Result<u64, TrainError> {
+        let size = |path: PathBuf| {
+            let metadata = path.metadata().map_err(|source| TrainError::Read { path: path.clone(), source });
+            metadata.map(|metadata| metadata.len())
+        };
+        let mut bytes = self.files().into_iter().map(size).sum::<Result<u64, TrainError>>()?;
+        for name in self.names(config.family.norms) {
+            // Vectors are small, and what the decoder does not know is refused when it is loaded.
+            let Ok(&[rows, columns]) = self.shape(&name, config).as_deref() else { continue };
+            let blocks = self.blocks(&name, config)?;
+            let is_reordered = interleaved_heads(&name, config).is_some() && matches!(self, Self::Gguf(_));
+            let numbers = rows * columns;
+            bytes += match (dtype, blocks) {
+                (WeightType::Stored, Some(blocks)) if reads_blocks => {
+                    if is_reordered {
+                        blocks.len()
+                    } else {
+                        0
+                    }
+                }
+                (WeightType::Stored, None) => {
+                    if is_reordered {
+                        numbers * 4
+                    } else {
+                        0
+                    }
+                }
+                (WeightType::Stored | WeightType::F32, _) => numbers * 4,
+                (WeightType::Bf16 | WeightType::F16, _) => numbers * 2,
+                (WeightType::Nf4, _) if name.contains(".layers.") => {
+                    numbers / BlockForm::Nf4.block_size() * BlockForm::Nf4.block_bytes()
+                }
+                (WeightType::Nf4, _) => 0,
+            } as u64;
+        }
+        Ok(bytes)
     }
 
     /// The weight files.
@@ -206,7 +270,7 @@ pub(super) fn decoder(
     let layers = (0..config.num_hidden_layers).map(|index| {
         let name = |part: &str| format!("model.layers.{index}.{part}");
         let linear = |part: &str, shape| {
-            let weight = loader.matrix(&name(&format!("{part}.weight")), shape)?;
+            let weight = loader.linear(&name(&format!("{part}.weight")), shape)?;
             let has_bias =
                 family.qkv_bias && matches!(part, "self_attn.q_proj" | "self_attn.k_proj" | "self_attn.v_proj");
             let bias = has_bias.then(|| loader.vector(&name(&format!("{part}.bias")), shape[0])).transpose()?;
@@ -271,7 +335,8 @@ struct Loader<'a> {
 impl Loader<'_> {
     /// A vector is small and always float32.
     fn vector(&self, name: &str, size: usize) -> Result<Tensor<1>, TrainError> {
-        Ok(Tensor::from_data(self.data(name, &[size])?, (self.device, DType::F32)))
+        self.take(name, &[size])?;
+        Ok(Tensor::from_data(self.read(name)?, (self.device, DType::F32)))
     }
 
     /// The weight of a normalisation, as the decoder multiplies with it. Gemma's checkpoints hold it less 1; its GGUF
@@ -282,11 +347,45 @@ impl Loader<'_> {
         Ok(if less_one { weight + 1.0 } else { weight })
     }
 
-    fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Tensor<2>, TrainError> {
-        let data = self.data(name, &shape)?;
+    /// The weight of a linear module.
+    fn linear(&self, name: &str, shape: [usize; 2]) -> Result<Weight, TrainError> {
+        if self.dtype != WeightType::Nf4 {
+            return self.matrix(name, shape);
+        }
+        self.take(name, &shape)?;
+        if !device::reads_blocks(self.device) {
+            return Err(self.fail("only the device flex reads nf4; set model.dtype to bf16 here".to_owned()));
+        }
+        if let Some(blocks) = self.weights.blocks(name, self.config)? {
+            let BlockForm::Ggml(form) = blocks.form() else { unreachable!("no file holds {:?}", blocks.form()) };
+            return Err(self.fail(format!(
+                "tensor {name} is stored in {form} blocks, and nf4 is made from a floating-point checkpoint; set \
+                 model.dtype to stored to train on the blocks as they are"
+            )));
+        }
+        let data = self.read(name)?.convert::<f32>();
+        let values: &[f32] = data.as_slice().expect("converted to float32");
+        let blocks = BlockMatrix::nf4(values, shape).ok_or_else(|| {
+            self.fail(format!("the rows of tensor {name} are {} long, and nf4 needs multiples of 64", shape[1]))
+        })?;
+        Ok(blocks.into())
+    }
+
+    /// Any matrix; in blocks where it is stored in blocks and the device reads them.
+    fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Weight, TrainError> {
+        self.take(name, &shape)?;
+        if self.dtype == WeightType::Stored && device::reads_blocks(self.device) {
+            if let Some(blocks) = self.weights.blocks(name, self.config)? {
+                return match blocks.first_non_finite() {
+                    None => Ok(blocks.into()),
+                    Some((index, value)) => Err(self.not_finite(name, index, value)),
+                };
+            }
+        }
+        let data = self.read(name)?;
         let dtype = match self.dtype {
-            WeightType::Stored if self.device.supports_dtype(data.dtype()) => data.dtype(),
-            WeightType::Stored | WeightType::F32 => DType::F32,
+            WeightType::Stored | WeightType::Nf4 if self.device.supports_dtype(data.dtype()) => data.dtype(),
+            WeightType::Stored | WeightType::Nf4 | WeightType::F32 => DType::F32,
             WeightType::Bf16 => DType::BF16,
             WeightType::F16 => DType::F16,
         };
@@ -297,26 +396,36 @@ impl Loader<'_> {
         if dtype == DType::F16 && !is_finite(&converted) {
             return Err(self.fail(format!("tensor {name} holds a number too large for f16; keep it as bf16 or f32")));
         }
-        Ok(Tensor::from_data(converted, (self.device, dtype)))
+        Ok(Tensor::from_data(converted, (self.device, dtype)).into())
     }
 
-    fn data(&self, name: &str, expected: &[usize]) -> Result<TensorData, TrainError> {
+    /// Takes a tensor that must be there in this shape.
+    fn take(&self, name: &str, expected: &[usize]) -> Result<(), TrainError> {
         if !self.left.borrow_mut().remove(name) {
             return Err(self.fail(format!("tensor {name} is missing, expected shape {expected:?}")));
         }
-        let data = self.weights.read(name, self.config)?;
-        let shape = data.shape().to_vec();
+        let shape = self.weights.shape(name, self.config)?;
         if shape != expected {
             return Err(self.fail(format!(
                 "tensor {name} has shape {shape:?}, expected {expected:?} by the model's configuration"
             )));
         }
+        Ok(())
+    }
+
+    /// A tensor as [`Weights::read`] gives it, all of whose numbers are finite.
+    fn read(&self, name: &str) -> Result<TensorData, TrainError> {
+        let data = self.weights.read(name, self.config)?;
         if !is_finite(&data) {
             let place = data.iter::<f32>().enumerate().find(|(_, value)| !value.is_finite());
             let (index, value) = place.unwrap_or((0, f32::NAN));
-            return Err(self.fail(format!("tensor {name} holds {value} at element {index}")));
+            return Err(self.not_finite(name, index, value));
         }
         Ok(data)
+    }
+
+    fn not_finite(&self, name: &str, index: usize, value: f32) -> TrainError {
+        self.fail(format!("tensor {name} holds {value} at element {index}"))
     }
 
     /// Nothing may be left over, but for what old checkpoints carry and every reader computes anew, and a head that is
@@ -343,6 +452,45 @@ impl Loader<'_> {
 
     fn fail(&self, reason: String) -> TrainError {
         TrainError::Weights { path: self.path.to_owned(), reason }
+    }
+}
+
+/// A tensor's name in a GGUF file; one that has none there keeps its own.
+fn gguf_name(name: &str, config: &DecoderConfig) -> String {
+    names::to_gguf(name, config.family.norms).unwrap_or_else(|| name.to_owned())
+}
+
+/// The heads whose rows llama.cpp's converter interleaved, where it did.
+fn interleaved_heads(name: &str, config: &DecoderConfig) -> Option<usize> {
+    let heads = match name.rsplit_once(".self_attn.")?.1 {
+        "q_proj.weight" => config.num_attention_heads,
+        "k_proj.weight" => config.num_key_value_heads,
+        _ => return None,
+    };
+    config.family.gguf_permutes_q_k.then_some(heads)
+}
+
+/// Numbers of a mapped file, which are used where they lie if they lie where numbers may; else they are read.
+fn mapped(
+    bytes: bytes::Bytes,
+    shape: Vec<usize>,
+    dtype: DType,
+    read: impl FnOnce() -> Result<Vec<f32>, AdapterError>,
+) -> Result<TensorData, TrainError> {
+    if cfg!(target_endian = "little") && is_aligned(&bytes, dtype) {
+        let bytes = Bytes::from_shared(bytes, AllocationProperty::File);
+        return Ok(TensorData::from_bytes(bytes, shape, dtype));
+    }
+    Ok(TensorData::new(read()?, shape))
+}
+
+/// The dtype of a GGUF tensor that is not in blocks.
+fn gguf_dtype(stored: GgmlType) -> Option<DType> {
+    match stored {
+        GgmlType::F32 => Some(DType::F32),
+        GgmlType::F16 => Some(DType::F16),
+        GgmlType::Bf16 => Some(DType::BF16),
+        _ => None,
     }
 }
 

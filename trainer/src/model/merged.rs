@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use adapters::Weight;
 use adapters::export::merged::write_merged;
 use adapters::export::safetensors::NamedTensor;
 use burn::tensor::Tensor;
@@ -26,9 +27,12 @@ pub fn write_folder(decoder: &Decoder, base: &BaseModel, folder: &Path, overwrit
 
 /// Every weight by its Hugging Face name.
 fn tensors(decoder: &Decoder) -> Vec<NamedTensor<'static>> {
-    let mut all = vec![named("model.embed_tokens.weight".to_owned(), &decoder.embed_tokens)];
+    // Blocks become numbers on the device that the norms lie on.
+    let device = decoder.norm.device();
+    let matrix = |name: String, weight: &Weight| named(name, &weight.dense(&device));
+    let mut all = vec![matrix("model.embed_tokens.weight".to_owned(), &decoder.embed_tokens)];
     if let Some(head) = &decoder.lm_head {
-        all.push(named("lm_head.weight".to_owned(), head));
+        all.push(matrix("lm_head.weight".to_owned(), head));
     }
     // Gemma's checkpoints hold the norms' weights less 1.
     let norm = |name: String, weight: &Tensor<1>| {
@@ -50,7 +54,7 @@ fn tensors(decoder: &Decoder) -> Vec<NamedTensor<'static>> {
         }
     }
     for (path, linear) in decoder.linears() {
-        all.push(named(format!("{path}.weight"), &linear.weight));
+        all.push(matrix(format!("{path}.weight"), &linear.weight));
         if let Some(bias) = &linear.bias {
             all.push(named(format!("{path}.bias"), bias));
         }

@@ -78,7 +78,7 @@ impl Checkpointing {
 /// # Errors
 /// When a file of the base or of the adapter to go on from cannot be read.
 pub fn model_sizes(recipe: &Recipe, base: &BaseModel) -> Result<ModelSizes, TrainError> {
-    let (config, base_bytes) = (base.config.clone(), base.bytes()?);
+    let (config, base_bytes) = (base.config.clone(), base.bytes(recipe.device == "flex")?);
     match &recipe.model.adapter {
         Some(folder) => ModelSizes::with_peft(config, folder, base_bytes),
         None => ModelSizes::new(config, &recipe.lora, base_bytes),

@@ -109,7 +109,7 @@ fn decoder(model: &ModelSizes, blocks: usize, kernels: Kernels, device: &Device)
         let mut linears = weights.iter().zip(model.modules()).zip(ranks).map(|((weight, (input, output)), rank)| {
             let pair = || LowRank { lora_a: random(rank, input), lora_b: random(output, rank), scaling: 1.0 };
             let lora = (rank > 0).then(|| pair().require_grad());
-            LoraLinear { weight: weight.clone(), bias: None, lora }
+            LoraLinear { weight: weight.clone().into(), bias: None, lora }
         });
         let mut next = || linears.next().expect("seven modules");
         DecoderLayer {
@@ -127,7 +127,7 @@ fn decoder(model: &ModelSizes, blocks: usize, kernels: Kernels, device: &Device)
         }
     };
     let layers = (0..blocks).map(layer).collect();
-    let embed_tokens = random(config.vocab_size, hidden);
+    let embed_tokens = random(config.vocab_size, hidden).into();
     Decoder { config, kernels, embed_tokens, layers, norm: norm.clone(), lm_head: None }
 }
 

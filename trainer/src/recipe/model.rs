@@ -21,9 +21,10 @@ pub struct ModelConfig {
     /// A PEFT folder whose adapter is trained further; relative to the recipe. Its rank, alpha and targets hold then.
     #[serde(default)]
     pub adapter: Option<PathBuf>,
-    /// How the base's weights are kept in memory: stored (as the checkpoint has them: nothing is lost, and the file is
-    /// used where it lies, shared by all processes on the machine; float32 on a device without that type), f32, bf16 or
-    /// f16. All arithmetic is in float32.
+    /// How the base's weights are kept in memory: stored (as the checkpoint has them, also the 4- to 8-bit blocks of a
+    /// GGUF file: nothing is lost, and the file is used where it lies, shared by all processes on the machine; float32
+    /// on a device that does not read that form), f32, bf16, f16, or nf4 (four bits a number in the linear modules, from
+    /// a floating-point checkpoint, on the CPU). All arithmetic is in float32.
     #[serde(default)]
     pub dtype: WeightType,
 }
@@ -32,7 +33,7 @@ pub struct ModelConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum WeightType {
-    /// As the checkpoint has them; a GGUF file's blocks as float32.
+    /// As the checkpoint has them.
     #[default]
     Stored,
     /// 32-bit floats.
@@ -41,6 +42,8 @@ pub enum WeightType {
     Bf16,
     /// 16-bit floats with more digits and less range.
     F16,
+    /// The linear modules in 4-bit blocks as QLoRA makes them; the rest as stored.
+    Nf4,
 }
 
 impl ModelConfig {

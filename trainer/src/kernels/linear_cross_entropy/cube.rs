@@ -8,7 +8,8 @@ use burn_cubecl::kernel::{into_contiguous, slice};
 use burn_cubecl::tensor::CubeTensor;
 
 use super::LinearCrossEntropyKernel;
-use crate::kernels::gpu::{UNITS, cube_max, cube_sum, cubes, dim, empty, floats, rows};
+use crate::kernels::Frozen;
+use crate::kernels::gpu::{UNITS, cube_max, cube_sum, cubes, dim, empty, frozen, rows};
 
 /// Logits that are held at a time: 64 MiB of them; few in tests, so that they see several chunks.
 const LOGITS: usize = if cfg!(test) { 1 << 12 } else { 1 << 24 };
@@ -16,11 +17,12 @@ const LOGITS: usize = if cfg!(test) { 1 << 12 } else { 1 << 24 };
 impl LinearCrossEntropyKernel for Cube {
     fn linear_cross_entropy_forward(
         hidden: CubeTensor,
-        lm_head: CubeTensor,
+        lm_head: Frozen<Cube>,
         targets: CubeTensor,
         with_gradient: bool,
     ) -> (CubeTensor, Option<CubeTensor>) {
-        let (hidden, lm_head) = (rows(hidden), floats(lm_head));
+        let lm_head = frozen(lm_head, &hidden);
+        let hidden = rows(hidden);
         let targets = into_contiguous(Cube::int_cast(targets, IntDType::U32));
         let (count, depth, vocabulary) = (dim(&hidden, 0), dim(&hidden, 1), dim(&lm_head, 0));
         let losses = empty(&hidden, [count]);

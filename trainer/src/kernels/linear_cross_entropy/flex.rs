@@ -6,6 +6,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::LinearCrossEntropyKernel;
+use crate::kernels::Frozen;
 use crate::kernels::simd::vector::exponentials;
 use crate::kernels::simd::{
     Matrix, Panels, Product, Rhs, Term, arch, contiguous, dim, indices, row_block, slice, tensor,
@@ -17,11 +18,11 @@ const VOCABULARY: usize = 768;
 impl LinearCrossEntropyKernel for Flex {
     fn linear_cross_entropy_forward(
         hidden: FlexTensor,
-        lm_head: FlexTensor,
+        lm_head: Frozen<Flex>,
         targets: FlexTensor,
         with_gradient: bool,
     ) -> (FlexTensor, Option<FlexTensor>) {
-        let [hidden, lm_head, targets] = [hidden, lm_head, targets].map(contiguous);
+        let ([hidden, targets], lm_head) = ([hidden, targets].map(contiguous), lm_head.contiguous());
         let (rows, depth) = (dim(&hidden, 0), dim(&hidden, 1));
         let head = Matrix::new(&lm_head);
         let targets = indices(&targets);
@@ -36,8 +37,11 @@ impl LinearCrossEntropyKernel for Flex {
             rayon::join(
                 || Panels::transposed(count, depth, |row, out| head.read(start + row, 0..depth, out)),
                 || {
-                    with_gradient
-                        .then(|| Panels::rows(depth, count, |k, columns, out| head.read(start + k, columns, out)))
+                    with_gradient.then(|| {
+                        Panels::rows(depth, count, head.alignment(), |k, columns, out| {
+                            head.read(start + k, columns, out)
+                        })
+                    })
                 },
             )
         };

@@ -9,6 +9,7 @@ mod cube;
 #[cfg(feature = "flex")]
 mod flex;
 
+use adapters::Weight;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
@@ -17,7 +18,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::{Int, Tensor};
 
-use super::Kernels;
+use super::{Frozen, Kernels};
 
 /// `-log softmax(hidden · lm_headᵀ)[target]` of each row.
 ///
@@ -27,12 +28,12 @@ use super::Kernels;
 pub fn linear_cross_entropy(
     kernels: Kernels,
     hidden: Tensor<2>,
-    lm_head: &Tensor<2>,
+    lm_head: &Weight,
     targets: Tensor<1, Int>,
 ) -> Tensor<1> {
     match kernels {
         Kernels::Fused => {
-            let [hidden, lm_head] = [hidden, lm_head.clone()].map(Tensor::into_dispatch);
+            let (hidden, lm_head) = (hidden.into_dispatch(), Frozen::from(lm_head));
             Tensor::from_dispatch(Dispatch::linear_cross_entropy(hidden, lm_head, targets.into_dispatch()))
         }
         Kernels::Reference => reference(hidden, lm_head, targets),
@@ -42,8 +43,8 @@ pub fn linear_cross_entropy(
 /// [`linear_cross_entropy`] in ordinary tensor operators.
 ///
 /// The sum over the vocabulary is a product with ones: added up one by one, 50,000 float32 terms lose four digits.
-fn reference(hidden: Tensor<2>, lm_head: &Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
-    let logits = hidden.matmul(lm_head.clone().cast(burn::tensor::DType::F32).transpose());
+fn reference(hidden: Tensor<2>, lm_head: &Weight, targets: Tensor<1, Int>) -> Tensor<1> {
+    let logits = hidden.clone().matmul(lm_head.dense(&hidden.device()).transpose());
     let max = logits.clone().detach().max_dim(1);
     let shifted = logits - max;
     let chosen = shifted.clone().gather(1, targets.unsqueeze_dim(1));
@@ -56,7 +57,7 @@ pub trait LinearCrossEntropyKernel: Backend {
     /// The output of [`linear_cross_entropy`], and, where it is wanted, each row's gradient of `hidden`.
     fn linear_cross_entropy_forward(
         hidden: FloatTensor<Self>,
-        lm_head: FloatTensor<Self>,
+        lm_head: Frozen<Self>,
         targets: IntTensor<Self>,
         with_gradient: bool,
     ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>);
@@ -68,7 +69,7 @@ pub trait LinearCrossEntropy: Backend {
     /// As [`linear_cross_entropy`].
     fn linear_cross_entropy(
         hidden: FloatTensor<Self>,
-        lm_head: FloatTensor<Self>,
+        #[extension_type] lm_head: Frozen<Self>,
         targets: IntTensor<Self>,
     ) -> FloatTensor<Self>;
 }
@@ -76,7 +77,7 @@ pub trait LinearCrossEntropy: Backend {
 impl<B: LinearCrossEntropyKernel> LinearCrossEntropy for B {
     fn linear_cross_entropy(
         hidden: FloatTensor<Self>,
-        lm_head: FloatTensor<Self>,
+        lm_head: Frozen<Self>,
         targets: IntTensor<Self>,
     ) -> FloatTensor<Self> {
         B::linear_cross_entropy_forward(hidden, lm_head, targets, false).0
@@ -103,7 +104,7 @@ impl<B: Backend> Backward<B, 1> for LinearCrossEntropyBackward {
 impl<B: LinearCrossEntropyKernel, C: CheckpointStrategy> LinearCrossEntropy for Autodiff<B, C> {
     fn linear_cross_entropy(
         hidden: FloatTensor<Self>,
-        lm_head: FloatTensor<Self>,
+        lm_head: Frozen<Self>,
         targets: IntTensor<Self>,
     ) -> FloatTensor<Self> {
         let (node, lm_head) = (hidden.node(), lm_head.into_primitive());

@@ -7,13 +7,14 @@ use burn_cubecl::kernel::slice;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::{LoraLinearKernel, Module};
-use crate::kernels::gpu::{UNITS, dim, elements, empty, floats, rows};
+use crate::kernels::Frozen;
+use crate::kernels::gpu::{UNITS, dim, elements, empty, frozen, rows};
 
 impl LoraLinearKernel for Cube {
     /// Without an update there is nothing to keep: what is returned for it then has no meaning.
     fn lora_linear_forward(
         x: CubeTensor,
-        weights: Vec<CubeTensor>,
+        weights: Vec<Frozen<Cube>>,
         bias: Option<CubeTensor>,
         adapter: Option<CubeTensor>,
         residual: Option<CubeTensor>,
@@ -25,7 +26,7 @@ impl LoraLinearKernel for Cube {
             .map_or_else(|| empty(&x, [1, 1]), |a| Cube::float_matmul(x.clone(), Cube::float_transpose(a)));
         let (tokens, width) = (dim(&x, 0), modules.iter().map(|module| module.out).sum());
         let mut parts = weights.into_iter().zip(&pairs).map(|(weight, pair)| {
-            let base = Cube::float_matmul(x.clone(), Cube::float_transpose(floats(weight)));
+            let base = Cube::float_matmul(x.clone(), Cube::float_transpose(frozen(weight, &x)));
             let update = pair.as_ref().map(|pair| {
                 let reduced = slice(reduced.clone(), &[0..tokens, pair.columns()]);
                 rows(Cube::float_matmul(reduced, Cube::float_transpose(pair.b.clone())))
@@ -69,7 +70,7 @@ impl LoraLinearKernel for Cube {
         grad: CubeTensor,
         x: CubeTensor,
         reduced: CubeTensor,
-        weights: Vec<CubeTensor>,
+        weights: Vec<Frozen<Cube>>,
         adapter: Option<CubeTensor>,
         modules: &[Module],
         needs_x: bool,
@@ -90,7 +91,7 @@ impl LoraLinearKernel for Cube {
             let grad = slice(grad.clone(), &[0..tokens, column..column + module.out]);
             column += module.out;
             if needs_x {
-                add(Cube::float_matmul(grad.clone(), floats(weight)));
+                add(Cube::float_matmul(grad.clone(), frozen(weight, &x)));
             }
             let Some(pair) = pair else { continue };
             let grad_reduced = Cube::float_matmul(grad.clone(), pair.b.clone());

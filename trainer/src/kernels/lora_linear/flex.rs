@@ -5,12 +5,13 @@ use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::{LoraLinearKernel, Module};
+use crate::kernels::Frozen;
 use crate::kernels::simd::{Matrix, Panels, Product, Rhs, Term, contiguous, dim, few_rows, row_block, slice, tensor};
 
 impl LoraLinearKernel for Flex {
     fn lora_linear_forward(
         x: FlexTensor,
-        weights: Vec<FlexTensor>,
+        weights: Vec<Frozen<Flex>>,
         bias: Option<FlexTensor>,
         adapter: Option<FlexTensor>,
         residual: Option<FlexTensor>,
@@ -18,7 +19,7 @@ impl LoraLinearKernel for Flex {
     ) -> (FlexTensor, FlexTensor) {
         let x = contiguous(x);
         let [bias, adapter, residual] = [bias, adapter, residual].map(|t| t.map(contiguous));
-        let weights: Vec<FlexTensor> = weights.into_iter().map(contiguous).collect();
+        let weights: Vec<Frozen<Flex>> = weights.into_iter().map(Frozen::contiguous).collect();
         let (tokens, depth) = (dim(&x, 0), dim(&x, 1));
         let group = Group::new(depth, &weights, adapter.as_ref(), modules);
         let mut reduced = vec![0.0; tokens * group.rank];
@@ -36,14 +37,14 @@ impl LoraLinearKernel for Flex {
         grad: FlexTensor,
         x: FlexTensor,
         reduced: FlexTensor,
-        weights: Vec<FlexTensor>,
+        weights: Vec<Frozen<Flex>>,
         adapter: Option<FlexTensor>,
         modules: &[Module],
         needs_x: bool,
     ) -> (Option<FlexTensor>, Option<FlexTensor>) {
         let [grad, x, reduced] = [grad, x, reduced].map(contiguous);
         let adapter = adapter.map(contiguous);
-        let weights: Vec<FlexTensor> = weights.into_iter().map(contiguous).collect();
+        let weights: Vec<Frozen<Flex>> = weights.into_iter().map(Frozen::contiguous).collect();
         let (tokens, depth) = (dim(&x, 0), dim(&x, 1));
         let group = Group::new(depth, &weights, adapter.as_ref(), modules);
         let grad = slice(&grad);
@@ -117,7 +118,7 @@ struct Part<'a> {
 }
 
 impl<'a> Group<'a> {
-    fn new(depth: usize, weights: &'a [FlexTensor], adapter: Option<&'a FlexTensor>, modules: &[Module]) -> Self {
+    fn new(depth: usize, weights: &'a [Frozen<Flex>], adapter: Option<&'a FlexTensor>, modules: &[Module]) -> Self {
         let mut numbers = adapter.map_or(&[][..], slice);
         let mut take = |count: usize| {
             let (taken, rest) = numbers.split_at(count);
@@ -222,16 +223,17 @@ impl<'a> Group<'a> {
             self.parts.iter().enumerate().flat_map(|(i, part)| (0..part.module.out).map(move |k| (i, k))).collect();
         let rows_of_a: Vec<&[f32]> = self.updated().flat_map(|part| part.a.chunks_exact(self.depth)).collect();
         let base = || {
-            Panels::rows(self.depth, self.width, |k, columns, out| {
+            let alignment = self.parts.iter().map(|part| part.weight.alignment()).max().unwrap_or(1);
+            Panels::rows(self.depth, self.width, alignment, |k, columns, out| {
                 let (part, row) = owner[k];
                 self.parts[part].weight.read(row, columns, out);
             })
         };
         let update =
-            || Panels::rows(self.depth, self.rank, |k, columns, out| out.copy_from_slice(&rows_of_a[k][columns]));
+            || Panels::rows(self.depth, self.rank, 1, |k, columns, out| out.copy_from_slice(&rows_of_a[k][columns]));
         let pack = |part: &Part<'_>| {
             let rank = part.module.rank;
-            Panels::rows(rank, part.module.out, |k, columns, out| out.copy_from_slice(&part.b[k * rank..][columns]))
+            Panels::rows(rank, part.module.out, 1, |k, columns, out| out.copy_from_slice(&part.b[k * rank..][columns]))
         };
         let (b, of_x): (Vec<Panels>, _) = rayon::join(
             || self.updated().collect::<Vec<_>>().into_par_iter().map(pack).collect(),

@@ -20,7 +20,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, ExtensionType, backend_extension};
 use burn::tensor::Tensor;
 
-use super::{Kernels, Optional};
+use super::{Frozen, Kernels, Optional};
 
 /// The outputs of up to three modules side by side, each `x Wᵀ + b + scaling · x Aᵀ Bᵀ`, plus the residual.
 ///
@@ -49,7 +49,7 @@ fn reference(x: &Tensor<2>, modules: &[&LoraLinear], residual: Option<Tensor<2>>
 }
 
 fn fused(x: Tensor<2>, modules: &[&LoraLinear], residual: Option<Tensor<2>>) -> Tensor<2> {
-    let weight = |index: usize| modules[index].weight.clone().into_dispatch();
+    let weight = |index: usize| Frozen::from(&modules[index].weight);
     let weights = match modules.len() {
         1 => Weights::One(weight(0)),
         2 => Weights::Two(weight(0), weight(1)),
@@ -59,7 +59,7 @@ fn fused(x: Tensor<2>, modules: &[&LoraLinear], residual: Option<Tensor<2>>) -> 
     let bias = modules.iter().any(|module| module.bias.is_some()).then(|| {
         let parts = modules.iter().map(|module| match &module.bias {
             Some(bias) => bias.clone(),
-            None => Tensor::zeros([module.sizes().1], &module.weight.device()),
+            None => Tensor::zeros([module.sizes().1], &x.device().without_autodiff()),
         });
         Tensor::cat(parts.collect(), 0)
     });
@@ -85,20 +85,20 @@ fn fused(x: Tensor<2>, modules: &[&LoraLinear], residual: Option<Tensor<2>>) -> 
     ))
 }
 
-/// The frozen weights, each `[out, in]`, in float32, bfloat16 or float16.
+/// The frozen weights, each `[out, in]`.
 #[derive(Clone, Debug, ExtensionType)]
 pub enum Weights<B: Backend> {
     /// Of one module.
-    One(FloatTensor<B>),
+    One(#[extension_type] Frozen<B>),
     /// Of two.
-    Two(FloatTensor<B>, FloatTensor<B>),
+    Two(#[extension_type] Frozen<B>, #[extension_type] Frozen<B>),
     /// Of three.
-    Three(FloatTensor<B>, FloatTensor<B>, FloatTensor<B>),
+    Three(#[extension_type] Frozen<B>, #[extension_type] Frozen<B>, #[extension_type] Frozen<B>),
 }
 
 impl<B: Backend> Weights<B> {
     /// The weights in order.
-    pub fn into_vec(self) -> Vec<FloatTensor<B>> {
+    pub fn into_vec(self) -> Vec<Frozen<B>> {
         match self {
             Self::One(a) => vec![a],
             Self::Two(a, b) => vec![a, b],
@@ -129,7 +129,7 @@ pub trait LoraLinearKernel: Backend {
     /// side by side, `[tokens, sum of ranks]`.
     fn lora_linear_forward(
         x: FloatTensor<Self>,
-        weights: Vec<FloatTensor<Self>>,
+        weights: Vec<Frozen<Self>>,
         bias: Option<FloatTensor<Self>>,
         adapter: Option<FloatTensor<Self>>,
         residual: Option<FloatTensor<Self>>,
@@ -141,7 +141,7 @@ pub trait LoraLinearKernel: Backend {
         grad: FloatTensor<Self>,
         x: FloatTensor<Self>,
         reduced: FloatTensor<Self>,
-        weights: Vec<FloatTensor<Self>>,
+        weights: Vec<Frozen<Self>>,
         adapter: Option<FloatTensor<Self>>,
         modules: &[Module],
         needs_x: bool,
@@ -184,7 +184,7 @@ struct LoraLinearBackward;
 struct State<B: Backend> {
     x: NodeId,
     reduced: FloatTensor<B>,
-    weights: Vec<FloatTensor<B>>,
+    weights: Vec<Frozen<B>>,
     adapter: Option<FloatTensor<B>>,
     has_residual: bool,
     modules: Modules,
@@ -221,7 +221,7 @@ impl<B: LoraLinearKernel, C: CheckpointStrategy> FusedLoraLinear for Autodiff<B,
         modules: Modules,
     ) -> FloatTensor<Self> {
         let inner = |tensor: Option<FloatTensor<Self>>| tensor.map(FloatTensor::<Self>::into_primitive);
-        let weights: Vec<_> = weights.into_vec().into_iter().map(FloatTensor::<Self>::into_primitive).collect();
+        let weights: Vec<_> = weights.into_vec().into_iter().map(Frozen::into_primitive).collect();
         let (bias, adapter, residual) = (inner(bias.into_option()), adapter.into_option(), residual.into_option());
         // Where there is no adapter or residual, `x`'s node takes its place and is not used.
         let node =

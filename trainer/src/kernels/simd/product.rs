@@ -112,20 +112,38 @@ impl Panels {
         Self { data, depth, columns, width }
     }
 
-    /// Packs a matrix `[depth, columns]`, of which `read(k, columns, out)` copies a part of row `k`.
+    /// Packs a matrix `[depth, columns]`, of which `read(k, columns, out)` copies a part of row `k` that begins and
+    /// ends at a multiple of `alignment`, or at the end of the row.
     pub(in crate::kernels) fn rows(
         columns: usize,
         depth: usize,
+        alignment: usize,
         read: impl Fn(usize, Range<usize>, &mut [f32]) + Sync,
     ) -> Self {
         let width = tile_width(columns);
         let mut data = vec![0.0; columns.next_multiple_of(width) * depth];
-        data.par_chunks_mut((width * depth).max(1)).enumerate().for_each(|(panel, out)| {
-            let start = panel * width;
-            let end = columns.min(start + width);
-            for (k, out) in out.chunks_exact_mut(width).enumerate() {
-                read(k, start..end, &mut out[..end - start]);
-                out[end - start..].fill(0.0);
+        if alignment == 1 {
+            data.par_chunks_mut((width * depth).max(1)).enumerate().for_each(|(panel, out)| {
+                let start = panel * width;
+                let end = columns.min(start + width);
+                for (k, out) in out.chunks_exact_mut(width).enumerate() {
+                    read(k, start..end, &mut out[..end - start]);
+                    out[end - start..].fill(0.0);
+                }
+            });
+            return Self { data, depth, columns, width };
+        }
+        // As many panels at a time as hold whole blocks.
+        let group = (1..=alignment).find(|panels| (panels * width).is_multiple_of(alignment)).unwrap_or(alignment);
+        data.par_chunks_mut((group * width * depth).max(1)).enumerate().for_each(|(index, out)| {
+            let start = index * group * width;
+            let mut row = vec![0.0; out.len() / depth];
+            let count = row.len().min(columns - start);
+            for k in 0..depth {
+                read(k, start..start + count, &mut row[..count]);
+                for (panel, numbers) in out.chunks_exact_mut(width * depth).zip(row.chunks_exact(width)) {
+                    panel[k * width..][..width].copy_from_slice(numbers);
+                }
             }
         });
         Self { data, depth, columns, width }

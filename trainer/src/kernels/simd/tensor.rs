@@ -2,10 +2,13 @@
 
 use std::ops::Range;
 
-use burn::backend::DType;
+use adapters::BlockMatrix;
 use burn::backend::flex::{FlexTensor, Layout};
+use burn::backend::{DType, Flex};
 use burn::tensor::{Bytes, Shape, bf16, f16};
 use half::slice::HalfFloatSliceExt as _;
+
+use crate::kernels::Frozen;
 
 /// A new tensor of these numbers.
 pub(in crate::kernels) fn tensor<const D: usize>(numbers: Vec<f32>, shape: [usize; D]) -> FlexTensor {
@@ -15,6 +18,16 @@ pub(in crate::kernels) fn tensor<const D: usize>(numbers: Vec<f32>, shape: [usiz
 /// The numbers of a float32 tensor, in row order; copied when it is a view that skips some.
 pub(in crate::kernels) fn contiguous(tensor: FlexTensor) -> FlexTensor {
     if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() }
+}
+
+impl Frozen<Flex> {
+    /// The same weight with its numbers in row order; blocks always are.
+    pub(in crate::kernels) fn contiguous(self) -> Self {
+        match self {
+            Self::Dense(tensor) => Self::Dense(contiguous(tensor)),
+            Self::Blocks(_) => self,
+        }
+    }
 }
 
 /// The numbers of a contiguous float32 tensor.
@@ -56,14 +69,22 @@ enum Numbers<'a> {
     F32(&'a [f32]),
     Bf16(&'a [bf16]),
     F16(&'a [f16]),
+    Blocks(&'a BlockMatrix),
 }
 
 impl<'a> Matrix<'a> {
-    /// A contiguous tensor of two axes, in float32, bfloat16 or float16.
+    /// A frozen weight that is [contiguous](Frozen::contiguous).
     ///
     /// # Panics
-    /// For any other tensor.
-    pub(in crate::kernels) fn new(tensor: &'a FlexTensor) -> Self {
+    /// When it is not, or not in float32, bfloat16, float16 or blocks.
+    pub(in crate::kernels) fn new(weight: &'a Frozen<Flex>) -> Self {
+        let tensor = match weight {
+            Frozen::Dense(tensor) => tensor,
+            Frozen::Blocks(blocks) => {
+                let [rows, columns] = blocks.dims();
+                return Self { numbers: Numbers::Blocks(blocks), columns, rows };
+            }
+        };
         let numbers = match tensor.dtype() {
             DType::BF16 => Numbers::Bf16(tensor.as_slice().expect("a contiguous weight")),
             DType::F16 => Numbers::F16(tensor.as_slice().expect("a contiguous weight")),
@@ -77,10 +98,19 @@ impl<'a> Matrix<'a> {
         Self { numbers: Numbers::F32(numbers), columns, rows: numbers.len() / columns }
     }
 
+    /// Parts of rows that [`Self::read`] is asked for must begin and end at multiples of this.
+    pub(in crate::kernels) fn alignment(&self) -> usize {
+        match self.numbers {
+            Numbers::F32(_) | Numbers::Bf16(_) | Numbers::F16(_) => 1,
+            Numbers::Blocks(blocks) => blocks.form().block_size(),
+        }
+    }
+
     /// Copies a part of a row.
     pub(in crate::kernels) fn read(&self, row: usize, columns: Range<usize>, out: &mut [f32]) {
         let range = row * self.columns + columns.start..row * self.columns + columns.end;
         match self.numbers {
+            Numbers::Blocks(blocks) => blocks.read(row, columns, out),
             Numbers::F32(numbers) => out.copy_from_slice(&numbers[range]),
             Numbers::Bf16(numbers) => numbers[range].convert_to_f32_slice(out),
             Numbers::F16(numbers) => numbers[range].convert_to_f32_slice(out),
@@ -91,7 +121,7 @@ impl<'a> Matrix<'a> {
     pub(in crate::kernels) fn as_f32(&self, rows: Range<usize>) -> Option<&'a [f32]> {
         match self.numbers {
             Numbers::F32(numbers) => Some(&numbers[rows.start * self.columns..rows.end * self.columns]),
-            Numbers::Bf16(_) | Numbers::F16(_) => None,
+            Numbers::Bf16(_) | Numbers::F16(_) | Numbers::Blocks(_) => None,
         }
     }
 }

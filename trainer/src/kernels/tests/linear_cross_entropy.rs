@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use proptest::prelude::*;
 
-use super::{Draw, check, config, device, weight_type};
+use super::{Draw, check, config, device, weight_form};
 use crate::kernels::linear_cross_entropy::linear_cross_entropy;
 
 fn plain(hidden: &[f64], head: &[f64], depth: usize, targets: &[usize]) -> Vec<f64> {
@@ -24,12 +24,13 @@ proptest! {
         depth in 1usize..100,
         vocabulary in 50usize..2000,
         deviation in 0.1f64..5.0,
-        dtype in weight_type(),
+        form in weight_form(),
         seed: u64,
     ) {
+        let depth = form.fit(depth);
         let mut draw = Draw::new(seed);
         let hidden = draw.matrix(rows, depth, 1.0);
-        let head = draw.matrix(vocabulary, depth, deviation / (depth as f64).sqrt()).rounded(dtype);
+        let (weight, head) = draw.matrix(vocabulary, depth, deviation / (depth as f64).sqrt()).stored(form);
         let targets: Vec<usize> = (0..rows).map(|_| draw.0.random_range(0..vocabulary)).collect();
         check(
             &mut draw,
@@ -37,7 +38,7 @@ proptest! {
             |kernels, inputs| {
                 let targets = crate::device::indices(targets.iter().copied(), &device());
                 let losses: Tensor<1> =
-                    linear_cross_entropy(kernels, inputs[0].clone(), &head.tensor(&device()).cast(dtype), targets);
+                    linear_cross_entropy(kernels, inputs[0].clone(), &weight, targets);
                 losses.unsqueeze()
             },
             |inputs| plain(&inputs[0], &head.doubles(), depth, &targets),

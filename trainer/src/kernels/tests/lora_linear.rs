@@ -1,10 +1,10 @@
 //! Linear modules with low-rank updates: up to three of them, with and without update, bias and residual.
 
-use adapters::{LoraLinear, LowRank};
+use adapters::{LoraLinear, LowRank, Weight};
 use burn::tensor::Tensor;
 use proptest::prelude::*;
 
-use super::{Draw, Matrix, check, config, device, dot, weight_type};
+use super::{Draw, Matrix, check, config, device, dot, weight_form};
 use crate::kernels::lora_linear::lora_linear;
 
 /// One of the modules; the first input is `x`, then come `A` and `B` of each update, then the residual.
@@ -17,7 +17,9 @@ struct Sizes {
 }
 
 struct Frozen {
-    weight: Matrix,
+    weight: Weight,
+    /// The weight's, in row order.
+    numbers: Matrix,
     bias: Option<Matrix>,
 }
 
@@ -38,7 +40,7 @@ fn plain(inputs: &[Vec<f64>], depth: usize, modules: &[Sizes], frozen: &[Frozen]
         .iter()
         .zip(frozen)
         .map(|(module, frozen)| {
-            let mut out = product(x, &frozen.weight.doubles(), depth);
+            let mut out = product(x, &frozen.numbers.doubles(), depth);
             if let Some(rank) = module.rank {
                 let (a, b) = (pairs.next().unwrap(), pairs.next().unwrap());
                 let update = product(&product(x, a, depth), b, rank);
@@ -79,16 +81,20 @@ proptest! {
         depth in 1usize..120,
         modules in prop::collection::vec(sizes(), 1..4),
         residual: bool,
-        dtype in weight_type(),
+        form in weight_form(),
+        other in weight_form(),
         seed: u64,
     ) {
+        // Two forms side by side, as a file of several types has them.
+        let depth = other.fit(form.fit(depth));
         let mut draw = Draw::new(seed);
         let deviation = 1.0 / (depth as f64).sqrt();
         let frozen: Vec<Frozen> = modules
             .iter()
-            .map(|module| Frozen {
-                weight: draw.matrix(module.out, depth, deviation).rounded(dtype),
-                bias: module.bias.then(|| draw.matrix(1, module.out, 1.0)),
+            .zip([form, other, form])
+            .map(|(module, form)| {
+                let (weight, numbers) = draw.matrix(module.out, depth, deviation).stored(form);
+                Frozen { weight, numbers, bias: module.bias.then(|| draw.matrix(1, module.out, 1.0)) }
             })
             .collect();
         let mut inputs = vec![draw.matrix(tokens, depth, 1.0)];
@@ -111,7 +117,7 @@ proptest! {
                     .zip(&frozen)
                     .map(|(module, frozen)| {
                         let bias = frozen.bias.as_ref().map(|bias| bias.tensor(&device()).flatten(0, 1));
-                        let mut layer = LoraLinear::frozen(frozen.weight.tensor(&device()).cast(dtype), bias);
+                        let mut layer = LoraLinear::frozen(frozen.weight.clone(), bias);
                         layer.lora = module.rank.map(|_| LowRank {
                             lora_a: rest.next().unwrap(),
                             lora_b: rest.next().unwrap(),

@@ -14,6 +14,8 @@ mod rope;
 mod seed;
 mod swiglu;
 
+use adapters::gguf::quantize;
+use adapters::{BlockForm, BlockMatrix, GgmlType, Weight};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -80,18 +82,46 @@ impl Matrix {
         doubles(&self.values)
     }
 
-    /// Rounded to a type that weights may have.
-    fn rounded(&self, dtype: DType) -> Self {
-        let data = TensorData::new(self.values.clone(), [self.values.len()]);
-        let values = data.convert_dtype(dtype).convert_dtype(DType::F32).try_into_vec().expect("float32");
-        Self { values, ..*self }
+    /// As a frozen weight, and the numbers that it then has.
+    fn stored(&self, form: WeightForm) -> (Weight, Self) {
+        let shape = [self.rows, self.columns];
+        let weight: Weight = match form {
+            WeightForm::Numbers(dtype) => self.tensor(&device()).cast(dtype).into(),
+            WeightForm::Blocks(BlockForm::Ggml(ggml_type)) => {
+                let bytes = quantize(ggml_type, &self.values).expect("a type that is written");
+                BlockMatrix::new(BlockForm::Ggml(ggml_type), shape, bytes.into()).expect("whole blocks").into()
+            }
+            WeightForm::Blocks(BlockForm::Nf4) => BlockMatrix::nf4(&self.values, shape).expect("whole blocks").into(),
+        };
+        let values = crate::device::read(weight.dense(&device()));
+        (weight, Self { values, ..*self })
     }
 }
 
-/// The type of a frozen weight: float32, or a smaller one where the device has it.
-fn weight_type() -> impl Strategy<Value = DType> {
-    prop::sample::select(vec![DType::F32, DType::BF16, DType::F16])
-        .prop_map(|dtype| if device().supports_dtype(dtype) { dtype } else { DType::F32 })
+/// How a frozen weight is kept.
+#[derive(Clone, Copy, Debug)]
+enum WeightForm {
+    Numbers(DType),
+    Blocks(BlockForm),
+}
+
+impl WeightForm {
+    /// The next row length that it can have.
+    fn fit(self, columns: usize) -> usize {
+        match self {
+            Self::Numbers(_) => columns,
+            Self::Blocks(form) => columns.next_multiple_of(form.block_size()),
+        }
+    }
+}
+
+/// Float32, or a smaller type where the device has it, or blocks.
+fn weight_form() -> impl Strategy<Value = WeightForm> {
+    let numbers = prop::sample::select(vec![DType::F32, DType::BF16, DType::F16])
+        .prop_map(|dtype| WeightForm::Numbers(if device().supports_dtype(dtype) { dtype } else { DType::F32 }));
+    let ggml = [GgmlType::Q8_0, GgmlType::Q4_0, GgmlType::Q5_0, GgmlType::Q4K].map(BlockForm::Ggml);
+    let blocks = prop::sample::select([&ggml[..], &[BlockForm::Nf4]].concat()).prop_map(WeightForm::Blocks);
+    prop_oneof![numbers, blocks]
 }
 
 fn doubles(values: &[f32]) -> Vec<f64> {

@@ -179,7 +179,7 @@ fn plan() -> impl Strategy<Value = PlanConfig> {
 }
 
 fn recipe() -> impl Strategy<Value = Recipe> {
-    let dtype = select(vec![WeightType::Stored, WeightType::F32, WeightType::Bf16, WeightType::F16]);
+    let dtype = select(vec![WeightType::Stored, WeightType::F32, WeightType::Bf16, WeightType::F16, WeightType::Nf4]);
     let model = ("[a-z][a-z0-9]{0,8}/[a-zA-Z0-9_-]{1,8}", option::of(text()), option::of(path()), dtype).prop_map(
         |(base, revision, adapter, dtype)| ModelConfig { base, revision, adapter: adapter.map(Into::into), dtype },
     );
