@@ -8,6 +8,10 @@ use crate::blocks::BlockMatrix;
 
 /// A frozen matrix: `[out, in]` of a linear module, `[vocab, hidden]` of the embedding and the head.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a tensor is one large handle; there are few, and none is copied in a loop"
+)]
 pub enum Weight {
     /// Numbers in float32, bfloat16 or float16, on the model's device.
     Dense(Tensor<2>),

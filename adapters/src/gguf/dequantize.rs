@@ -62,9 +62,13 @@ pub fn dequantize(ggml_type: GgmlType, bytes: &[u8], out: &mut [f32]) -> bool {
 pub fn dequantize_row(ggml_type: GgmlType, bytes: &[u8], out: &mut [f32]) {
     check(ggml_type, bytes, out);
     match ggml_type {
-        GgmlType::F32 => each_block!(bytes, out, f32_bytes),
-        GgmlType::F16 => each_block!(bytes, out, f16_bytes),
-        GgmlType::Bf16 => each_block!(bytes, out, bf16_bytes),
+        GgmlType::F32 => {
+            each_block!(bytes, out, |block: &[u8; 4], out: &mut [f32; 1]| *out = [f32::from_le_bytes(*block)])
+        }
+        GgmlType::F16 => each_block!(bytes, out, |block: &[u8; 2], out: &mut [f32; 1]| *out = [f16_at(block, 0)]),
+        GgmlType::Bf16 => {
+            each_block!(bytes, out, |block: &[u8; 2], out: &mut [f32; 1]| *out = [bf16::from_le_bytes(*block).to_f32()])
+        }
         GgmlType::Q8_0 => each_block!(bytes, out, q8_0),
         GgmlType::Q4_0 => each_block!(bytes, out, q4_0),
         GgmlType::Q4_1 => each_block!(bytes, out, q4_1),
@@ -96,18 +100,6 @@ fn f16_at(block: &[u8], offset: usize) -> f32 {
     }
     let magnitude = f32::from_bits(u32::from(number & 0x7fff) << 13) * TWO_TO_112;
     if number >> 15 == 0 { magnitude } else { -magnitude }
-}
-
-fn f32_bytes(bytes: &[u8; 4], out: &mut [f32; 1]) {
-    *out = [f32::from_le_bytes(*bytes)];
-}
-
-fn f16_bytes(bytes: &[u8; 2], out: &mut [f32; 1]) {
-    *out = [f16_at(bytes, 0)];
-}
-
-fn bf16_bytes(bytes: &[u8; 2], out: &mut [f32; 1]) {
-    *out = [bf16::from_le_bytes(*bytes).to_f32()];
 }
 
 /// Scale, 32 signed bytes.

@@ -374,13 +374,14 @@ impl Loader<'_> {
     /// Any matrix; in blocks where it is stored in blocks and the device reads them.
     fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Weight, TrainError> {
         self.take(name, &shape)?;
-        if self.dtype == WeightType::Stored && device::reads_blocks(self.device) {
-            if let Some(blocks) = self.weights.blocks(name, self.config)? {
-                return match blocks.first_non_finite() {
-                    None => Ok(blocks.into()),
-                    Some((index, value)) => Err(self.not_finite(name, index, value)),
-                };
-            }
+        if self.dtype == WeightType::Stored
+            && device::reads_blocks(self.device)
+            && let Some(blocks) = self.weights.blocks(name, self.config)?
+        {
+            return match blocks.first_non_finite() {
+                None => Ok(blocks.into()),
+                Some((index, value)) => Err(self.not_finite(name, index, value)),
+            };
         }
         let data = self.read(name)?;
         let dtype = match self.dtype {

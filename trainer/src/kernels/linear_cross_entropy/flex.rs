@@ -39,7 +39,7 @@ impl LinearCrossEntropyKernel for Flex {
                 || {
                     with_gradient.then(|| {
                         Panels::rows(depth, count, head.alignment(), |k, columns, out| {
-                            head.read(start + k, columns, out)
+                            head.read(start + k, columns, out);
                         })
                     })
                 },
