@@ -160,6 +160,11 @@ impl ChatTokenizer {
         self.tokenizer.id_to_token(id)
     }
 
+    /// The id of a token, as the vocabulary spells it.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.tokenizer.token_to_id(token)
+    }
+
     /// SHA-256 over all that decides how a conversation is rendered and encoded, the clock aside.
     ///
     /// # Errors
