@@ -63,6 +63,27 @@ fn a_merged_folder_of_every_family_gives_the_logits_of_base_and_adapter() {
 }
 
 #[test]
+fn a_folder_of_every_family_is_merged_into_a_gguf_file_that_reads_back_the_same() {
+    let (folder, device) = (tempfile::tempdir().expect("a folder"), device());
+    for family in FAMILIES {
+        let (base, with) = (fixture(&format!("families/{family}")), fixture(&format!("families/{family}-adapter")));
+        let merged = merge(&base, &with, folder.path().join(format!("{family}.gguf")), &["--as", "gguf"]);
+        let (own, read) = (open(&base), open(&merged));
+        for text in ["Où est l'église de Besançon ?\n\n\n  42", "🌹👩‍🚀 e\u{301}", "<|im_start|>user\nHi<|im_end|>"]
+        {
+            assert_eq!(read.tokenizer.encode(text).unwrap(), own.tokenizer.encode(text).unwrap(), "{family}: {text}");
+        }
+        let source = |base: &BaseModel| base.tokenizer.template().expect("a template").source().to_owned();
+        assert_eq!(source(&read), source(&own));
+        assert_eq!(read.tokenizer.special_tokens(), own.tokenizer.special_tokens());
+        let (got, expected) = (all_logits(&merged, None, &device), all_logits(&base, Some(&with), &device));
+        // A GGUF file has no window for Mistral, so only what lies within it can be the same.
+        let same = if family == "mistral" { 8 * own.config.vocab_size } else { got.len() };
+        assert_close(family, &got[..same], &expected[..same], 1e-4);
+    }
+}
+
+#[test]
 fn shards_hold_what_one_file_holds_and_the_index_says_where() {
     let (folder, device) = (tempfile::tempdir().expect("a folder"), device());
     let (base, with) = (fixture("families/qwen3"), fixture("families/qwen3-adapter"));

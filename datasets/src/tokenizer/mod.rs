@@ -7,6 +7,7 @@ mod files;
 mod gguf;
 mod pre_tokenizer;
 mod stream;
+mod to_gguf;
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -210,7 +210,7 @@ impl Weights {
 }
 
 /// The tensor that stretches the rotary frequencies of Llama 3 in a GGUF file.
-const ROPE_FACTORS: &str = "rope_freqs.weight";
+pub(super) const ROPE_FACTORS: &str = "rope_freqs.weight";
 
 /// The configuration in a GGUF file's metadata.
 pub(super) fn gguf_config(file: &GgufFile) -> Result<DecoderConfig, TrainError> {

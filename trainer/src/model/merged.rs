@@ -11,12 +11,14 @@ use adapters::export::gguf_merged;
 use adapters::export::merged::{MergedForm, write_json, write_merged};
 use adapters::export::safetensors::LazyTensor;
 use adapters::export::update::{Adapter, Updates};
-use adapters::gguf::{GgufValue, names, permute};
+use adapters::gguf::{names, permute};
 use adapters::{AdapterError, GgmlType};
 
 use super::base::BaseModel;
 use super::config_json::{config_json, generation_config};
+use super::gguf_metadata;
 use super::layout::{self, is_norm};
+use super::load::ROPE_FACTORS;
 use crate::error::TrainError;
 
 /// The files of a Hugging Face folder that a merged model takes over as they are.
@@ -95,22 +97,26 @@ impl<'a> Merged<'a> {
     /// Writes a GGUF file.
     ///
     /// # Errors
-    /// What [`gguf_merged::write_gguf`] and reading the base say.
+    /// What [`gguf_merged::write_gguf`] and reading the base say; [`TrainError::ModelConfig`] when llama.cpp does not
+    /// compute what the base is, [`TrainError::Data`] when its tokenizer has no form in GGUF.
     pub fn write_gguf(&self, path: &Path, ggml_type: GgmlType, overwrite: bool) -> Result<(), TrainError> {
-        let Some(file) = self.base.gguf_file() else {
-            let reason = "only a base that is a GGUF file can be merged into one yet".to_owned();
-            return Err(TrainError::Base { base: self.base.name.clone(), reason });
-        };
-        let mut metadata = file.metadata().clone();
-        if let Ok(template) = self.base.tokenizer.template() {
-            metadata.insert("tokenizer.chat_template".to_owned(), GgufValue::String(template.source().to_owned()));
+        let config = &self.base.config;
+        let less_one = config.family.gemma_scaling && self.base.gguf_file().is_none();
+        let q_norm = gguf_metadata::q_norm_factor(config);
+        let tensors = self.tensors(if less_one { 1.0 } else { 0.0 }).map(|tensor| self.in_gguf(tensor, q_norm));
+        let mut tensors = tensors.collect::<Result<Vec<_>, _>>()?;
+        if let Some(factors) = gguf_metadata::rope_factors(config) {
+            let shape = vec![factors.len()];
+            let values = move || Ok(factors.clone().into());
+            tensors.push(LazyTensor { name: ROPE_FACTORS.to_owned(), shape, values: Box::new(values) });
         }
-        let tensors = self.tensors(0.0).map(|tensor| self.in_gguf(tensor)).collect::<Result<Vec<_>, _>>()?;
+        let metadata = gguf_metadata::metadata(self.base)?;
         Ok(gguf_merged::write_gguf(path, metadata, tensors, ggml_type, overwrite)?)
     }
 
-    /// A weight under its name in a GGUF file, with its rows in the order of that.
-    fn in_gguf<'s>(&'s self, tensor: LazyTensor<'s>) -> Result<LazyTensor<'s>, TrainError> {
+    /// A weight under its name in a GGUF file, with its rows in the order of that; the norms of queries are multiplied
+    /// with `q_norm`.
+    fn in_gguf<'s>(&'s self, tensor: LazyTensor<'s>, q_norm: f32) -> Result<LazyTensor<'s>, TrainError> {
         let config = &self.base.config;
         let LazyTensor { name, shape, values } = tensor;
         let no_name = || TrainError::Weights {
@@ -124,9 +130,11 @@ impl<'a> Merged<'a> {
             _ => None,
         });
         let (rows, columns) = (shape[0], shape.get(1).copied().unwrap_or(1));
+        let factor = if name.ends_with("q_norm.weight") { q_norm } else { 1.0 };
         let values = move || match heads {
             Some(heads) => Ok(permute(&values()?, rows, columns, heads)?.into()),
-            None => values(),
+            None if factor == 1.0 => values(),
+            None => Ok(values()?.iter().map(|value| value * factor).collect::<Vec<_>>().into()),
         };
         Ok(LazyTensor { name: own, shape, values: Box::new(values) })
     }

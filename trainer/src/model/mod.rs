@@ -9,6 +9,7 @@ mod decoder;
 mod dropout;
 pub mod family;
 pub mod generate;
+mod gguf_metadata;
 mod layout;
 mod load;
 pub mod merged;
