@@ -162,10 +162,14 @@ impl AdapterError {
         matches!(self, Self::Io { action, .. } if !matches!(*action, "open" | "inspect" | "map" | "read"))
     }
 
-    /// Wraps an input/output error with the path and the verb; made for `map_err`.
+    /// Wraps an input/output error with the path and the verb; made for `map_err`. An error of this crate that came
+    /// through a writer as an input/output error is given back as it was.
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io { action, path, source }
+        move |source| match source.downcast::<Self>() {
+            Ok(own) => own,
+            Err(source) => Self::Io { action, path, source },
+        }
     }
 
     /// The error for a tensor that is not among `names`, with the nearest of them.

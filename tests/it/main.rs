@@ -11,6 +11,7 @@ mod data;
 mod determinism;
 mod families;
 mod invariance;
+mod merge;
 mod methods;
 mod parity;
 mod plan;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::recipe::MemorySize;
+
 /// Fine-tune small open language models with LoRA, check what they gained, and export adapters as PEFT folders.
 #[derive(Debug, Parser)]
 #[command(
@@ -100,8 +102,12 @@ Examples:
 
 Exit codes: 0 every server named loads it, 3 one refuses it or gets it wrong, 2 the folder is no adapter.")]
     Verify(VerifyArgs),
-    /// Fold an adapter into its base and write the result as a Hugging Face folder.
-    #[command(after_help = "Example:\n  greffon merge --model models/SmolLM2.gguf --adapter adapter --to merged")]
+    /// Fold an adapter into its base and write the result as a Hugging Face folder, or as a GGUF file.
+    #[command(after_help = "\
+Examples:
+  greffon merge --model models/SmolLM2.gguf --adapter adapter --to merged
+  greffon merge --model base --adapter adapter --type bf16 --max-shard-size 2GB --to merged
+  greffon merge --model base --adapter adapter --as gguf --type q8_0 --to merged.gguf")]
     Merge(MergeArgs),
 }
 
@@ -372,22 +378,64 @@ pub struct ExportArgs {
     pub force: bool,
 }
 
+/// The form of a merged model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MergedAs {
+    /// A Hugging Face folder, as transformers and most servers take it.
+    Safetensors,
+    /// A GGUF file as llama.cpp takes it.
+    Gguf,
+}
+
+/// How the numbers of a merged model are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MergedType {
+    /// As they are computed.
+    F32,
+    /// Half precision.
+    F16,
+    /// Half precision with the range of f32.
+    Bf16,
+    /// GGUF: blocks of 32 in eight bits.
+    #[value(name = "q8_0")]
+    Q8_0,
+    /// GGUF: blocks of 32 in four bits.
+    #[value(name = "q4_0")]
+    Q4_0,
+    /// GGUF: blocks of 256 in four bits.
+    #[value(name = "q4_k")]
+    Q4K,
+}
+
 /// `greffon merge`.
 #[derive(Debug, Args)]
 pub struct MergeArgs {
     /// The base: a Hugging Face folder, a GGUF file, or a hub name.
     #[arg(long)]
     pub model: String,
-    /// The hub revision.
+    /// The hub revision; by default the one that the adapter names, if it names this base.
     #[arg(long)]
     pub revision: Option<String>,
     /// The PEFT folder.
     #[arg(long)]
     pub adapter: PathBuf,
-    /// The folder to write.
+    /// The folder to write; the file with `--as gguf`.
     #[arg(long)]
     pub to: PathBuf,
-    /// Overwrite the folder.
+    /// The form.
+    #[arg(long = "as", value_enum, default_value_t = MergedAs::Safetensors)]
+    pub form: MergedAs,
+    /// How the numbers are stored; norms in a GGUF file are always f32, and rows that do not fit the blocks take the next
+    /// type that fits.
+    #[arg(long = "type", value_enum, default_value_t = MergedType::F32)]
+    pub number_type: MergedType,
+    /// The most that a weight file of a folder may hold; beyond it the weights are cut into shards with an index.
+    #[arg(long, value_name = "SIZE", default_value = "5GB")]
+    pub max_shard_size: MemorySize,
+    /// A Jinja file that replaces the base's own chat template.
+    #[arg(long, value_name = "FILE")]
+    pub chat_template: Option<PathBuf>,
+    /// Overwrite the folder or file.
     #[arg(long)]
     pub force: bool,
 }

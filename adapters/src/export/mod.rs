@@ -7,3 +7,4 @@ pub mod gguf_merged;
 pub mod merged;
 pub mod peft;
 pub mod safetensors;
+pub mod update;

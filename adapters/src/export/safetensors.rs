@@ -4,11 +4,13 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::io;
 use std::path::Path;
 
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
+use crate::gguf::{GgmlType, quantize};
 use crate::{AdapterError, write_atomic};
 
 /// A float32 tensor on its way into a file.
@@ -22,36 +24,141 @@ pub struct NamedTensor<'a> {
     pub values: Cow<'a, [f32]>,
 }
 
+/// A tensor whose values are made when they are written, so that only one at a time is in memory.
+pub struct LazyTensor<'a> {
+    /// Its name.
+    pub name: String,
+    /// Its row-major shape.
+    pub shape: Vec<usize>,
+    /// Makes its values, as many as the shape says.
+    pub values: Box<dyn Fn() -> Result<Cow<'a, [f32]>, AdapterError> + 'a>,
+}
+
+impl LazyTensor<'_> {
+    /// The number of values that the shape says.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether it has no values.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// How floating-point numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FloatType {
+    /// Four bytes, as they are computed.
+    F32,
+    /// Two bytes, of which five bits are the exponent.
+    F16,
+    /// Two bytes, with the range of four.
+    Bf16,
+}
+
+impl FloatType {
+    /// Its name in a `config.json`, as PyTorch has it.
+    pub fn torch_name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::F16 => "float16",
+            Self::Bf16 => "bfloat16",
+        }
+    }
+
+    /// Bytes of a number.
+    pub fn bytes(self) -> usize {
+        self.ggml_type().block_bytes()
+    }
+
+    /// ggml's name for it, whose layout is the same.
+    pub fn ggml_type(self) -> GgmlType {
+        match self {
+            Self::F32 => GgmlType::F32,
+            Self::F16 => GgmlType::F16,
+            Self::Bf16 => GgmlType::Bf16,
+        }
+    }
+
+    fn dtype(self) -> Dtype {
+        match self {
+            Self::F32 => Dtype::F32,
+            Self::F16 => Dtype::F16,
+            Self::Bf16 => Dtype::BF16,
+        }
+    }
+}
+
 /// Writes the tensors in the order of their names; `format` becomes the one entry of the file's metadata, which
 /// transformers looks for. Equal arguments give equal bytes.
 ///
 /// # Errors
-/// [`AdapterError::Exists`] when the file is there; [`AdapterError::File`] when two tensors have one name or a shape
-/// does not fit its values; [`AdapterError::Io`] when writing fails.
-pub fn write(path: &Path, mut tensors: Vec<NamedTensor<'_>>, format: Option<&str>) -> Result<(), AdapterError> {
-    let fail = |problem: String| AdapterError::File { path: path.into(), problem };
+/// [`AdapterError::Exists`] when the file is there; [`AdapterError::File`] when two tensors have one name;
+/// [`AdapterError::Tensor`] when a shape does not fit its values; [`AdapterError::Io`] when writing fails.
+pub fn write(path: &Path, tensors: Vec<NamedTensor<'_>>, format: Option<&str>) -> Result<(), AdapterError> {
+    let lazy = tensors.iter().map(|tensor| LazyTensor {
+        name: tensor.name.clone(),
+        shape: tensor.shape.clone(),
+        values: Box::new(|| Ok(Cow::Borrowed(&*tensor.values))),
+    });
+    write_lazy(path, lazy.collect(), FloatType::F32, format)
+}
+
+/// As [`write()`], with each tensor made when its turn comes, and stored as `float`.
+///
+/// # Errors
+/// As [`write()`], and what making a tensor says; [`AdapterError::Tensor`] when a number is too large for `float`.
+pub fn write_lazy(
+    path: &Path,
+    mut tensors: Vec<LazyTensor<'_>>,
+    float: FloatType,
+    format: Option<&str>,
+) -> Result<(), AdapterError> {
     tensors.sort_by(|left, right| left.name.cmp(&right.name));
-    let header = header(&tensors, format).map_err(fail)?;
+    let header =
+        header(&tensors, float, format).map_err(|problem| AdapterError::File { path: path.into(), problem })?;
     write_atomic(path, false, |out| {
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(header.as_bytes())?;
         for tensor in &tensors {
-            for values in tensor.values.chunks(1 << 14) {
-                let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-                out.write_all(&bytes)?;
+            let values = (tensor.values)().map_err(io::Error::other)?;
+            check_values(path, tensor, &values, float).map_err(io::Error::other)?;
+            // In pieces, so that the bytes are no second copy of the tensor.
+            for values in values.chunks(1 << 18) {
+                out.write_all(&quantize(float.ggml_type(), values).expect("floating-point types can be written"))?;
             }
         }
         Ok(())
     })
 }
 
+/// As many values as the shape says, each of which the type can hold.
+fn check_values(path: &Path, tensor: &LazyTensor<'_>, values: &[f32], float: FloatType) -> Result<(), AdapterError> {
+    let refuse = |problem: String| AdapterError::Tensor { path: path.into(), tensor: tensor.name.clone(), problem };
+    if values.len() != tensor.len() {
+        return Err(refuse(format!("has {} values, which do not fit its shape {:?}", values.len(), tensor.shape)));
+    }
+    match too_large_for(float.ggml_type(), values) {
+        Some(value) => Err(refuse(format!("holds {value}, which is too large for F16; write it as BF16 or F32"))),
+        None => Ok(()),
+    }
+}
+
+/// The first finite value that half precision would make infinite.
+pub(super) fn too_large_for(ggml_type: GgmlType, values: &[f32]) -> Option<f32> {
+    // What half precision rounds to infinity begins half a step above its largest number, 65504.
+    let is_too_large = |value: &&f32| value.abs() >= 65520.0 && value.is_finite();
+    if ggml_type == GgmlType::F16 { values.iter().find(is_too_large).copied() } else { None }
+}
+
 /// The JSON header, filled up with spaces to a multiple of 8 bytes.
-fn header(tensors: &[NamedTensor<'_>], format: Option<&str>) -> Result<String, String> {
+fn header(tensors: &[LazyTensor<'_>], float: FloatType, format: Option<&str>) -> Result<String, String> {
     let mut offset = 0;
     let infos = tensors.iter().map(|tensor| {
         let start = offset;
-        offset += size_of_val(&*tensor.values);
-        let info = TensorInfo { dtype: Dtype::F32, shape: tensor.shape.clone(), data_offsets: (start, offset) };
+        offset += tensor.len() * float.bytes();
+        let info = TensorInfo { dtype: float.dtype(), shape: tensor.shape.clone(), data_offsets: (start, offset) };
         (tensor.name.clone(), info)
     });
     let metadata = format.map(|format| HashMap::from([("format".to_owned(), format.to_owned())]));
@@ -93,14 +200,41 @@ mod tests {
     }
 
     #[test]
+    fn half_precision_and_bfloat16_are_those_of_the_half_crate_and_too_large_a_number_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let values = [1.0_f32, -0.1, 65519.9, 3e-8, 0.0];
+        let lazy = |values: &'static [f32]| LazyTensor {
+            name: "a".to_owned(),
+            shape: vec![values.len()],
+            values: Box::new(move || Ok(Cow::Borrowed(values))),
+        };
+        for (float, expected) in [
+            (FloatType::F16, values.map(|v| half::f16::from_f32(v).to_bits())),
+            (FloatType::Bf16, values.map(|v| half::bf16::from_f32(v).to_bits())),
+        ] {
+            let path = folder.path().join(float.torch_name());
+            write_lazy(&path, vec![lazy(&[1.0, -0.1, 65519.9, 3e-8, 0.0])], float, None).unwrap();
+            let bytes = std::fs::read(&path).unwrap();
+            let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+            assert_eq!(file.tensor("a").unwrap().dtype(), float.dtype());
+            let expected: Vec<u8> = expected.iter().flat_map(|bits| bits.to_le_bytes()).collect();
+            assert_eq!(file.tensor("a").unwrap().data(), expected);
+        }
+        let path = folder.path().join("large");
+        let error = write_lazy(&path, vec![lazy(&[1.0, -65520.0])], FloatType::F16, None).unwrap_err();
+        assert!(error.to_string().contains("tensor `a`: holds -65520, which is too large for F16"), "{error}");
+        assert!(!error.is_write() && !path.exists());
+    }
+
+    #[test]
     fn a_name_that_comes_twice_and_a_wrong_shape_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weights.safetensors");
         let tensor = |name: &str, shape| NamedTensor { name: name.to_owned(), shape, values: vec![1.0, 2.0].into() };
         let twice = write(&path, vec![tensor("a", vec![2]), tensor("a", vec![2])], None);
         assert!(matches!(twice, Err(AdapterError::File { .. })), "{twice:?}");
-        let wrong = write(&path, vec![tensor("a", vec![3])], None);
-        assert!(matches!(wrong, Err(AdapterError::File { .. })), "{wrong:?}");
+        let wrong = write(&path, vec![tensor("a", vec![3])], None).unwrap_err();
+        assert!(wrong.to_string().ends_with("tensor `a`: has 2 values, which do not fit its shape [3]"), "{wrong}");
         assert!(!path.exists());
     }
 }

@@ -37,6 +37,16 @@ pub enum TokenizerError {
         /// What was expected, what was found, and the remedy.
         message: String,
     },
+    /// The tokenizer does something that the vocabulary of a GGUF file cannot say.
+    #[error("{}: the tokenizer has no form in a GGUF file: {part}: {message}", path.display())]
+    NotInGguf {
+        /// Where the tokenizer was read.
+        path: PathBuf,
+        /// The part of `tokenizer.json` at fault.
+        part: &'static str,
+        /// What was found, what was expected, and the remedy.
+        message: String,
+    },
     /// The tokenizer can make ids that the model has no embedding for.
     #[error(
         "{}: the tokenizer has token {token:?} with id {id}, but the model's vocabulary has {vocab_size} entries; \

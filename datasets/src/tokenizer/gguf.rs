@@ -20,7 +20,7 @@ use super::{ChatTokenizer, Parts, guarded, pre_tokenizer};
 use crate::{DataError, SpecialTokens, TokenizerError};
 
 /// The keys `tokenizer.*` of a GGUF file, as they stand there.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct GgufVocabulary {
     /// `tokenizer.ggml.model`: `gpt2` or `llama`.
     pub model: String,
@@ -53,13 +53,15 @@ pub struct GgufVocabulary {
     pub chat_template: Option<String>,
 }
 
-const UNKNOWN: i32 = 2;
-const CONTROL: i32 = 3;
-const USER_DEFINED: i32 = 4;
-const BYTE: i32 = 6;
+pub(super) const NORMAL: i32 = 1;
+pub(super) const UNKNOWN: i32 = 2;
+pub(super) const CONTROL: i32 = 3;
+pub(super) const USER_DEFINED: i32 = 4;
+pub(super) const UNUSED: i32 = 5;
+pub(super) const BYTE: i32 = 6;
 
 /// What `SentencePiece` writes for a space.
-const SPACE: &str = "▁";
+pub(super) const SPACE: &str = "▁";
 
 impl ChatTokenizer {
     /// Rebuilds the tokenizer of a GGUF file, which is at `path`. `chat_template` is a Jinja file that
@@ -89,9 +91,9 @@ impl ChatTokenizer {
 }
 
 /// A metadata key, and what is wrong with its value.
-struct Fault {
+pub(super) struct Fault {
     key: &'static str,
-    message: String,
+    pub(super) message: String,
 }
 
 fn fault(key: &'static str, message: impl Into<String>) -> Fault {
@@ -100,7 +102,7 @@ fn fault(key: &'static str, message: impl Into<String>) -> Fault {
 
 impl GgufVocabulary {
     /// The tokenizer, the special tokens, and whether bos is added before a text.
-    fn tokenizer(&self) -> Result<(Tokenizer, SpecialTokens, bool), Fault> {
+    pub(super) fn tokenizer(&self) -> Result<(Tokenizer, SpecialTokens, bool), Fault> {
         let ids = self.check()?;
         let (mut tokenizer, adds_bos) = match self.model.as_str() {
             "gpt2" => self.byte_level(&ids)?,

@@ -7,6 +7,7 @@ mod files;
 mod gguf;
 mod pre_tokenizer;
 mod stream;
+mod to_gguf;
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -158,6 +159,11 @@ impl ChatTokenizer {
     /// The token of an id, as the vocabulary spells it.
     pub fn token(&self, id: u32) -> Option<String> {
         self.tokenizer.id_to_token(id)
+    }
+
+    /// The id of a token, as the vocabulary spells it.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.tokenizer.token_to_id(token)
     }
 
     /// SHA-256 over all that decides how a conversation is rendered and encoded, the clock aside.

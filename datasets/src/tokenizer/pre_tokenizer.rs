@@ -3,12 +3,15 @@
 //! A GGUF file does not carry the rule itself but the name of one (`tokenizer.ggml.pre`), so the rules are
 //! listed here. Source: `src/llama-vocab.cpp` of llama.cpp, and the `tokenizer.json` of the models named.
 
+use serde_json::Value;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::digits::Digits;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::tokenizer::SplitDelimiterBehavior;
+
+use super::to_gguf::steps;
 
 /// A rule and the names that stand for it.
 struct Rule {
@@ -102,6 +105,38 @@ pub(super) struct WordRule {
     pub(super) steps: Sequence,
     pub(super) ignore_merges: bool,
     pub(super) add_bos: bool,
+}
+
+/// llama.cpp's name for the rule that a `tokenizer.json` has as its `pre_tokenizer`.
+///
+/// # Errors
+/// A sentence with the known names when it is none of them.
+pub(super) fn name_of(pre_tokenizer: &Value, ignore_merges: bool) -> Result<&'static str, String> {
+    let wanted = comparable(pre_tokenizer);
+    for rule in RULES.iter().filter(|rule| rule.ignore_merges == ignore_merges) {
+        let steps = serde_json::to_value(by_name(rule.names[0])?.steps).map_err(|error| error.to_string())?;
+        if comparable(&steps) == wanted {
+            return Ok(rule.names[0]);
+        }
+    }
+    let known: Vec<&str> = RULES.iter().map(|rule| rule.names[0]).collect();
+    Err(format!(
+        "is {pre_tokenizer}{}, which is none of the rules that llama.cpp has; known are those of {}",
+        if ignore_merges { " with ignore_merges" } else { "" },
+        known.join(", ")
+    ))
+}
+
+/// The steps without what does not change where text is cut.
+fn comparable(pre_tokenizer: &Value) -> Vec<Value> {
+    let without_offsets = |step: &Value| {
+        let mut step = step.clone();
+        if let Some(object) = step.as_object_mut() {
+            object.remove("trim_offsets");
+        }
+        step
+    };
+    steps(pre_tokenizer, "pretokenizers").into_iter().map(without_offsets).collect()
 }
 
 /// The rule of a name.

@@ -62,6 +62,52 @@ fn a_rebuilt_byte_level_vocabulary_gives_transformers_ids() {
     }
 }
 
+#[test]
+fn a_byte_level_vocabulary_goes_into_gguf_and_back() {
+    for pre in ["smollm", "gpt-2", "llama-bpe", "qwen2", "tekken"] {
+        let vocabulary = GgufVocabulary { add_bos: Some(true), eot: Some(1), ..tiny_vocabulary(pre) };
+        // The bos token of the tiny model, <|im_start|>, ends no turn; the file's word for it is taken all the same.
+        let again = rebuild(vocabulary.clone()).unwrap().gguf_vocabulary(vocabulary.tokens.len()).unwrap();
+        assert_eq!(again, GgufVocabulary { eot: None, ..vocabulary }, "{pre}");
+    }
+    // From a folder: the rule by its steps, unused ids filled up, bos only where the tokenizer puts it.
+    let vocabulary = tiny().gguf_vocabulary(384).unwrap();
+    assert_eq!((vocabulary.pre.as_str(), vocabulary.add_bos), ("smollm", Some(false)));
+    assert_eq!(vocabulary.tokens[380..], ["[PAD380]", "[PAD381]", "[PAD382]", "[PAD383]"]);
+    assert_eq!(vocabulary.token_types[379..], [1, 5, 5, 5, 5]);
+    assert_eq!(vocabulary.token_types[..4], [3, 3, 3, 1]);
+    assert_eq!((vocabulary.bos, vocabulary.eos, vocabulary.padding), (Some(1), Some(2), Some(2)));
+    assert_eq!(vocabulary.chat_template.as_deref(), Some(tiny().template().unwrap().source()));
+}
+
+#[test]
+fn a_tokenizer_that_gguf_has_no_form_for_is_refused_with_the_known_rules() {
+    let refused = |change: &dyn Fn(&mut Value)| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file: Value = json("tiny-llama/tokenizer.json");
+        change(&mut file);
+        std::fs::write(folder.path().join("tokenizer.json"), file.to_string()).unwrap();
+        let tokenizer = ChatTokenizer::from_folder(folder.path(), None).unwrap();
+        let error = tokenizer.gguf_vocabulary(384).unwrap_err().to_string();
+        assert!(error.contains("tokenizer.json: the tokenizer has no form in a GGUF file: "), "{error}");
+        error
+    };
+    let error = refused(&|file| file["pre_tokenizer"]["pretokenizers"][0]["individual_digits"] = false.into());
+    assert!(
+        error.contains("none of the rules that llama.cpp has; known are those of gpt-2, smollm, llama-bpe"),
+        "{error}"
+    );
+    assert!(error.ends_with("merge into a folder instead (--as safetensors)"), "{error}");
+    let error = refused(&|file| file["normalizer"] = serde_json::json!({ "type": "Lowercase" }));
+    assert!(error.contains("normalizer: is {\"type\":\"Lowercase\"}"), "{error}");
+    let error = refused(&|file| file["model"]["ignore_merges"] = true.into());
+    assert!(error.contains("with ignore_merges, which is none of"), "{error}");
+    let error = refused(&|file| {
+        file["model"] = serde_json::json!({ "type": "WordLevel", "unk_token": "a", "vocab": { "a": 3 } });
+    });
+    assert!(error.contains("model: is of type \"WordLevel\""), "{error}");
+}
+
 #[derive(Deserialize)]
 struct SentencePiece {
     tokens: Vec<String>,
@@ -97,6 +143,14 @@ fn a_rebuilt_sentencepiece_vocabulary_gives_sentencepiece_s_ids() {
             }
             assert_eq!(tokenizer.encode(text).unwrap(), ids, "prefix {prefix}: {text:?}");
             assert_eq!(&tokenizer.decode(&ids, false).unwrap(), text, "prefix {prefix}");
+        }
+        // Other scores, of the same order.
+        let vocabulary = tokenizer.gguf_vocabulary(tokens.len()).unwrap();
+        assert_eq!((&vocabulary.tokens, &vocabulary.token_types), (&tokens, &token_types));
+        assert_eq!((vocabulary.add_space_prefix, vocabulary.add_bos), (Some(prefix), Some(true)));
+        let again = rebuild(vocabulary).unwrap();
+        for text in &texts {
+            assert_eq!(again.encode(text).unwrap(), tokenizer.encode(text).unwrap(), "prefix {prefix}: {text:?}");
         }
         // `<end_of_turn>` is user-defined here, so it is matched but not special, and not an end.
         assert_eq!(tokenizer.eos_token_ids(), [2]);

@@ -1,22 +1,142 @@
 //! `greffon merge`.
 
+use std::path::Path;
+
+use adapters::export::merged::MergedForm;
+use adapters::export::safetensors::FloatType;
+use adapters::{AdapterConfig, GgmlType};
 use anstream::println;
 
-use super::subject::Loading;
-use crate::cli::{MergeArgs, ModelArgs};
-use crate::model::merged::write_folder;
+use super::progress;
+use crate::cli::{MergeArgs, MergedAs, MergedType};
+use crate::error::TrainError;
+use crate::model::BaseModel;
+use crate::model::merged::Merged;
+use crate::recipe::ModelConfig;
 
 pub(super) fn merge(args: &MergeArgs) -> anyhow::Result<()> {
-    let model = Loading::from_args(&ModelArgs {
-        model: Some(args.model.clone()),
-        revision: args.revision.clone(),
-        adapter: Some(args.adapter.clone()),
-        run: None,
-        base: false,
-        device: "flex".to_owned(),
-    })?;
-    let merged = model.decoder.merged();
-    write_folder(&merged, &model.base, &args.to, args.force)?;
-    println!("wrote {}: the base with the adapter folded in, float32", args.to.display());
+    let form = Form::from_args(args)?;
+    let (config, pairs) = adapters::read_peft(&args.adapter).map_err(TrainError::from)?;
+    let revision = revision(args, &config)?;
+    let model = ModelConfig { revision, ..ModelConfig::new(&args.model) };
+    let base = BaseModel::open(&model, args.chat_template.as_deref(), &progress::hub())?;
+    refuse_own_base(&args.to, base.path())?;
+    check_belongs(&args.adapter, &config, &base)?;
+    if base.tokenizer.template().is_err() {
+        tracing::warn!(
+            "{}: has no chat template, so the merged model has none and servers refuse chats with it; give it one with \
+             --chat-template",
+            args.model
+        );
+    }
+
+    let merged = Merged::new(&base, &args.adapter, (&config, &pairs))?;
+    let what = match form {
+        Form::Safetensors(form) => {
+            merged.write_folder(&args.to, form, args.chat_template.is_some(), args.force)?;
+            format!("Hugging Face folder, {}", form.float.torch_name())
+        }
+        Form::Gguf(ggml_type) => {
+            merged.write_gguf(&args.to, ggml_type, args.force)?;
+            format!("GGUF file, {ggml_type}")
+        }
+    };
+    println!("wrote {}: {what}, {} with the adapter folded in", args.to.display(), args.model);
     Ok(())
+}
+
+/// What is written.
+#[derive(Clone, Copy)]
+enum Form {
+    Safetensors(MergedForm),
+    Gguf(GgmlType),
+}
+
+impl Form {
+    fn from_args(args: &MergeArgs) -> Result<Self, TrainError> {
+        let float = match args.number_type {
+            MergedType::F32 => FloatType::F32,
+            MergedType::F16 => FloatType::F16,
+            MergedType::Bf16 => FloatType::Bf16,
+            blocks => {
+                let (name, ggml_type) = match blocks {
+                    MergedType::Q8_0 => ("q8_0", GgmlType::Q8_0),
+                    MergedType::Q4_0 => ("q4_0", GgmlType::Q4_0),
+                    _ => ("q4_k", GgmlType::Q4K),
+                };
+                return match args.form {
+                    MergedAs::Gguf => Ok(Self::Gguf(ggml_type)),
+                    MergedAs::Safetensors => Err(TrainError::Run(format!(
+                        "--type is {name}, which only GGUF files have; expected f32, f16 or bf16, or write one with \
+                         --as gguf"
+                    ))),
+                };
+            }
+        };
+        Ok(match args.form {
+            MergedAs::Gguf => Self::Gguf(float.ggml_type()),
+            MergedAs::Safetensors => {
+                Self::Safetensors(MergedForm { float, max_shard_size: args.max_shard_size.bytes() })
+            }
+        })
+    }
+}
+
+/// The base's revision: the one asked for, or where the adapter names this very base the one that it was trained on.
+fn revision(args: &MergeArgs, adapter: &AdapterConfig) -> Result<Option<String>, TrainError> {
+    let names_this = adapter.base_model_name_or_path.as_ref() == Some(&args.model);
+    let trained_on = adapter.revision.as_ref().filter(|_| names_this);
+    match (&args.revision, trained_on) {
+        (Some(given), Some(trained_on)) if given != trained_on => Err(mismatch(
+            &args.adapter,
+            format!(
+                "was trained on revision {trained_on} of {}, got --revision {given}; leave --revision out, or merge an \
+                 adapter that was trained on it",
+                args.model
+            ),
+        )),
+        (given, trained_on) => Ok(given.as_ref().or(trained_on).cloned()),
+    }
+}
+
+/// Refuses an adapter that says it is for another class of models; warns when it names another base.
+fn check_belongs(folder: &Path, adapter: &AdapterConfig, base: &BaseModel) -> Result<(), TrainError> {
+    let class = adapter.other.get("auto_mapping").and_then(|mapping| mapping.get("base_model_class")?.as_str());
+    let expected = base.config.family.architecture;
+    if let Some(class) = class.filter(|class| *class != expected) {
+        return Err(mismatch(
+            folder,
+            format!("is for a base of class {class}, got {}, a {expected}; it belongs to another base", base.name),
+        ));
+    }
+    let is_this = |named: &str| named == base.name || same_path(Path::new(named), base.path());
+    if let Some(named) = adapter.base_model_name_or_path.as_deref().filter(|named| !is_this(named)) {
+        tracing::warn!(
+            "adapter {}: names {named} as its base and is folded into {}; an adapter fits no other weights than those \
+             it was trained on",
+            folder.display(),
+            base.name
+        );
+    }
+    Ok(())
+}
+
+fn mismatch(folder: &Path, reason: String) -> TrainError {
+    TrainError::AdapterMismatch { path: folder.to_owned(), reason }
+}
+
+/// A merged model never takes the place of the base that it is made from, even with `--force`.
+fn refuse_own_base(to: &Path, base: &Path) -> Result<(), TrainError> {
+    if !base.ancestors().any(|folder| same_path(to, folder)) {
+        return Ok(());
+    }
+    Err(TrainError::Run(format!(
+        "{} is or holds the base itself, which is not replaced; write elsewhere",
+        to.display()
+    )))
+}
+
+/// Whether two paths lead to one file or folder that exists.
+fn same_path(one: &Path, other: &Path) -> bool {
+    one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
 }

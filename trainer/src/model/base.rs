@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use adapters::export::gguf_lora::GgufBase;
+use adapters::{AdapterError, GgufFile};
 use burn::tensor::Device;
 use datasets::{ChatTokenizer, Hub};
 
@@ -82,6 +83,30 @@ impl BaseModel {
     /// When a file cannot be read.
     pub fn bytes(&self, reads_blocks: bool) -> Result<u64, TrainError> {
         self.weights.bytes(&self.config, self.dtype, reads_blocks)
+    }
+
+    /// Checks that the weights are those that the configuration says, without reading them.
+    ///
+    /// # Errors
+    /// [`TrainError::Weights`] when a tensor is missing, has another shape, or is left over.
+    pub(super) fn check_weights(&self) -> Result<(), TrainError> {
+        self.weights.check(&self.config, &self.path)
+    }
+
+    /// The values of one weight by its name in a checkpoint, row-major in the order of that.
+    ///
+    /// # Errors
+    /// When the file does not have it, or in a type that has no conversion.
+    pub(super) fn read_f32(&self, name: &str) -> Result<Vec<f32>, AdapterError> {
+        self.weights.read_f32(name, &self.config)
+    }
+
+    /// The file, where the base is a GGUF file.
+    pub fn gguf_file(&self) -> Option<&GgufFile> {
+        match &self.weights {
+            Weights::Folder(_) => None,
+            Weights::Gguf(file) => Some(file),
+        }
     }
 
     /// What a GGUF adapter for this base must know of it.

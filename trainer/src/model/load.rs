@@ -16,8 +16,8 @@ use safetensors::Dtype;
 
 use super::config::{DecoderConfig, LOCAL_THETA, MOST_LAYERS};
 use super::decoder::{Decoder, DecoderLayer, FeedforwardNorms, HeadNorms, Mlp, SelfAttention};
-use super::family;
 use super::rotary::{RopeScaling, Rotary};
+use super::{family, layout};
 use crate::device;
 use crate::error::TrainError;
 use crate::recipe::WeightType;
@@ -67,6 +67,21 @@ impl Weights {
                 match gguf_dtype(tensor.ggml_type) {
                     Some(dtype) => mapped(file.mapped(&own)?, shape, dtype, || file.dequantize(&own)),
                     None => Ok(TensorData::new(file.dequantize(&own)?, shape)),
+                }
+            }
+        }
+    }
+
+    /// The values of a tensor in float32, with its rows in the order of a checkpoint.
+    pub(super) fn read_f32(&self, name: &str, config: &DecoderConfig) -> Result<Vec<f32>, AdapterError> {
+        match self {
+            Self::Folder(folder) => folder.read_f32(name),
+            Self::Gguf(file) => {
+                let own = gguf_name(name, config);
+                let values = file.dequantize(&own)?;
+                match (interleaved_heads(name, config), file.shape(&own)?) {
+                    (Some(heads), &[rows, columns]) => unpermute(&values, rows, columns, heads),
+                    _ => Ok(values),
                 }
             }
         }
@@ -141,6 +156,44 @@ impl Weights {
         Ok(bytes)
     }
 
+    /// Checks names and shapes against what the configuration says, without reading a tensor.
+    pub(super) fn check(&self, config: &DecoderConfig, path: &Path) -> Result<(), TrainError> {
+        let fail = |reason: String| TrainError::Weights { path: path.to_owned(), reason };
+        let mut left = self.names(config.family.norms);
+        for (name, expected) in layout::weights(config) {
+            if !left.remove(&name) {
+                return Err(fail(format!("tensor {name} is missing, expected shape {expected:?}")));
+            }
+            let shape = self.shape(&name, config)?;
+            if shape != expected {
+                return Err(fail(format!(
+                    "tensor {name} has shape {shape:?}, expected {expected:?} by the model's configuration"
+                )));
+            }
+        }
+        self.check_left(left, config, path)
+    }
+
+    /// Nothing may be left over, but for what old checkpoints carry and every reader computes anew, and a head that is
+    /// the embedding once more.
+    fn check_left(&self, mut left: BTreeSet<String>, config: &DecoderConfig, path: &Path) -> Result<(), TrainError> {
+        left.retain(|name| !name.ends_with(".rotary_emb.inv_freq") && name != ROPE_FACTORS);
+        if config.tie_word_embeddings && left.contains("lm_head.weight") {
+            let head = self.read("lm_head.weight", config)?;
+            let embedding = self.read("model.embed_tokens.weight", config)?;
+            if head.dtype() == embedding.dtype() && head.as_bytes() == embedding.as_bytes() {
+                left.remove("lm_head.weight");
+            }
+        }
+        let Some(name) = left.first() else { return Ok(()) };
+        let reason = format!(
+            "{} tensors are not used by this decoder, the first is {name}; the configuration does not describe these \
+             weights",
+            left.len()
+        );
+        Err(TrainError::Weights { path: path.to_owned(), reason })
+    }
+
     /// The weight files.
     fn files(&self) -> Vec<PathBuf> {
         match self {
@@ -157,7 +210,7 @@ impl Weights {
 }
 
 /// The tensor that stretches the rotary frequencies of Llama 3 in a GGUF file.
-const ROPE_FACTORS: &str = "rope_freqs.weight";
+pub(super) const ROPE_FACTORS: &str = "rope_freqs.weight";
 
 /// The configuration in a GGUF file's metadata.
 pub(super) fn gguf_config(file: &GgufFile) -> Result<DecoderConfig, TrainError> {
@@ -429,26 +482,8 @@ impl Loader<'_> {
         self.fail(format!("tensor {name} holds {value} at element {index}"))
     }
 
-    /// Nothing may be left over, but for what old checkpoints carry and every reader computes anew, and a head that is
-    /// the embedding once more.
     fn finish(self) -> Result<(), TrainError> {
-        let mut left = self.left.borrow().clone();
-        left.retain(|name| !name.ends_with(".rotary_emb.inv_freq") && name != ROPE_FACTORS);
-        if self.config.tie_word_embeddings && left.contains("lm_head.weight") {
-            let head = self.weights.read("lm_head.weight", self.config)?;
-            let embedding = self.weights.read("model.embed_tokens.weight", self.config)?;
-            if head.dtype() == embedding.dtype() && head.as_bytes() == embedding.as_bytes() {
-                left.remove("lm_head.weight");
-            }
-        }
-        match left.first() {
-            None => Ok(()),
-            Some(name) => Err(self.fail(format!(
-                "{} tensors are not used by this decoder, the first is {name}; the configuration does not describe \
-                 these weights",
-                left.len()
-            ))),
-        }
+        self.weights.check_left(self.left.into_inner(), self.config, self.path)
     }
 
     fn fail(&self, reason: String) -> TrainError {

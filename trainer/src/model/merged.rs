@@ -1,121 +1,169 @@
-//! The decoder as named tensors with a `config.json`, for [`adapters::export::merged`].
+//! A base with an adapter folded in, on its way into a Hugging Face folder or a GGUF file.
+//!
+//! Each weight is read, changed and written before the next one is looked at, so that a model needs no more memory than
+//! its largest weight does.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 
-use adapters::Weight;
-use adapters::export::merged::write_merged;
-use adapters::export::safetensors::NamedTensor;
-use burn::tensor::Tensor;
-use serde_json::{Value, json};
+use adapters::export::gguf_merged;
+use adapters::export::merged::{MergedForm, write_json, write_merged};
+use adapters::export::safetensors::LazyTensor;
+use adapters::export::update::{Adapter, Updates};
+use adapters::gguf::{names, permute};
+use adapters::{AdapterError, GgmlType};
 
 use super::base::BaseModel;
-use super::config::DecoderConfig;
-use super::decoder::Decoder;
-use super::rotary::{RopeScaling, Rotary};
-use crate::device::read;
+use super::config_json::{config_json, generation_config};
+use super::gguf_metadata;
+use super::layout::{self, is_norm};
+use super::load::ROPE_FACTORS;
 use crate::error::TrainError;
 
-/// Writes the weights of a decoder without adapter, in float32, with its configuration and tokenizer.
-///
-/// # Errors
-/// What [`write_merged`] says.
-pub fn write_folder(decoder: &Decoder, base: &BaseModel, folder: &Path, overwrite: bool) -> Result<(), TrainError> {
-    let config = config_json(&decoder.config, base)
-        .map_err(|reason| TrainError::ModelConfig { path: folder.to_owned(), reason })?;
-    write_merged(folder, tensors(decoder), &config, overwrite, |folder| Ok(base.tokenizer.save(folder)?))
+/// The files of a Hugging Face folder that a merged model takes over as they are.
+const COMPANIONS: [&str; 9] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    GENERATION_CONFIG,
+];
+const GENERATION_CONFIG: &str = "generation_config.json";
+
+/// A base with an adapter that fits it.
+pub struct Merged<'a> {
+    base: &'a BaseModel,
+    updates: Updates<'a>,
 }
 
-/// Every weight by its Hugging Face name.
-fn tensors(decoder: &Decoder) -> Vec<NamedTensor<'static>> {
-    // Blocks become numbers on the device that the norms lie on.
-    let device = decoder.norm.device();
-    let matrix = |name: String, weight: &Weight| named(name, &weight.dense(&device));
-    let mut all = vec![matrix("model.embed_tokens.weight".to_owned(), &decoder.embed_tokens)];
-    if let Some(head) = &decoder.lm_head {
-        all.push(matrix("lm_head.weight".to_owned(), head));
+impl<'a> Merged<'a> {
+    /// Checks that the base is whole and that the adapter, which is in `folder`, fits it.
+    ///
+    /// # Errors
+    /// [`TrainError::Weights`] when a tensor of the base is missing, has another shape than the configuration says, or
+    /// is left over; what [`Updates::new`] says.
+    pub fn new(base: &'a BaseModel, folder: &Path, adapter: Adapter<'a>) -> Result<Self, TrainError> {
+        base.check_weights()?;
+        let shapes: BTreeMap<_, _> = layout::weights(&base.config).into_iter().collect();
+        let updates = Updates::new(folder, adapter, |name| shapes.get(name).cloned())?;
+        Ok(Self { base, updates })
     }
-    // Gemma's checkpoints hold the norms' weights less 1.
-    let norm = |name: String, weight: &Tensor<1>| {
-        let less_one = decoder.config.family.gemma_scaling;
-        named(name, &if less_one { weight.clone() - 1.0 } else { weight.clone() })
-    };
-    all.push(norm("model.norm.weight".to_owned(), &decoder.norm));
-    for (index, layer) in decoder.layers.iter().enumerate() {
-        let name = |part: &str| format!("model.layers.{index}.{part}.weight");
-        all.push(norm(name("input_layernorm"), &layer.input_layernorm));
-        all.push(norm(name("post_attention_layernorm"), &layer.post_attention_layernorm));
-        if let Some(norms) = &layer.feedforward_norms {
-            all.push(norm(name("pre_feedforward_layernorm"), &norms.pre_feedforward_layernorm));
-            all.push(norm(name("post_feedforward_layernorm"), &norms.post_feedforward_layernorm));
-        }
-        if let Some(norms) = &layer.self_attn.head_norms {
-            all.push(norm(name("self_attn.q_norm"), &norms.q_norm));
-            all.push(norm(name("self_attn.k_norm"), &norms.k_norm));
-        }
-    }
-    for (path, linear) in decoder.linears() {
-        all.push(matrix(format!("{path}.weight"), &linear.weight));
-        if let Some(bias) = &linear.bias {
-            all.push(named(format!("{path}.bias"), bias));
-        }
-    }
-    all
-}
 
-fn named<const D: usize>(name: String, tensor: &Tensor<D>) -> NamedTensor<'static> {
-    NamedTensor { name, shape: tensor.dims().to_vec(), values: read(tensor.clone()).into() }
-}
+    /// Writes a folder as transformers reads it, with tokenizer, chat template and generation settings. `template` says
+    /// that the base was opened with a chat template of the caller's, which the folder then has.
+    ///
+    /// # Errors
+    /// What [`write_merged`] and reading the base say; [`TrainError::ModelConfig`] when `config.json` has no form for
+    /// what the base is.
+    pub fn write_folder(
+        &self,
+        folder: &Path,
+        form: MergedForm,
+        template: bool,
+        overwrite: bool,
+    ) -> Result<(), TrainError> {
+        let config = config_json(self.base, form.float)?;
+        // A GGUF file has the norms of Gemma as they are multiplied, a checkpoint less 1.
+        let less_one = self.base.config.family.gemma_scaling && self.base.gguf_file().is_some();
+        let tensors = self.tensors(if less_one { -1.0 } else { 0.0 });
+        write_merged(folder, tensors.collect(), form, &config, overwrite, |folder| self.companions(folder, template))
+    }
 
-/// `config.json` as transformers reads it.
-///
-/// # Errors
-/// A sentence that names what the file has no form for.
-fn config_json(config: &DecoderConfig, base: &BaseModel) -> Result<Value, String> {
-    let rope = |rotary: &Rotary| {
-        rotary.to_json().ok_or_else(|| {
-            "its rotary frequencies are stretched one by one, which config.json has no form for; merge into GGUF"
-                .to_owned()
+    /// The files beside weights and configuration.
+    fn companions(&self, folder: &Path, template: bool) -> Result<(), TrainError> {
+        let own = self.base.path();
+        if self.base.gguf_file().is_none() {
+            for name in COMPANIONS.into_iter().filter(|name| own.join(name).is_file()) {
+                let (from, to) = (own.join(name), folder.join(name));
+                let bytes = fs::read(&from).map_err(|source| TrainError::Read { path: from, source })?;
+                fs::write(&to, bytes).map_err(|source| TrainError::Write { path: to, source })?;
+            }
+        }
+        if template || self.base.gguf_file().is_some() {
+            self.base.tokenizer.save(folder)?;
+        }
+        let generation = folder.join(GENERATION_CONFIG);
+        if !generation.is_file() {
+            write_json(&generation, &generation_config(self.base))?;
+        }
+        Ok(())
+    }
+
+    /// Writes a GGUF file.
+    ///
+    /// # Errors
+    /// What [`gguf_merged::write_gguf`] and reading the base say; [`TrainError::ModelConfig`] when llama.cpp does not
+    /// compute what the base is, [`TrainError::Data`] when its tokenizer has no form in GGUF.
+    pub fn write_gguf(&self, path: &Path, ggml_type: GgmlType, overwrite: bool) -> Result<(), TrainError> {
+        let config = &self.base.config;
+        let less_one = config.family.gemma_scaling && self.base.gguf_file().is_none();
+        let q_norm = gguf_metadata::q_norm_factor(config);
+        let tensors = self.tensors(if less_one { 1.0 } else { 0.0 }).map(|tensor| self.in_gguf(tensor, q_norm));
+        let mut tensors = tensors.collect::<Result<Vec<_>, _>>()?;
+        if let Some(factors) = gguf_metadata::rope_factors(config) {
+            let shape = vec![factors.len()];
+            let values = move || Ok(factors.clone().into());
+            tensors.push(LazyTensor { name: ROPE_FACTORS.to_owned(), shape, values: Box::new(values) });
+        }
+        let metadata = gguf_metadata::metadata(self.base)?;
+        Ok(gguf_merged::write_gguf(path, metadata, tensors, ggml_type, overwrite)?)
+    }
+
+    /// A weight under its name in a GGUF file, with its rows in the order of that; the norms of queries are multiplied
+    /// with `q_norm`.
+    fn in_gguf<'s>(&'s self, tensor: LazyTensor<'s>, q_norm: f32) -> Result<LazyTensor<'s>, TrainError> {
+        let config = &self.base.config;
+        let LazyTensor { name, shape, values } = tensor;
+        let no_name = || TrainError::Weights {
+            path: self.base.path().to_owned(),
+            reason: format!("tensor {name} has no name in GGUF files"),
+        };
+        let own = names::to_gguf(&name, config.family.norms).ok_or_else(no_name)?;
+        let heads = self.base.gguf().interleaved_heads.and_then(|[q, k]| match name.rsplit('.').nth(1) {
+            Some("q_proj") => Some(q),
+            Some("k_proj") => Some(k),
+            _ => None,
+        });
+        let (rows, columns) = (shape[0], shape.get(1).copied().unwrap_or(1));
+        let factor = if name.ends_with("q_norm.weight") { q_norm } else { 1.0 };
+        let values = move || match heads {
+            Some(heads) => Ok(permute(&values()?, rows, columns, heads)?.into()),
+            None if factor == 1.0 => values(),
+            None => Ok(values()?.iter().map(|value| value * factor).collect::<Vec<_>>().into()),
+        };
+        Ok(LazyTensor { name: own, shape, values: Box::new(values) })
+    }
+
+    /// Every weight under its checkpoint name; `norms` is added to the weights of normalisations.
+    fn tensors(&self, norms: f32) -> impl Iterator<Item = LazyTensor<'_>> {
+        layout::weights(&self.base.config).into_iter().map(move |(name, shape)| {
+            let own = name.clone();
+            let values = move || {
+                let mut values = self.values(&own)?;
+                if is_norm(&own) && norms != 0.0 {
+                    values.iter_mut().for_each(|value| *value += norms);
+                }
+                Ok(values.into())
+            };
+            LazyTensor { name, shape, values: Box::new(values) }
         })
-    };
-    let mut json = json!({
-        "architectures": [config.family.architecture],
-        "model_type": config.family.model_type,
-        "hidden_size": config.hidden_size,
-        "intermediate_size": config.intermediate_size,
-        "num_hidden_layers": config.num_hidden_layers,
-        "num_attention_heads": config.num_attention_heads,
-        "num_key_value_heads": config.num_key_value_heads,
-        "head_dim": config.head_dim,
-        "vocab_size": config.vocab_size,
-        "hidden_act": config.family.activation.name(),
-        "rms_norm_eps": config.rms_norm_eps,
-        "max_position_embeddings": config.max_position_embeddings,
-        "tie_word_embeddings": config.tie_word_embeddings,
-        "eos_token_id": base.tokenizer.eos_token_ids(),
-        "torch_dtype": "float32",
-    });
-    let mut set = |key: &str, value: Value| json[key] = value;
-    let full = rope(&config.rotary)?;
-    match &config.local_rotary {
-        Some(local) => {
-            // Both forms, for readers before and after transformers 5.
-            set("rope_local_base_freq", local.theta.into());
-            set("rope_parameters", json!({ "full_attention": full, "sliding_attention": rope(local)? }));
+    }
+
+    /// The values of a weight with the adapter folded in.
+    fn values(&self, name: &str) -> Result<Vec<f32>, AdapterError> {
+        let mut values = self.base.read_f32(name)?;
+        self.updates.add_to(name, &mut values);
+        match values.iter().position(|value| !value.is_finite()) {
+            None => Ok(values),
+            Some(at) => {
+                let problem = format!("holds {} at element {at}, expected finite numbers", values[at]);
+                Err(AdapterError::Tensor { path: self.base.path().to_owned(), tensor: name.to_owned(), problem })
+            }
         }
-        None => set("rope_parameters", full.clone()),
     }
-    set("rope_theta", config.rotary.theta.into());
-    if config.rotary.scaling != RopeScaling::None {
-        set("rope_scaling", full);
-    }
-    if let Some(window) = config.sliding_window {
-        let kind = |windowed: &bool| if *windowed { "sliding_attention" } else { "full_attention" };
-        set("sliding_window", window.into());
-        set("layer_types", config.is_windowed.iter().map(kind).collect());
-    }
-    if config.family.gemma_scaling {
-        set("hidden_activation", config.family.activation.name().into());
-        set("query_pre_attn_scalar", config.query_pre_attn_scalar.unwrap_or(config.head_dim as f64).into());
-    }
-    Ok(json)
 }

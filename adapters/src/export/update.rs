@@ -1,0 +1,100 @@
+//! The dense update of a weight, computed row by row into the weight itself.
+//!
+//! Both merged forms fold an adapter in through here, one weight at a time: the dense product `B A` is never held.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use super::peft::{AdapterConfig, LoraPair};
+use crate::AdapterError;
+
+/// An adapter to be folded in: its configuration, and its matrices by module path.
+pub type Adapter<'a> = (&'a AdapterConfig, &'a BTreeMap<String, LoraPair>);
+
+/// The update of one weight, as its factors.
+pub(super) struct Update<'a> {
+    scale: f32,
+    pair: &'a LoraPair,
+    /// In the order of the weight's rows.
+    b: Cow<'a, [f32]>,
+}
+
+impl<'a> Update<'a> {
+    /// The update of a module; `b` is the pair's own, or that with its rows in the order of the file.
+    pub(super) fn new(
+        config: &AdapterConfig,
+        module: &str,
+        pair: &'a LoraPair,
+        b: Cow<'a, [f32]>,
+    ) -> Result<Self, AdapterError> {
+        #[expect(clippy::cast_possible_truncation, reason = "the matrices are in single precision")]
+        let scale = config.scaling(module)? as f32;
+        Ok(Self { scale, pair, b })
+    }
+
+    /// Adds `scale · B A` to `[out, in]`.
+    pub(super) fn add_to(&self, values: &mut [f32]) {
+        let (rank, columns) = (self.pair.rank, self.pair.in_features);
+        values.par_chunks_exact_mut(columns).zip(self.b.par_chunks_exact(rank)).for_each(|(row, b)| {
+            for (b, a) in b.iter().zip(self.pair.a.chunks_exact(columns)) {
+                let factor = self.scale * b;
+                for (value, a) in row.iter_mut().zip(a) {
+                    *value += factor * a;
+                }
+            }
+        });
+    }
+}
+
+/// The updates of an adapter, by the checkpoint's names of the weights that they change.
+pub struct Updates<'a>(BTreeMap<String, Update<'a>>);
+
+impl<'a> Updates<'a> {
+    /// The updates of an adapter in `folder`, for a base whose weights have the shapes that `shape_of` gives.
+    ///
+    /// # Errors
+    /// [`AdapterError::Tensor`] when a module of the adapter is not in the base or has another shape there;
+    /// [`AdapterError::PeftConfig`] when patterns of its configuration contradict each other.
+    pub fn new(
+        folder: &Path,
+        (config, pairs): Adapter<'a>,
+        shape_of: impl Fn(&str) -> Option<Vec<usize>>,
+    ) -> Result<Self, AdapterError> {
+        let update = |(module, pair): (&String, &'a LoraPair)| {
+            let weight = format!("{module}.weight");
+            check_module(folder, module, pair, shape_of(&weight).as_deref())?;
+            let update = Update::new(config, module, pair, Cow::Borrowed(&pair.b))?;
+            Ok((weight, update))
+        };
+        Ok(Self(pairs.iter().map(update).collect::<Result<_, AdapterError>>()?))
+    }
+
+    /// Adds the update of a weight, if there is one, to its values, `[out, in]` in row order.
+    pub fn add_to(&self, weight: &str, values: &mut [f32]) {
+        if let Some(update) = self.0.get(weight) {
+            update.add_to(values);
+        }
+    }
+}
+
+/// Refuses a module that the base does not have, or has in another shape.
+pub(super) fn check_module(
+    adapter: &Path,
+    module: &str,
+    pair: &LoraPair,
+    shape: Option<&[usize]>,
+) -> Result<(), AdapterError> {
+    let problem = match shape {
+        Some(&[rows, columns]) if [rows, columns] == [pair.out_features, pair.in_features] => return Ok(()),
+        Some(&[rows, columns]) => format!(
+            "module {module} is {} to {} in the adapter and {columns} to {rows} in the base; the adapter belongs to \
+             another base",
+            pair.in_features, pair.out_features
+        ),
+        _ => format!("the base has no module {module}; the adapter belongs to another base"),
+    };
+    Err(AdapterError::File { path: adapter.into(), problem })
+}
