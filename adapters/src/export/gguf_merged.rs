@@ -71,12 +71,14 @@ struct Update<'a> {
     a: &'a [f32],
     /// In the order of the file's rows.
     b: Vec<f32>,
+    /// The length of each row, in the order of the file's; `None` but for `DoRA`.
+    magnitude: Option<Vec<f32>>,
     rank: usize,
     in_features: usize,
 }
 
 impl Update<'_> {
-    /// Adds `scale · B A` to `[out, in]`.
+    /// Adds `scale · B A` to `[out, in]`, and brings the rows to their length.
     fn add_to(&self, values: &mut [f32]) {
         values.par_chunks_exact_mut(self.in_features).zip(self.b.par_chunks_exact(self.rank)).for_each(|(row, b)| {
             for (b, a) in b.iter().zip(self.a.chunks_exact(self.in_features)) {
@@ -85,6 +87,13 @@ impl Update<'_> {
                     *value += factor * a;
                 }
             }
+        });
+        let Some(magnitude) = &self.magnitude else { return };
+        values.par_chunks_exact_mut(self.in_features).zip(magnitude).for_each(|(row, length)| {
+            let squares: f64 = row.iter().map(|value| f64::from(*value).powi(2)).sum();
+            #[expect(clippy::cast_possible_truncation, reason = "the weights are in single precision")]
+            let factor = (f64::from(*length) / squares.sqrt()) as f32;
+            row.iter_mut().for_each(|value| *value *= factor);
         });
     }
 }
@@ -112,7 +121,9 @@ fn updates<'a>(
         let b = base.b_of(module, pair)?;
         #[expect(clippy::cast_possible_truncation, reason = "the matrices are in single precision")]
         let scale = config.scaling(module)? as f32;
-        updates.insert(name, Update { scale, a: &pair.a, b, rank: pair.rank, in_features: pair.in_features });
+        let magnitude = pair.magnitude.as_ref().map(|m| base.rows_of(module, m, 1)).transpose()?;
+        let (rank, in_features) = (pair.rank, pair.in_features);
+        updates.insert(name, Update { scale, a: &pair.a, b, magnitude, rank, in_features });
     }
     Ok(updates)
 }
