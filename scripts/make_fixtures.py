@@ -64,7 +64,7 @@ def main() -> None:
     tokens.write(out / "tiny-llama", out / "tokens")
     parity.write(out / "tiny-llama", out / "tiny-llama-tied", out / "parity")
     families.write(out / "families")
-    methods.write(out / "tiny-llama", out / "methods")
+    methods.write(out / "tiny-llama", out / "tiny-llama-tied", out / "methods")
     metrics.write_schedules(out / "schedules.json")
     metrics.write_squad(out / "squad_metrics.json")
     if arguments.smollm2:

@@ -34,6 +34,13 @@ pub struct LoraConfig {
     pub targets: Targets,
     /// Scale by `alpha / √rank` instead of `alpha / rank`, so that high ranks learn as fast as low ones. Default false.
     pub use_rslora: bool,
+    /// Train the length of each output beside its direction (DoRA): nearer to full fine-tuning at low ranks, and slower.
+    /// Servers refuse such an adapter; `greffon merge` makes a model that they take. Off by default.
+    pub use_dora: bool,
+    /// How `A` and `B` start: default, or pissa, the principal singular parts of the frozen weight, which is left without
+    /// them (its loss falls faster at first). Every file is then a plain LoRA of twice the rank on the base as it was.
+    /// The default is default: `A` random, `B` zero.
+    pub init: Init,
     /// Ranks that differ, by a regular expression for the end of a module's path. Default none.
     pub rank_pattern: BTreeMap<String, usize>,
     /// Alphas that differ, by a regular expression for the end of a module's path. Default none.
@@ -42,6 +49,17 @@ pub struct LoraConfig {
     /// 1, the same rate.
     #[schemars(range(min = 1.0))]
     pub loraplus_lr_ratio: f64,
+}
+
+/// How an adapter starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Init {
+    /// `A` uniform, `B` zero: at the start the model is the base.
+    #[default]
+    Default,
+    /// The principal singular parts of the weight, as PEFT's `init_lora_weights: pissa`.
+    Pissa,
 }
 
 /// What one module gets.
@@ -61,6 +79,8 @@ impl Default for LoraConfig {
             dropout: 0.0,
             targets: Targets::AllLinear,
             use_rslora: false,
+            use_dora: false,
+            init: Init::Default,
             rank_pattern: BTreeMap::new(),
             alpha_pattern: BTreeMap::new(),
             loraplus_lr_ratio: 1.0,
@@ -353,7 +373,7 @@ mod tests {
             written,
             json!({
                 "rank": 16, "alpha": 32.0, "dropout": 0.0, "targets": "all-linear",
-                "use_rslora": false, "rank_pattern": {}, "alpha_pattern": {}, "loraplus_lr_ratio": 1.0,
+                "use_rslora": false, "use_dora": false, "init": "default", "rank_pattern": {}, "alpha_pattern": {}, "loraplus_lr_ratio": 1.0,
             })
         );
         let read: LoraConfig = from_value(json!({})).expect("all defaults");

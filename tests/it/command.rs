@@ -321,6 +321,32 @@ fn an_adapter_goes_into_a_gguf_file_and_back() {
 }
 
 #[test]
+fn a_run_with_magnitudes_generates_merges_and_is_refused_where_there_is_no_form_for_it() {
+    let trained = Trained::new(&["lora.use_dora=true"], &[]);
+    let (gguf, merged, adapter) = (trained.path("adapter.gguf"), trained.path("merged"), trained.path("run/adapter"));
+    let (config, pairs) = adapters::read_peft(&adapter).expect("the run has an adapter");
+    assert!(config.use_dora && pairs.values().all(|pair| pair.magnitude.is_some()));
+    assert!(!done(&["generate", "--run", &trained.run(), "--max-new-tokens", "8", "Which colour?"]).stdout.is_empty());
+    done(&["merge", "--model", &text(&fixture("tiny-llama")), "--adapter", &text(&adapter), "--to", &text(&merged)]);
+    let (device, ids) = (Device::flex(), &parity_examples()[1].input_ids);
+    let mut adapted = base("tiny-llama").decoder(&device).unwrap();
+    adapter::load(&mut adapted, &adapter, &device).unwrap();
+    let merged = base(&text(&merged)).decoder(&device).unwrap();
+    assert_close("merged", &logits(&merged, ids, &device), &logits(&adapted, ids, &device), 1e-4);
+
+    let refused = greffon(&["export", &trained.run(), "--as", "gguf-lora", "--to", &text(&gguf)]);
+    assert!(!refused.status.success() && !gguf.exists());
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        said.contains("has a magnitude (DoRA), which GGUF has no form for; merge") && said.contains("greffon merge")
+    );
+    let said = greffon(&["verify", &text(&adapter), "--for", "vllm,llama.cpp,mistral.rs,lorax"]);
+    assert_eq!(said.status.code(), Some(3));
+    assert_eq!(stdout(&said).matches("it is a DoRA adapter").count(), 4);
+    done(&["verify", &text(&adapter), "--for", "peft"]);
+}
+
+#[test]
 fn verify_says_by_its_exit_code_whether_every_server_loads_an_adapter() {
     let trained = Trained::new(&[], &[]);
     let folder = trained.path("run/adapter");

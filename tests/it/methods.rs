@@ -2,7 +2,8 @@
 //!
 //! The expected numbers were written by `scripts/fixtures/methods.py`. Plain LoRA is in `parity`.
 
-use adapters::{LoraConfig, Targets};
+use adapters::export::peft::InitLoraWeights;
+use adapters::{AdapterConfig, Initial, LoraConfig, LoraPair, LowRank, Targets};
 use burn::tensor::Device;
 use serde_json::{from_value, json as value};
 use trainer::eval::logits;
@@ -19,7 +20,7 @@ use crate::support::{
     Tensors, assert_close, assert_gradients, assert_near, base, device, fixture, json, parity_examples,
 };
 
-const METHODS: [&str; 4] = ["rslora", "patterns", "loraplus", "pattern-targets"];
+const METHODS: [&str; 7] = ["rslora", "patterns", "loraplus", "pattern-targets", "dora", "pissa", "pissa-rslora"];
 const KERNELS: [Kernels; 2] = [Kernels::Fused, Kernels::Reference];
 const TOLERANCE: f32 = 1e-4;
 
@@ -37,6 +38,14 @@ fn decoder(method: &str, kernels: Kernels, device: &Device) -> Decoder {
     decoder.kernels = kernels;
     let folder = fixture(&format!("methods/{method}/adapter_init"));
     adapter::load(&mut decoder, &folder, device).expect("the adapter loads");
+    if method.starts_with("pissa") {
+        // What PEFT started from it had taken out of the base.
+        for (_, linear) in decoder.linears_mut() {
+            let Some(lora) = linear.lora.take() else { continue };
+            let initial = Some(Initial { lora_a: lora.lora_a.clone(), lora_b: lora.lora_b.clone() });
+            linear.attach(LowRank { initial, ..lora });
+        }
+    }
     decoder
 }
 
@@ -91,6 +100,9 @@ fn ten_steps_of_every_method_equal_peft() {
         for (path, pair) in adapter::to_pairs(&decoder) {
             assert_close(&format!("{method} {path} A, {kernels:?}"), &pair.a, &expected[&path].a, TOLERANCE);
             assert_close(&format!("{method} {path} B, {kernels:?}"), &pair.b, &expected[&path].b, TOLERANCE);
+            let length = |pair: &LoraPair| pair.magnitude.clone().unwrap_or_default();
+            let what = format!("{method} {path} magnitude, {kernels:?}");
+            assert_close(&what, &length(&pair), &length(&expected[&path]), TOLERANCE);
         }
     });
 }
@@ -124,8 +136,125 @@ fn a_recipe_gives_every_module_what_peft_gives_it() {
             assert_eq!(described(own), described(peft), "{method} {path}");
         }
     }
+    let lora: LoraConfig = from_value(value!({ "rank": 4, "alpha": 8, "use_dora": true })).unwrap();
+    let mut own = base("tiny-llama").decoder(&device).unwrap();
+    parameters::attach_adapter(&mut own, &lora, 1, &device).unwrap();
+    let (_, peft) = adapters::read_peft(&fixture("methods/dora/adapter_init")).unwrap();
+    for (path, pair) in adapter::to_pairs(&own) {
+        let length = |pair: &LoraPair| pair.magnitude.clone().unwrap();
+        assert_close(&format!("{path}, start"), &length(&pair), &length(&peft[&path]), 1e-5);
+    }
     assert!(matches!(
         from_value::<LoraConfig>(value!({ "targets": "all-linear" })).unwrap().targets,
         Targets::AllLinear
     ));
+}
+
+/// The methods that start from principal parts, with their recipes.
+fn principal() -> [(&'static str, LoraConfig); 2] {
+    let [plain, rslora] = [
+        value!({ "rank": 4, "alpha": 8, "init": "pissa" }),
+        value!({ "rank": 4, "alpha": 8, "init": "pissa", "use_rslora": true, "targets": ["k_proj", "down_proj"] }),
+    ];
+    [("pissa", from_value(plain).unwrap()), ("pissa-rslora", from_value(rslora).unwrap())]
+}
+
+#[test]
+fn principal_parts_are_those_that_peft_finds_and_leave_twice_the_rank_at_the_same_scale() {
+    let device = device();
+    for (method, lora) in principal() {
+        let mut own = base("tiny-llama").decoder(&device).unwrap();
+        parameters::attach_adapter(&mut own, &lora, 1, &device).unwrap();
+        let expected = Tensors::open(&format!("methods/{method}/expected.safetensors"));
+        let (peft, _) = adapters::read_peft(&fixture(&format!("methods/{method}/adapter_final"))).unwrap();
+        let config = AdapterConfig::of_files(&lora, "tiny-llama", None);
+        assert_eq!(config.r, peft.r);
+        for (path, linear) in own.linears() {
+            let Some(adapter) = &linear.lora else { continue };
+            let update: Vec<f32> = adapter.clone().inner().delta().into_data().try_into_vec().unwrap();
+            let name = format!("update.base_model.model.{path}");
+            assert_close(&format!("{method} {path}, start"), &update, &expected.get(&name), 1e-5);
+            assert_near(path.as_str(), config.scaling(&path).unwrap(), peft.scaling(&path).unwrap(), 1e-12);
+        }
+        // Without a step the model is the base.
+        let ids = &parity_examples()[0].input_ids;
+        let plain = logits(&base("tiny-llama").decoder(&device).unwrap(), ids, &device);
+        assert_close(&format!("{method}, start"), &logits(&own.inner(), ids, &device), &plain, TOLERANCE);
+    }
+}
+
+#[test]
+fn what_started_from_principal_parts_is_a_plain_lora_on_the_base_as_it_was() {
+    let device = device();
+    let more = value!({ "rank": 3, "init": "pissa", "use_dora": true, "rank_pattern": { "q_proj": 2 } });
+    for (method, lora) in principal().into_iter().chain([("pissa-dora", from_value(more).unwrap())]) {
+        let plain = base("tiny-llama").decoder(&device).unwrap();
+        let mut trained = plain.clone();
+        parameters::attach_adapter(&mut trained, &lora, 1, &device).unwrap();
+        let mut optimizer = AdamW::new(
+            AdamWConfig { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0 },
+            Kernels::Fused,
+            parameters::count(&trained),
+            &device,
+        );
+        for _ in 0..3 {
+            let gradient = step(&trained, &device).gradient;
+            let updated = optimizer.step(parameters::flatten(&trained), gradient, 1.0, 2e-2);
+            parameters::assign(&mut trained, &updated);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let config = AdapterConfig::of_files(&lora, "tiny-llama", None);
+        adapter::save(&trained, &config, &folder.path().join("adapter"), false).unwrap();
+        let mut loaded = plain.clone();
+        let config = adapter::load(&mut loaded, &folder.path().join("adapter"), &device).unwrap();
+        assert!(matches!(config.init_lora_weights, InitLoraWeights::Default(true)), "no server must know the name");
+        let mut resumed = loaded.clone();
+        parameters::resume_adapter(&mut resumed, &lora).unwrap();
+        let merged = loaded.clone().merged();
+        for example in parity_examples() {
+            let logits = |decoder: &Decoder| logits(decoder, &example.input_ids, &device);
+            let (expected, start) = (logits(&trained.inner()), logits(&plain));
+            assert_close(&format!("{method}, loaded"), &logits(&loaded), &expected, TOLERANCE);
+            assert_close(&format!("{method}, merged"), &logits(&merged), &expected, TOLERANCE);
+            assert_eq!(logits(&resumed), expected, "{method}, resumed");
+            assert!(expected.iter().zip(start).any(|(a, b)| (a - b).abs() > 0.1), "{method} learns nothing");
+        }
+    }
+}
+
+#[test]
+fn more_principal_parts_than_a_weight_has_are_refused() {
+    let device = device();
+    let lora: LoraConfig = from_value(value!({ "rank": 33, "init": "pissa" })).unwrap();
+    let mut decoder = base("tiny-llama").decoder(&device).unwrap();
+    let error = parameters::attach_adapter(&mut decoder, &lora, 1, &device).unwrap_err().to_string();
+    assert!(
+        error.contains("lora.rank is 33 for model.layers.0.self_attn.k_proj, which is 64 to 32, expected at most"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_start_with_magnitudes_is_the_base_bit_for_bit() {
+    let device = device();
+    let lora: LoraConfig = from_value(value!({ "rank": 4, "use_dora": true })).unwrap();
+    let plain = base("tiny-llama").decoder(&device).unwrap();
+    let mut decoder = plain.clone();
+    parameters::attach_adapter(&mut decoder, &lora, 1, &device).unwrap();
+    let ids = &parity_examples()[1].input_ids;
+    assert_eq!(logits(&decoder.inner(), ids, &device), logits(&plain, ids, &device));
+}
+
+#[test]
+fn merged_magnitudes_give_the_adapters_logits() {
+    let device = device();
+    for kernels in KERNELS {
+        let own = decoder("dora", kernels, &device);
+        let merged = own.clone().merged();
+        assert!(merged.linears().all(|(_, linear)| linear.lora.is_none()));
+        for example in parity_examples() {
+            let [own, merged] = [&own, &merged].map(|decoder| logits(decoder, &example.input_ids, &device));
+            assert_close(&format!("merged, {kernels:?}"), &merged, &own, TOLERANCE);
+        }
+    }
 }

@@ -39,17 +39,26 @@ fn numbers(run: &Path) -> Vec<serde_json::Value> {
 
 #[test]
 fn killed_and_resumed_equals_uninterrupted_byte_for_byte() {
+    killed_and_resumed(&["lora.dropout=0.1"], &[1, 6, 13, 27]);
+}
+
+#[test]
+fn a_run_of_another_method_resumes_as_exactly() {
+    killed_and_resumed(&["lora.use_dora=true", "lora.dropout=0.1"], &[6]);
+    killed_and_resumed(&["lora.init=pissa", "lora.use_rslora=true"], &[6]);
+    killed_and_resumed(&["lora.init=pissa", "lora.use_dora=true", "lora.rank=3"], &[6]);
+}
+
+fn killed_and_resumed(set: &[&str], killed_after: &[usize]) {
     let folder = tempfile::tempdir().expect("a folder");
-    let recipe = tiny_recipe(
-        folder.path(),
-        &["train.max_steps=30", "train.save_every=4", "train.eval_every=5", "lora.dropout=0.1"],
-    );
+    let always = ["train.max_steps=30", "train.save_every=4", "train.eval_every=5"];
+    let recipe = tiny_recipe(folder.path(), &[&always, set].concat());
 
     let whole = folder.path().join("whole");
     let done = greffon(&["train", &recipe, "--set", &format!("output={}", whole.display())]);
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 
-    for killed_after in [1, 6, 13, 27] {
+    for &killed_after in killed_after {
         let run = folder.path().join(format!("killed-{killed_after}"));
         let mut child =
             crate::support::greffon_command(&["train", &recipe, "--set", &format!("output={}", run.display())])

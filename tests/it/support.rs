@@ -64,9 +64,11 @@ pub(crate) fn assert_gradients(what: &str, decoder: &Decoder, gradient: Tensor<1
     let mut offset = 0;
     for (path, linear) in decoder.linears() {
         let Some(lora) = &linear.lora else { continue };
-        for (letter, matrix) in [("A", &lora.lora_a), ("B", &lora.lora_b)] {
-            let name = format!("base_model.model.{path}.lora_{letter}.weight");
-            let count: usize = matrix.dims().iter().product();
+        let matrix = |name: &'static str, matrix: &Tensor<2>| (name, matrix.dims().iter().product::<usize>());
+        let magnitude = lora.magnitude.as_ref().map(|m| ("lora_magnitude_vector", m.vector.dims()[0]));
+        let pair = [matrix("lora_A.weight", &lora.lora_a), matrix("lora_B.weight", &lora.lora_b)];
+        for (part, count) in pair.into_iter().chain(magnitude) {
+            let name = format!("base_model.model.{path}.{part}");
             assert_close(&format!("{what} {name}"), &got[offset..offset + count], &expected.get(&name), tolerance);
             offset += count;
         }

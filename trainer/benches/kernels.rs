@@ -66,7 +66,7 @@ fn operator<const I: usize, const O: usize>(
 }
 
 fn module(d_input: usize, d_output: usize) -> LoraLinear {
-    let lora = LowRank { lora_a: random([RANK, d_input]), lora_b: random([d_output, RANK]), scaling: 2.0 };
+    let lora = LowRank::new(random([RANK, d_input]), random([d_output, RANK]), 2.0);
     LoraLinear { weight: random([d_output, d_input]).into(), bias: None, lora: Some(lora.require_grad()) }
 }
 

@@ -100,7 +100,7 @@ pub fn finetune(
         config
     } else {
         parameters::attach_adapter(&mut decoder, &recipe.lora, recipe.train.seed, &device)?;
-        AdapterConfig::new(&recipe.lora, base.name.clone(), base.revision.clone())
+        AdapterConfig::of_files(&recipe.lora, base.name.clone(), base.revision.clone())
     };
     let trainable_parameters = parameters::count(&decoder);
     let adapted_modules = decoder.linears().filter(|(_, linear)| linear.lora.is_some()).count();
@@ -152,7 +152,7 @@ pub fn finetune(
         recomputed_blocks: checkpointing.recomputed_blocks,
     };
     if start == Start::Resume {
-        run.resume(&fingerprint)?;
+        run.resume(&base, &fingerprint)?;
     }
     info.update(RunStatus::Running, run.progress.step, run.best(), None);
     folder.save_info(&info)?;
@@ -333,11 +333,16 @@ impl Run<'_> {
     }
 
     /// Takes up the newest checkpoint; a run killed before its first one starts from its beginning.
-    fn resume(&mut self, fingerprint: &str) -> Result<(), TrainError> {
+    fn resume(&mut self, base: &BaseModel, fingerprint: &str) -> Result<(), TrainError> {
         if self.checkpoints.list().is_empty() {
             return Ok(());
         }
+        // The adapter belongs to the base as it is, of which a start may have taken parts out.
+        self.decoder = base.decoder(&self.device)?.with_kernels(self.recipe.kernels);
         let progress = self.checkpoints.resume(&mut self.decoder, &mut self.optimizer, &self.device)?;
+        if self.recipe.model.adapter.is_none() {
+            parameters::resume_adapter(&mut self.decoder, &self.recipe.lora)?;
+        }
         adapter::require_grad(&mut self.decoder);
         if progress.fingerprint != fingerprint {
             return Err(TrainError::Run(

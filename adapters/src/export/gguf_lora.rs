@@ -39,9 +39,14 @@ impl GgufBase {
 
     /// A module's B with its rows in the order of the base's GGUF file.
     pub(super) fn b_of(&self, module: &str, pair: &LoraPair) -> Result<Vec<f32>, AdapterError> {
+        self.rows_of(module, &pair.b, pair.rank)
+    }
+
+    /// Rows of a module's outputs, `columns` numbers each, in the order of the base's GGUF file.
+    pub(super) fn rows_of(&self, module: &str, rows: &[f32], columns: usize) -> Result<Vec<f32>, AdapterError> {
         match self.heads_of(module) {
-            Some(heads) => permute(&pair.b, pair.out_features, pair.rank, heads),
-            None => Ok(pair.b.clone()),
+            Some(heads) => permute(rows, rows.len() / columns, columns, heads),
+            None => Ok(rows.to_vec()),
         }
     }
 }
@@ -91,6 +96,11 @@ pub fn write_gguf_lora(
         let Some(name) = names::to_gguf(&format!("{module}.weight"), names::Norms::Before) else {
             return Err(refuse(module, "has no name in GGUF; llama.cpp adapts the linear modules of blocks".into()));
         };
+        if pair.magnitude.is_some() {
+            let problem = "has a magnitude (DoRA), which GGUF has no form for; merge the adapter into its base with \
+                           `greffon merge`";
+            return Err(refuse(module, problem.into()));
+        }
         let mut b = base.b_of(module, pair)?;
         let factor = single(own / alpha);
         for value in &mut b {
@@ -151,7 +161,10 @@ pub fn read_gguf_lora(
         if let Some(heads) = base.heads_of(&module) {
             b = unpermute(&b, out_features, rank, heads)?;
         }
-        pairs.insert(module, LoraPair { rank, in_features, out_features, a: file.dequantize(&tensor.name)?, b });
+        pairs.insert(
+            module,
+            LoraPair { rank, in_features, out_features, a: file.dequantize(&tensor.name)?, b, magnitude: None },
+        );
     }
     let ranks: BTreeMap<String, usize> = pairs.iter().map(|(module, pair)| (module.clone(), pair.rank)).collect();
     Ok((AdapterConfig::of_ranks(&ranks, alpha, base_model), pairs))

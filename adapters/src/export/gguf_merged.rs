@@ -2,6 +2,7 @@
 //!
 //! Tensors are read, changed and written one by one, so that the model is never in memory as a whole.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
@@ -114,7 +115,9 @@ fn updates<'a>(
         let name = names::to_gguf(&format!("{module}.weight"), names::Norms::Before).unwrap_or_default();
         let shape = source.tensor(&name).ok().map(|tensor| tensor.shape.as_slice());
         check_module(source.path(), module, pair, shape)?;
-        updates.insert(name, Update::new(config, module, pair, base.b_of(module, pair)?.into())?);
+        let magnitude = pair.magnitude.as_ref().map(|m| base.rows_of(module, m, 1)).transpose()?;
+        let b = base.b_of(module, pair)?;
+        updates.insert(name, Update::new(config, module, pair, b.into(), magnitude.map(Cow::Owned))?);
     }
     Ok(updates)
 }

@@ -20,22 +20,26 @@ pub(super) struct Update<'a> {
     pair: &'a LoraPair,
     /// In the order of the weight's rows.
     b: Cow<'a, [f32]>,
+    /// The length of each row, in the order of the weight's; `None` but for `DoRA`.
+    magnitude: Option<Cow<'a, [f32]>>,
 }
 
 impl<'a> Update<'a> {
-    /// The update of a module; `b` is the pair's own, or that with its rows in the order of the file.
+    /// The update of a module; `b` and `magnitude` are the pair's own, or those with their rows in the order of the
+    /// file.
     pub(super) fn new(
         config: &AdapterConfig,
         module: &str,
         pair: &'a LoraPair,
         b: Cow<'a, [f32]>,
+        magnitude: Option<Cow<'a, [f32]>>,
     ) -> Result<Self, AdapterError> {
         #[expect(clippy::cast_possible_truncation, reason = "the matrices are in single precision")]
         let scale = config.scaling(module)? as f32;
-        Ok(Self { scale, pair, b })
+        Ok(Self { scale, pair, b, magnitude })
     }
 
-    /// Adds `scale · B A` to `[out, in]`.
+    /// Adds `scale · B A` to `[out, in]`, and brings the rows to their length where the adapter has one for each.
     pub(super) fn add_to(&self, values: &mut [f32]) {
         let (rank, columns) = (self.pair.rank, self.pair.in_features);
         values.par_chunks_exact_mut(columns).zip(self.b.par_chunks_exact(rank)).for_each(|(row, b)| {
@@ -45,6 +49,13 @@ impl<'a> Update<'a> {
                     *value += factor * a;
                 }
             }
+        });
+        let Some(magnitude) = &self.magnitude else { return };
+        values.par_chunks_exact_mut(columns).zip(magnitude.par_iter()).for_each(|(row, length)| {
+            let squares: f64 = row.iter().map(|value| f64::from(*value).powi(2)).sum();
+            #[expect(clippy::cast_possible_truncation, reason = "the weights are in single precision")]
+            let factor = (f64::from(*length) / squares.sqrt()) as f32;
+            row.iter_mut().for_each(|value| *value *= factor);
         });
     }
 }
@@ -66,7 +77,8 @@ impl<'a> Updates<'a> {
         let update = |(module, pair): (&String, &'a LoraPair)| {
             let weight = format!("{module}.weight");
             check_module(folder, module, pair, shape_of(&weight).as_deref())?;
-            let update = Update::new(config, module, pair, Cow::Borrowed(&pair.b))?;
+            let magnitude = pair.magnitude.as_deref().map(Cow::Borrowed);
+            let update = Update::new(config, module, pair, Cow::Borrowed(&pair.b), magnitude)?;
             Ok((weight, update))
         };
         Ok(Self(pairs.iter().map(update).collect::<Result<_, AdapterError>>()?))

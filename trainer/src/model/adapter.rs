@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use adapters::{AdapterConfig, LoraPair, LowRank};
+use adapters::{AdapterConfig, LoraPair, LowRank, Magnitude};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::decoder::Decoder;
@@ -15,14 +15,15 @@ pub fn to_pairs(decoder: &Decoder) -> BTreeMap<String, LoraPair> {
     decoder
         .linears()
         .filter_map(|(path, linear)| {
-            let lora = linear.lora.as_ref()?;
+            let lora = linear.lora.clone()?.inner().whole();
             let (d_input, d_output) = linear.sizes();
             let pair = LoraPair {
-                a: values(&lora.lora_a),
-                b: values(&lora.lora_b),
                 rank: lora.rank(),
                 in_features: d_input,
                 out_features: d_output,
+                a: read(lora.lora_a),
+                b: read(lora.lora_b),
+                magnitude: lora.magnitude.map(|magnitude| read(magnitude.vector)),
             };
             Some((path, pair))
         })
@@ -56,11 +57,13 @@ pub fn load(decoder: &mut Decoder, folder: &Path, device: &Device) -> Result<Ada
                 pair.in_features, pair.out_features
             )));
         }
-        linear.lora = Some(LowRank {
-            lora_a: Tensor::from_data(TensorData::new(pair.a, [pair.rank, d_input]), device),
-            lora_b: Tensor::from_data(TensorData::new(pair.b, [d_output, pair.rank]), device),
-            scaling: config.scaling(&path)?,
+        let matrix = |numbers, shape: [usize; 2]| Tensor::from_data(TensorData::new(numbers, shape), device);
+        let (lora_a, lora_b) = (matrix(pair.a, [pair.rank, d_input]), matrix(pair.b, [d_output, pair.rank]));
+        let magnitude = pair.magnitude.map(|numbers| {
+            let vector = Tensor::from_data(TensorData::new(numbers, [d_output]), device);
+            Magnitude::new(vector, &linear.weight)
         });
+        linear.lora = Some(LowRank { magnitude, ..LowRank::new(lora_a, lora_b, config.scaling(&path)?) });
     }
     match pairs.keys().next() {
         Some(path) => Err(mismatch(format!("the base has no module {path}; the adapter belongs to another base"))),
@@ -73,8 +76,4 @@ pub fn require_grad(decoder: &mut Decoder) {
     for (_, linear) in decoder.linears_mut() {
         linear.lora = linear.lora.take().map(LowRank::require_grad);
     }
-}
-
-fn values(tensor: &Tensor<2>) -> Vec<f32> {
-    read(tensor.clone().inner())
 }

@@ -11,7 +11,7 @@ use super::dropout::Dropout;
 use super::segments::Segments;
 use crate::kernels::Kernels;
 use crate::kernels::attention::{Heads, attention, cached_attention};
-use crate::kernels::lora_linear::lora_linear;
+use crate::kernels::lora_linear::{self, lora_linear};
 use crate::kernels::rms_norm::rms_norm;
 use crate::kernels::rope::rope;
 use crate::kernels::swiglu::swiglu;
@@ -203,17 +203,7 @@ impl Decoder {
     /// that order. This order is the order of parameters everywhere.
     pub fn linears_mut(&mut self) -> impl Iterator<Item = (String, &mut LoraLinear)> {
         self.layers.iter_mut().enumerate().flat_map(|(index, layer)| {
-            let (attn, mlp) = (&mut layer.self_attn, &mut layer.mlp);
-            let linears = [
-                &mut attn.q_proj,
-                &mut attn.k_proj,
-                &mut attn.v_proj,
-                &mut attn.o_proj,
-                &mut mlp.gate_proj,
-                &mut mlp.up_proj,
-                &mut mlp.down_proj,
-            ];
-            MODULES.into_iter().zip(linears).map(move |(name, linear)| (module_path(index, name), linear))
+            MODULES.into_iter().zip(layer.linears_mut()).map(move |(name, linear)| (module_path(index, name), linear))
         })
     }
 
@@ -235,6 +225,20 @@ struct Pass<'a> {
 }
 
 impl DecoderLayer {
+    /// The block's linear modules, in the order of [`MODULES`].
+    pub fn linears_mut(&mut self) -> [&mut LoraLinear; 7] {
+        let (attn, mlp) = (&mut self.self_attn, &mut self.mlp);
+        [
+            &mut attn.q_proj,
+            &mut attn.k_proj,
+            &mut attn.v_proj,
+            &mut attn.o_proj,
+            &mut mlp.gate_proj,
+            &mut mlp.up_proj,
+            &mut mlp.down_proj,
+        ]
+    }
+
     /// The block's linear modules, in the order of [`MODULES`].
     pub fn linears(&self) -> [&LoraLinear; 7] {
         let (attn, mlp) = (&self.self_attn, &self.mlp);
@@ -343,9 +347,13 @@ fn apply(
     // Each module's adapter reads an input of its own.
     let frozen: Vec<LoraLinear> = modules.iter().map(|module| LoraLinear { lora: None, ..(*module).clone() }).collect();
     let base = lora_linear(kernels, x.clone(), &frozen.iter().collect::<Vec<_>>(), residual);
+    let device = x.device().without_autodiff();
     let updates = modules.iter().map(|module| match &module.lora {
-        Some(lora) => lora.forward(x.clone() * dropout.mask(x.dims(), &x.device().without_autodiff())),
-        None => Tensor::zeros([x.dims()[0], module.sizes().1], &x.device().without_autodiff()),
+        Some(_) => lora_linear::update(kernels, x.clone() * dropout.mask(x.dims(), &device), module),
+        None => None,
     });
+    let updates = updates
+        .zip(modules)
+        .map(|(update, module)| update.unwrap_or_else(|| Tensor::zeros([x.dims()[0], module.sizes().1], &device)));
     base + Tensor::cat(updates.collect(), 1)
 }

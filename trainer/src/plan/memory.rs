@@ -133,7 +133,8 @@ impl Step<'_> {
     }
 
     /// What a block keeps: its input, queries, keys and values, the attention's output and log-sums, the input of the
-    /// MLP, gate and up, what each adapter reduced its input to, and the adapter's matrices side by side.
+    /// MLP, gate and up, what each adapter reduced its input to, and the adapter's matrices side by side; with magnitudes
+    /// each module's output before it is brought to its length.
     fn block(&self, block: usize) -> u64 {
         let (model, c) = (self.model, &self.model.config);
         let (hidden, heads) = (c.hidden_size, model.heads_width());
@@ -141,7 +142,7 @@ impl Step<'_> {
         let reduced: usize = model.ranks[block].iter().sum();
         let adapter = model.block_parameters(block) as u64 * F32;
         let dropout = if self.dropout { self.dropout_of(block) } else { 0 };
-        self.numbers(&kept) + self.numbers(&[reduced]) + adapter + dropout
+        self.numbers(&kept) + self.numbers(&[reduced, model.magnitudes(block)]) + adapter + dropout
     }
 
     /// With dropout each module's adapter reads an input of its own, in ordinary operators: the mask, the masked input,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use adapters::LoraConfig;
+use adapters::{Init, LoraConfig};
 
 use crate::error::TrainError;
 use crate::model::{DecoderConfig, MODULES, module_path};
@@ -14,6 +14,8 @@ pub struct ModelSizes {
     pub config: DecoderConfig,
     /// The rank of each module of each block; 0 where it has no adapter.
     pub ranks: Vec<[usize; 7]>,
+    /// Whether every adapted module has a magnitude.
+    pub use_dora: bool,
     /// Bytes of the base in memory: its mapped files, and what is converted on load.
     pub base_bytes: u64,
 }
@@ -24,7 +26,12 @@ impl ModelSizes {
     /// # Errors
     /// When two patterns give a module different values.
     pub fn new(config: DecoderConfig, lora: &LoraConfig, base_bytes: u64) -> Result<Self, TrainError> {
-        Self::of(config, base_bytes, |path| Ok(lora.module(path)?.map_or(0, |module| module.rank)))
+        let rank = |path: &str| Ok(lora.module(path)?.map_or(0, |module| module.rank));
+        let mut sizes = Self::of(config, base_bytes, lora.use_dora, rank)?;
+        if lora.init == Init::Pissa {
+            sizes.base_bytes += sizes.adapted_weights() * 4;
+        }
+        Ok(sizes)
     }
 
     /// A model with the adapter in a PEFT folder.
@@ -32,14 +39,15 @@ impl ModelSizes {
     /// # Errors
     /// What [`adapters::read_peft`] says.
     pub fn with_peft(config: DecoderConfig, folder: &Path, base_bytes: u64) -> Result<Self, TrainError> {
-        let (_, pairs) = adapters::read_peft(folder)?;
-        Self::of(config, base_bytes, |path| Ok(pairs.get(path).map_or(0, |pair| pair.rank)))
+        let (peft, pairs) = adapters::read_peft(folder)?;
+        Self::of(config, base_bytes, peft.use_dora, |path| Ok(pairs.get(path).map_or(0, |pair| pair.rank)))
     }
 
     /// A model with the rank that each module's path is given.
     fn of(
         config: DecoderConfig,
         base_bytes: u64,
+        use_dora: bool,
         rank: impl Fn(&str) -> Result<usize, TrainError>,
     ) -> Result<Self, TrainError> {
         let ranks = (0..config.num_hidden_layers).map(|block| {
@@ -50,7 +58,7 @@ impl ModelSizes {
             Ok(ranks)
         });
         let ranks = ranks.collect::<Result<_, TrainError>>()?;
-        Ok(Self { config, ranks, base_bytes })
+        Ok(Self { config, ranks, use_dora, base_bytes })
     }
 
     /// The blocks.
@@ -94,10 +102,28 @@ impl ModelSizes {
         self.modules().iter().map(|(input, output)| input * output).sum()
     }
 
+    /// Frozen weights of the modules with an adapter; with `PiSSA` each is there anew, without its principal parts.
+    fn adapted_weights(&self) -> u64 {
+        let of_block = |ranks: &[usize; 7]| -> usize {
+            let adapted = self.modules().into_iter().zip(ranks).filter(|(_, rank)| **rank > 0);
+            adapted.map(|((input, output), _)| input * output).sum()
+        };
+        self.ranks.iter().map(of_block).sum::<usize>() as u64
+    }
+
     /// Trained numbers of one block.
     pub fn block_parameters(&self, block: usize) -> usize {
         let ranks = self.ranks[block].iter();
-        self.modules().iter().zip(ranks).map(|((input, output), rank)| rank * (input + output)).sum()
+        let matrices: usize =
+            self.modules().iter().zip(ranks).map(|((input, output), rank)| rank * (input + output)).sum();
+        matrices + self.magnitudes(block)
+    }
+
+    /// Numbers in the magnitudes of one block: one for each output of an adapted module.
+    pub fn magnitudes(&self, block: usize) -> usize {
+        let modules = self.modules().into_iter().zip(self.ranks[block]);
+        let outputs = modules.filter(|(_, rank)| *rank > 0).map(|((_, output), _)| output);
+        if self.use_dora { outputs.sum() } else { 0 }
     }
 
     /// Trained numbers of the model.

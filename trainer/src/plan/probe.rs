@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use adapters::gguf::names::Norms;
-use adapters::{LoraLinear, LowRank};
+use adapters::{LoraLinear, LowRank, Magnitude};
 use burn::tensor::{Device, Distribution, Tensor};
 
 use super::model::ModelSizes;
@@ -107,7 +107,9 @@ fn decoder(model: &ModelSizes, blocks: usize, kernels: Kernels, device: &Device)
     });
     let layer = |_| {
         let mut linears = weights.iter().zip(model.modules()).zip(ranks).map(|((weight, (input, output)), rank)| {
-            let pair = || LowRank { lora_a: random(rank, input), lora_b: random(output, rank), scaling: 1.0 };
+            let magnitude = || model.use_dora.then(|| Magnitude::of(&weight.clone().into(), device));
+            let (lora_a, lora_b) = (random(rank, input), random(output, rank));
+            let pair = || LowRank { magnitude: magnitude(), ..LowRank::new(lora_a, lora_b, 1.0) };
             let lora = (rank > 0).then(|| pair().require_grad());
             LoraLinear { weight: weight.clone().into(), bias: None, lora }
         });

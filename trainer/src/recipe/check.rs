@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 
-use adapters::LoraConfig;
+use adapters::{Init, LoraConfig};
 use datasets::SourceConfig;
 
 use super::Recipe;
@@ -152,7 +152,7 @@ fn summary(recipe: &Recipe) -> Vec<(&'static str, String)> {
         ("training data", format!("{}, at most {} tokens an example", count(&data.train), data.max_length)),
         ("validation", validation),
         ("test", if eval.test.is_empty() { "none".to_owned() } else { count(&eval.test) }),
-        ("adapter", format!("rank {}, alpha {}, on {}", lora.rank, lora.alpha, lora.targets)),
+        ("adapter", adapter(lora)),
         (
             "training",
             format!(
@@ -173,6 +173,12 @@ fn summary(recipe: &Recipe) -> Vec<(&'static str, String)> {
         lines.insert(1, ("continues", adapter.display().to_string()));
     }
     lines
+}
+
+fn adapter(lora: &LoraConfig) -> String {
+    let kind = if lora.use_dora { "DoRA, " } else { "" };
+    let start = if lora.init == Init::Pissa { "PiSSA, " } else { "" };
+    format!("{kind}{start}rank {}, alpha {}, on {}", lora.rank, lora.alpha, lora.targets)
 }
 
 fn warnings(recipe: &Recipe) -> Vec<String> {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use super::CONFIG_FILE;
-use crate::{AdapterError, LoraConfig};
+use crate::{AdapterError, Init, LoraConfig};
 
 /// The version of PEFT whose form is written.
 const PEFT_VERSION: &str = "0.21.2";
@@ -87,7 +87,7 @@ pub struct AdapterConfig {
     /// Whether the scale is `alpha / sqrt(r)` instead of `alpha / r`.
     #[serde(default)]
     pub use_rslora: bool,
-    /// Always false.
+    /// Whether every module has a magnitude (DoRA).
     #[serde(default)]
     pub use_dora: bool,
     /// Always absent: no other weights are trained.
@@ -154,7 +154,7 @@ impl AdapterConfig {
             bias: none(),
             inference_mode: true,
             use_rslora: lora.use_rslora,
-            use_dora: false,
+            use_dora: lora.use_dora,
             modules_to_save: None,
             rank_pattern: lora.rank_pattern.clone(),
             alpha_pattern: lora.alpha_pattern.clone(),
@@ -163,6 +163,22 @@ impl AdapterConfig {
             peft_version: Some(PEFT_VERSION.into()),
             other: BTreeMap::new(),
         }
+    }
+
+    /// The configuration of the files of an adapter: with `PiSSA` all ranks are twice the trained ones, see
+    /// [`LowRank::whole`](crate::LowRank::whole), with the alphas that leave the scales as they were.
+    ///
+    /// Source: PEFT `peft_model.py`, `save_pretrained`.
+    pub fn of_files(lora: &LoraConfig, base_model: impl Into<String>, revision: Option<String>) -> Self {
+        let mut config = Self::new(lora, base_model, revision);
+        if lora.init == Init::Pissa {
+            let factor = if lora.use_rslora { 2_f64.sqrt() } else { 2.0 };
+            config.r *= 2;
+            config.lora_alpha *= factor;
+            config.rank_pattern.values_mut().for_each(|rank| *rank *= 2);
+            config.alpha_pattern.values_mut().for_each(|alpha| *alpha *= factor);
+        }
+        config
     }
 
     /// The configuration of an adapter of which only the modules' ranks and one alpha are known.
@@ -266,9 +282,6 @@ impl AdapterConfig {
                                                       supported, and vLLM refuses them; train without new tokens"
                 ),
             );
-        }
-        if self.use_dora {
-            return refuse("use_dora", "is true: DoRA is not supported yet, and vLLM refuses it".into());
         }
         if self.fan_in_fan_out {
             return refuse("fan_in_fan_out", "is true: weights stored [in, out] (GPT-2) are not supported".into());

@@ -6,6 +6,7 @@
 
 mod config;
 mod fold;
+mod keys;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use super::safetensors::{self, NamedTensor};
 use crate::atomic::{write_atomic, write_folder_atomic};
 use crate::{AdapterError, SafetensorsFile, file};
 use config::Rules;
+use keys::{Part, key, parse_key};
 
 /// The configuration's file name.
 pub const CONFIG_FILE: &str = "adapter_config.json";
@@ -26,10 +28,8 @@ pub const CONFIG_FILE: &str = "adapter_config.json";
 pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
 /// What older versions of PEFT wrote instead.
 const PICKLE_FILE: &str = "adapter_model.bin";
-/// What PEFT puts before every module's path.
-const KEY_PREFIX: &str = "base_model.model.";
 
-/// The two matrices of one module's adapter, `y = W x + scaling · B A x`.
+/// The two matrices of one module's adapter, `y = W x + scaling · B A x`, and its magnitude if it has one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoraPair {
     /// The rank `r`, at least 1.
@@ -42,6 +42,18 @@ pub struct LoraPair {
     pub a: Vec<f32>,
     /// B, row-major `[out_features, rank]`.
     pub b: Vec<f32>,
+    /// `DoRA`: the length of each output, `[out_features]`.
+    pub magnitude: Option<Vec<f32>>,
+}
+
+impl LoraPair {
+    /// Its tensors, each with its rows and columns; a magnitude is one row.
+    fn parts(&self) -> impl Iterator<Item = (Part, &Vec<f32>, [usize; 2])> {
+        let magnitude = self.magnitude.as_ref().map(|values| (Part::Magnitude, values, [1, self.out_features]));
+        let a = (Part::A, &self.a, [self.rank, self.in_features]);
+        let b = (Part::B, &self.b, [self.out_features, self.rank]);
+        [a, b].into_iter().chain(magnitude)
+    }
 }
 
 /// Writes an adapter folder, as a whole or not at all.
@@ -69,11 +81,10 @@ pub fn write_peft(
     }
 
     let matrices = tensors.iter().flat_map(|(module, pair)| {
-        let (a, b) = (vec![pair.rank, pair.in_features], vec![pair.out_features, pair.rank]);
-        [
-            NamedTensor { name: key(module, Side::A), shape: a, values: (&pair.a).into() },
-            NamedTensor { name: key(module, Side::B), shape: b, values: (&pair.b).into() },
-        ]
+        pair.parts().map(|(part, values, [rows, columns])| {
+            let shape = if part == Part::Magnitude { vec![columns] } else { vec![rows, columns] };
+            NamedTensor { name: key(module, part), shape, values: values.into() }
+        })
     });
     write_folder_atomic(folder, overwrite, |folder| {
         safetensors::write(&folder.join(WEIGHTS_FILE), matrices.collect(), Some("pt"))?;
@@ -106,59 +117,6 @@ pub fn read_peft(folder: &Path) -> Result<(AdapterConfig, BTreeMap<String, LoraP
     Ok((config, tensors))
 }
 
-/// A or B.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Side {
-    A,
-    B,
-}
-
-impl Side {
-    fn name(self) -> &'static str {
-        match self {
-            Self::A => "lora_A",
-            Self::B => "lora_B",
-        }
-    }
-}
-
-/// PEFT's key for a matrix.
-fn key(module: &str, side: Side) -> String {
-    format!("{KEY_PREFIX}{module}.{}.weight", side.name())
-}
-
-/// A key taken apart.
-struct ParsedKey<'a> {
-    module: &'a str,
-    side: Side,
-    /// The adapter's name, where the key has one that should not be there.
-    adapter: Option<&'a str>,
-}
-
-/// Takes a key apart, or says why it is not one of a plain LoRA.
-fn parse_key(key: &str) -> Result<ParsedKey<'_>, String> {
-    let expected = format!("expected {KEY_PREFIX}<module>.lora_A.weight or .lora_B.weight");
-    let Some(path) = key.strip_prefix(KEY_PREFIX) else {
-        return Err(format!("does not begin with {KEY_PREFIX}, as PEFT's keys do; {expected}"));
-    };
-    for side in [Side::A, Side::B] {
-        let Some((module, rest)) = path.split_once(&format!(".{}.", side.name())) else { continue };
-        let adapter = if rest == "weight" { Some(None) } else { rest.strip_suffix(".weight").map(Some) };
-        return match adapter {
-            Some(adapter) if !module.is_empty() && adapter != Some("") => Ok(ParsedKey { module, side, adapter }),
-            _ if rest.ends_with("bias") => Err("is a bias of the adapter, which is not supported".into()),
-            _ => Err(expected),
-        };
-    }
-    if path.contains("lora_magnitude_vector") {
-        Err("belongs to DoRA, which is not supported yet".into())
-    } else if path.contains("lora_embedding_") {
-        Err("adapts an embedding; only linear modules are supported".into())
-    } else {
-        Err(format!("is not part of a LoRA; whole weights beside the adapter are not supported; {expected}"))
-    }
-}
-
 /// Reads all matrices and pairs them by module; ranks are only compared within a pair.
 fn read_pairs(file: &SafetensorsFile) -> Result<BTreeMap<String, LoraPair>, AdapterError> {
     let problem =
@@ -168,7 +126,7 @@ fn read_pairs(file: &SafetensorsFile) -> Result<BTreeMap<String, LoraPair>, Adap
     for key in file.names() {
         let parsed = parse_key(key).map_err(|reason| problem(key, reason))?;
         repaired += usize::from(parsed.adapter.is_some());
-        if let Some(other) = keys.insert((parsed.module, parsed.side), key) {
+        if let Some(other) = keys.insert((parsed.module, parsed.part), key) {
             return Err(problem(key, format!("and `{other}` are the same matrix of the same module")));
         }
     }
@@ -180,15 +138,17 @@ fn read_pairs(file: &SafetensorsFile) -> Result<BTreeMap<String, LoraPair>, Adap
     }
 
     let mut pairs = BTreeMap::new();
-    for (&(module, side), &own_key) in &keys {
-        let other_side = if side == Side::A { Side::B } else { Side::A };
-        let Some(&other_key) = keys.get(&(module, other_side)) else {
-            let reason = format!("has no counterpart `{}`", key(module, other_side));
-            return Err(problem(own_key, reason));
+    for (&(module, part), &own_key) in &keys {
+        let find = |part| {
+            let found = keys.get(&(module, part)).copied();
+            found.ok_or_else(|| problem(own_key, format!("has no counterpart `{}`", key(module, part))))
         };
-        if side == Side::B {
+        // A comes first, so that every other part is reached only when it is alone.
+        if part != Part::A {
+            find(Part::A)?;
             continue;
         }
+        let other_key = find(Part::B)?;
         let shape = |key: &str| match *file.shape(key)? {
             [rows, cols] if rows > 0 && cols > 0 => Ok((rows, cols)),
             ref shape => Err(problem(key, format!("has the shape {shape:?}, expected two dimensions of at least 1"))),
@@ -198,8 +158,15 @@ fn read_pairs(file: &SafetensorsFile) -> Result<BTreeMap<String, LoraPair>, Adap
             let reason = format!("has {rank} rows, but B has {b_rank} columns; both must be the rank");
             return Err(problem(own_key, reason));
         }
-        let pair = LoraPair { rank, in_features, out_features, a: file.f32(own_key)?, b: file.f32(other_key)? };
-        pairs.insert(module.to_owned(), pair);
+        let magnitude = keys.get(&(module, Part::Magnitude)).map(|key| {
+            if file.shape(key)? != [out_features] {
+                let reason = format!("has the shape {:?}, expected [{out_features}], as B has rows", file.shape(key)?);
+                return Err(problem(key, reason));
+            }
+            file.f32(key)
+        });
+        let (a, b, magnitude) = (file.f32(own_key)?, file.f32(other_key)?, magnitude.transpose()?);
+        pairs.insert(module.to_owned(), LoraPair { rank, in_features, out_features, a, b, magnitude });
     }
     Ok(pairs)
 }
@@ -218,31 +185,39 @@ fn check(
     let rules = Rules::new(config_path, config)?;
     for (module, pair) in tensors {
         let problem =
-            |side, problem| AdapterError::Tensor { path: weights_path.into(), tensor: key(module, side), problem };
+            |part, problem| AdapterError::Tensor { path: weights_path.into(), tensor: key(module, part), problem };
         let rank = rules.rank(module)?;
         rules.alpha(module)?;
         if pair.rank != rank {
             let reason = format!("has rank {}, but {CONFIG_FILE} says {rank}", pair.rank);
-            return Err(problem(Side::A, reason));
+            return Err(problem(Part::A, reason));
         }
         if !rules.is_target(module) {
             let reason = format!(
                 "is for a module that target_modules of {CONFIG_FILE} does not name; PEFT would drop it without a word"
             );
-            return Err(problem(Side::A, reason));
+            return Err(problem(Part::A, reason));
         }
-        let (in_features, out_features) = (pair.in_features, pair.out_features);
-        for (side, values, [rows, cols]) in
-            [(Side::A, &pair.a, [rank, in_features]), (Side::B, &pair.b, [out_features, rank])]
-        {
+        match (config.use_dora, &pair.magnitude) {
+            (true, None) => {
+                let reason = format!("is missing, but {CONFIG_FILE} says use_dora");
+                return Err(problem(Part::Magnitude, reason));
+            }
+            (false, Some(_)) => {
+                let reason = format!("belongs to DoRA, but {CONFIG_FILE} does not say use_dora");
+                return Err(problem(Part::Magnitude, reason));
+            }
+            _ => {}
+        }
+        for (part, values, [rows, cols]) in pair.parts() {
             if rows.checked_mul(cols) != Some(values.len()) || values.is_empty() {
                 let reason = format!("has {} values, expected {rows} by {cols}", values.len());
-                return Err(problem(side, reason));
+                return Err(problem(part, reason));
             }
             if let Some(at) = values.iter().position(|value| !value.is_finite()) {
                 let reason =
                     format!("is {} at row {}, column {}, expected finite values", values[at], at / cols, at % cols);
-                return Err(problem(side, reason));
+                return Err(problem(part, reason));
             }
         }
     }

@@ -17,7 +17,8 @@ fn fixture() -> PathBuf {
 
 fn pair(rank: usize, in_features: usize, out_features: usize) -> LoraPair {
     let values = |len: usize| (0..len).map(|i| i as f32 / 8.0 - 1.0).collect();
-    LoraPair { rank, in_features, out_features, a: values(rank * in_features), b: values(out_features * rank) }
+    let (a, b) = (values(rank * in_features), values(out_features * rank));
+    LoraPair { rank, in_features, out_features, a, b, magnitude: None }
 }
 
 const Q: &str = "model.layers.0.self_attn.q_proj";
@@ -187,7 +188,11 @@ fn a_configuration_that_cannot_be_honoured_is_refused_with_the_reason() {
     refused_config("lora_dropout", json!(1.0), "key `lora_dropout`: is 1, expected 0 to below 1");
     refused_config("bias", json!("all"), "key `bias`: is \"all\": biases of the base would change");
     refused_config("modules_to_save", json!(["lm_head"]), "key `modules_to_save`: names lm_head: whole weights");
-    refused_config("use_dora", json!(true), "key `use_dora`: is true: DoRA is not supported yet");
+    refused_config(
+        "use_dora",
+        json!(true),
+        "lora_magnitude_vector`: is missing, but adapter_config.json says use_dora",
+    );
     refused_config("fan_in_fan_out", json!(true), "key `fan_in_fan_out`: is true");
     refused_config("init_lora_weights", json!("pissa"), "is \"pissa\": the adapter belongs to a changed base model");
     refused_config("lora_bias", json!(true), "key `lora_bias`: is set: B has a bias, which is not supported");
@@ -256,13 +261,39 @@ fn tensors_that_are_not_a_plain_lora_are_refused() {
     refused_tensors(&[(a, [2, 0]), (b, [4, 2])], "has the shape [2, 0], expected two dimensions of at least 1");
     with("m.q_proj.lora_A.weight", "does not begin with base_model.model.");
     with("base_model.model.lm_head.weight", "tensor `base_model.model.lm_head.weight`: is not part of a LoRA; whole");
-    with("base_model.model.m.q_proj.lora_magnitude_vector", "belongs to DoRA, which is not supported yet");
-    with("base_model.model.m.embed.lora_embedding_A", "adapts an embedding; only linear modules are supported");
+    with("base_model.model.m.q_proj.lora_magnitude_vector", "has the shape [1, 1], expected [4], as B has rows");
+    with(
+        "base_model.model.m.q_proj.lora_embedding_A",
+        "of another kind than its module; expected base_model.model.m.q",
+    );
+    with(
+        "base_model.model.embed_tokens.lora_A.weight",
+        "another kind than its module; expected base_model.model.embed",
+    );
+    with("base_model.model.embed_tokens.base_layer.weight", "save_embedding_layers=False");
     with("base_model.model.m.q_proj.lora_B.bias", "is a bias of the adapter");
     with("base_model.model.m.q_proj.lora_A.default", "expected base_model.model.<module>.lora_A.weight or .lora_B");
     with("base_model.model.m.q_proj.lora_A.default.weight", "are the same matrix of the same module");
     let (k_a, k_b) = ("base_model.model.m.k_proj.lora_A.weight", "base_model.model.m.k_proj.lora_B.weight");
     refused_tensors(&[(k_a, [2, 3]), (k_b, [4, 2])], "target_modules of adapter_config.json does not name");
+}
+
+#[test]
+fn a_magnitude_goes_with_use_dora_and_back() {
+    let (parent, _) = written();
+    let folder = parent.path().join("dora");
+    let (mut config, mut tensors) = small();
+    for pair in tensors.values_mut() {
+        pair.magnitude = Some((1..=pair.out_features).map(|row| row as f32).collect());
+    }
+    let error = write_peft(&folder, &config, &tensors, false).expect_err("no use_dora").to_string();
+    assert!(error.contains("lora_magnitude_vector`: belongs to DoRA, but adapter_config.json does not say"), "{error}");
+    config.use_dora = true;
+    write_peft(&folder, &config, &tensors, false).expect("both say it");
+    let file = SafetensorsFile::open(folder.join(WEIGHTS_FILE)).expect("written");
+    let key = format!("base_model.model.{Q}.lora_magnitude_vector");
+    assert_eq!(file.shape(&key).expect("PEFT's key"), [tensors[Q].out_features]);
+    assert_eq!(read_peft(&folder).expect("what was written"), (config, tensors));
 }
 
 #[test]
@@ -386,7 +417,8 @@ proptest! {
             .map(|layer| {
                 let a = (0..rank * in_features).map(|_| value()).collect();
                 let b = (0..out_features * rank).map(|_| value()).collect();
-                (format!("model.layers.{layer}.mlp.up_proj"), LoraPair { rank, in_features, out_features, a, b })
+                let pair = LoraPair { rank, in_features, out_features, a, b, magnitude: None };
+                (format!("model.layers.{layer}.mlp.up_proj"), pair)
             })
             .collect();
         let parent = tempfile::tempdir()?;
@@ -408,6 +440,7 @@ fn folded_patterns_leave_every_update_as_it_was() {
         out_features: 3,
         a: values(rank * 5, seed),
         b: values(3 * rank, seed + 7),
+        magnitude: None,
     };
     let tensors =
         BTreeMap::from([("layers.0.q_proj".to_owned(), pair(2, 1)), ("layers.0.v_proj".to_owned(), pair(4, 2))]);

@@ -10,7 +10,7 @@ mod flex;
 
 use std::sync::Arc;
 
-use adapters::LoraLinear;
+use adapters::{LoraLinear, LowRank};
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -18,11 +18,12 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, ExtensionType, backend_extension};
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use super::{Frozen, Kernels, Optional};
 
-/// The outputs of up to three modules side by side, each `x Wᵀ + b + scaling · x Aᵀ Bᵀ`, plus the residual.
+/// The outputs of up to three modules side by side, each `x Wᵀ + b + scaling · x Aᵀ Bᵀ` (or as
+/// [`Magnitude`](adapters::Magnitude) says), plus the residual.
 ///
 /// # Shapes
 /// - `x`: `[tokens, in]`; `residual` and output: `[tokens, sum of the modules' out]`.
@@ -33,6 +34,7 @@ use super::{Frozen, Kernels, Optional};
 /// Source: Hu et al. 2021, <https://arxiv.org/abs/2106.09685>; the shared input as in Unsloth's kernels.
 pub fn lora_linear(kernels: Kernels, x: Tensor<2>, modules: &[&LoraLinear], residual: Option<Tensor<2>>) -> Tensor<2> {
     match kernels {
+        Kernels::Fused if modules.iter().any(|module| has_magnitude(module)) => scaled(x, modules, residual),
         Kernels::Fused => fused(x, modules, residual),
         Kernels::Reference => reference(&x, modules, residual),
     }
@@ -48,6 +50,66 @@ fn reference(x: &Tensor<2>, modules: &[&LoraLinear], residual: Option<Tensor<2>>
     }
 }
 
+/// What a module's adapter adds to its frozen output when it reads an input of its own, as with dropout:
+/// `scaling · x Aᵀ Bᵀ`, and with a magnitude `(f - 1) · x Wᵀ + f · scaling · x Aᵀ Bᵀ`; `None` without adapter.
+///
+/// Source: PEFT `tuners/lora/variants.py`, `DoraLinearVariant.forward`.
+pub fn update(kernels: Kernels, x: Tensor<2>, module: &LoraLinear) -> Option<Tensor<2>> {
+    let lora = module.lora.as_ref()?;
+    let Some(factor) = factor(kernels, module) else { return Some(lora.forward(x)) };
+    let factor = factor.unsqueeze::<2>();
+    let base = lora_linear(kernels, x.clone(), &[&frozen(module)], None);
+    Some(base * factor.clone().sub_scalar(1.0) + lora.forward(x) * factor)
+}
+
+fn has_magnitude(module: &LoraLinear) -> bool {
+    module.lora.as_ref().is_some_and(|lora| lora.magnitude.is_some())
+}
+
+/// The frozen weight alone.
+fn frozen(module: &LoraLinear) -> LoraLinear {
+    LoraLinear { bias: None, lora: None, ..module.clone() }
+}
+
+/// What a module's outputs are multiplied by before its bias is added; `None` without magnitude.
+fn factor(kernels: Kernels, module: &LoraLinear) -> Option<Tensor<1>> {
+    match kernels {
+        Kernels::Fused => module.lora.as_ref()?.factor(|rows| fused(rows, &[&frozen(module)], None)),
+        Kernels::Reference => module.factor(),
+    }
+}
+
+/// The fused operator with magnitudes: its output, which the magnitudes' gradient needs, is brought to its length.
+fn scaled(x: Tensor<2>, modules: &[&LoraLinear], residual: Option<Tensor<2>>) -> Tensor<2> {
+    let direction = |module: &&LoraLinear| {
+        let lora = module.lora.clone().map(|lora| LowRank { magnitude: None, ..lora });
+        LoraLinear { bias: None, lora, ..(*module).clone() }
+    };
+    let directions: Vec<LoraLinear> = modules.iter().map(direction).collect();
+    let output = fused(x, &directions.iter().collect::<Vec<_>>(), None);
+    let device = output.device().without_autodiff();
+    let one = |module: &LoraLinear| Tensor::ones([module.sizes().1], &device);
+    let factors = modules.iter().map(|module| factor(Kernels::Fused, module).unwrap_or_else(|| one(module)));
+    let output = output * Tensor::cat(factors.collect(), 0).unsqueeze();
+    let output = match biases(modules, &device) {
+        Some(bias) => output + bias.unsqueeze(),
+        None => output,
+    };
+    match residual {
+        Some(residual) => residual + output,
+        None => output,
+    }
+}
+
+/// The biases side by side; `None` when no module has one.
+fn biases(modules: &[&LoraLinear], device: &Device) -> Option<Tensor<1>> {
+    let parts = modules.iter().map(|module| match &module.bias {
+        Some(bias) => bias.clone(),
+        None => Tensor::zeros([module.sizes().1], device),
+    });
+    modules.iter().any(|module| module.bias.is_some()).then(|| Tensor::cat(parts.collect(), 0))
+}
+
 fn fused(x: Tensor<2>, modules: &[&LoraLinear], residual: Option<Tensor<2>>) -> Tensor<2> {
     let weight = |index: usize| Frozen::from(&modules[index].weight);
     let weights = match modules.len() {
@@ -56,13 +118,7 @@ fn fused(x: Tensor<2>, modules: &[&LoraLinear], residual: Option<Tensor<2>>) -> 
         3 => Weights::Three(weight(0), weight(1), weight(2)),
         count => panic!("{count} modules share an input; one to three can"),
     };
-    let bias = modules.iter().any(|module| module.bias.is_some()).then(|| {
-        let parts = modules.iter().map(|module| match &module.bias {
-            Some(bias) => bias.clone(),
-            None => Tensor::zeros([module.sizes().1], &x.device().without_autodiff()),
-        });
-        Tensor::cat(parts.collect(), 0)
-    });
+    let bias = biases(modules, &x.device().without_autodiff());
     let matrices: Vec<Tensor<1>> = modules
         .iter()
         .filter_map(|module| module.lora.as_ref())
@@ -72,7 +128,7 @@ fn fused(x: Tensor<2>, modules: &[&LoraLinear], residual: Option<Tensor<2>>) -> 
     #[expect(clippy::cast_possible_truncation, reason = "activations are f32")]
     let layout = modules.iter().map(|module| Module {
         out: module.sizes().1,
-        rank: module.lora.as_ref().map_or(0, adapters::LowRank::rank),
+        rank: module.lora.as_ref().map_or(0, LowRank::rank),
         scaling: module.lora.as_ref().map_or(0.0, |lora| lora.scaling) as f32,
     });
     Tensor::from_dispatch(Dispatch::lora_linear(

@@ -118,10 +118,9 @@ proptest! {
                     .map(|(module, frozen)| {
                         let bias = frozen.bias.as_ref().map(|bias| bias.tensor(&device()).flatten(0, 1));
                         let mut layer = LoraLinear::frozen(frozen.weight.clone(), bias);
-                        layer.lora = module.rank.map(|_| LowRank {
-                            lora_a: rest.next().unwrap(),
-                            lora_b: rest.next().unwrap(),
-                            scaling: module.scaling,
+                        layer.lora = module.rank.map(|_| {
+                            let (lora_a, lora_b) = (rest.next().unwrap(), rest.next().unwrap());
+                            LowRank::new(lora_a, lora_b, module.scaling)
                         });
                         layer
                     })
