@@ -79,7 +79,8 @@ Examples:
 Examples:
   greffon generate --run runs/recipe --prompts questions.json --batch-size 16 --json
   greffon generate --run runs/recipe \"Question : quelle est la capitale de la France ?\"
-  greffon generate --model models/SmolLM2.gguf --temperature 0.7 --seed 1 \"Write a haiku about grafting.\"")]
+  greffon generate --model models/SmolLM2.gguf --temperature 0.7 --seed 1 \"Write a haiku about grafting.\"
+  greffon generate --model models/gemma.gguf --raw \"La capitale de la France est\"")]
     Generate(GenerateArgs),
     /// Talk with a model in the terminal.
     #[command(after_help = "Examples:\n  greffon chat --run runs/recipe\n  greffon chat --run runs/recipe --base")]
@@ -285,6 +286,9 @@ pub struct GenerateArgs {
     /// Ask every question of a file instead: a JSON list of texts.
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub prompts: Option<PathBuf>,
+    /// Continue the text as it stands, without the chat template; for base models.
+    #[arg(long, conflicts_with = "system")]
+    pub raw: bool,
     /// How many questions are answered at a time.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
     pub batch_size: u16,
