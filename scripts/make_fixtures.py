@@ -21,7 +21,7 @@ os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", CUDA_VISIB
 import torch
 import transformers
 
-from fixtures import families, gguf_model, methods, metrics, parity, smollm2, tiny_llama, tokens
+from fixtures import families, gemma3, gguf_model, methods, metrics, parity, smollm2, tiny_llama, tokens
 from fixtures.files import write_json
 
 PACKAGES = ["torch", "transformers", "peft", "tokenizers", "safetensors", "gguf", "jinja2", "numpy", "torchmetrics"]
@@ -44,10 +44,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("tests/fixtures"), help="folder to write (default: %(default)s)")
     parser.add_argument("--smollm2", type=Path, help="the GGUF file of SmolLM2-135M-Instruct (scripts/fetch_smollm2.py "
                         "gets it); without it smollm2/ is left as it is")
+    parser.add_argument("--gemma3", type=Path, help="the GGUF file of Gemma 3 270M (scripts/fetch_gemma3.py gets it); "
+                        "without it gemma3/ is left as it is")
     parser.add_argument("--threads", type=int, default=2, help="threads of PyTorch (default: %(default)s)")
     arguments = parser.parse_args()
     if arguments.smollm2 and not arguments.smollm2.is_file():
         sys.exit(f"{arguments.smollm2}: no such file: get it with scripts/fetch_smollm2.py")
+    if arguments.gemma3 and not arguments.gemma3.is_file():
+        sys.exit(f"{arguments.gemma3}: no such file: get it with scripts/fetch_gemma3.py")
     torch.set_num_threads(arguments.threads)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -69,6 +73,8 @@ def main() -> None:
     metrics.write_squad(out / "squad_metrics.json")
     if arguments.smollm2:
         smollm2.write(arguments.smollm2, out / "smollm2")
+    if arguments.gemma3:
+        gemma3.write(arguments.gemma3, out / "gemma3")
 
 
 if __name__ == "__main__":

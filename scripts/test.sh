@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the tests. `--real` adds the ring that fetches the real model and loads our adapter in PEFT.
+# Runs the tests. `--real` adds the ring that fetches the real models and starts real servers.
 #
 # Needs Rust and Python; installs what else it needs. Usage: ./scripts/test.sh [--real]
 set -euo pipefail
@@ -26,7 +26,8 @@ cargo build --release --workspace --locked
 if $real; then
   GREFFON_PEER_PYTHON=$(./scripts/real/setup.sh | tail -n 1)
   GREFFON_SMOLLM2=$PWD/$(python3 scripts/fetch_smollm2.py models | tail -n 1)
-  export GREFFON_PEER_PYTHON GREFFON_SMOLLM2
+  GREFFON_GEMMA3=$PWD/$(python3 scripts/fetch_gemma3.py models | tail -n 1)
+  export GREFFON_PEER_PYTHON GREFFON_SMOLLM2 GREFFON_GEMMA3
   cargo test --release --workspace --locked --features tests/real
 else
   cargo test --release --workspace --locked

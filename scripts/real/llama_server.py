@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """llama.cpp's own HTTP server, from the wheel `xllamacpp`, for the `real` test ring.
 
-Usage: llama_server.py MODEL.gguf PORT [ADAPTER.gguf]
+Usage: llama_server.py MODEL.gguf PORT [ADAPTER.gguf ...]
 
-Prints `listening ADDRESS` once it answers, and runs until it is killed.
+Port 0 takes a free one. Prints `listening ADDRESS` once it answers, and runs until it is killed. Several adapters are
+switched on and off by each request.
 """
 
 import sys
@@ -13,7 +14,7 @@ import xllamacpp
 
 
 def main() -> None:
-    model, port, *adapter = sys.argv[1:]
+    model, port, *adapters = sys.argv[1:]
     parameters = xllamacpp.CommonParams()
     parameters.model.path = model
     parameters.port = int(port)
@@ -21,8 +22,7 @@ def main() -> None:
     parameters.n_parallel = 1
     parameters.cpuparams.n_threads = 2
     parameters.warmup = False
-    if adapter:
-        parameters.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(adapter[0], 1.0)]
+    parameters.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(adapter, 1.0) for adapter in adapters]
     server = xllamacpp.Server(parameters)
     print("listening", server.listening_address, flush=True)
     while True:

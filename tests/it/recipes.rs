@@ -27,3 +27,10 @@ fn every_recipe_validates_and_plans() {
         assert!(text.starts_with("# yaml-language-server: $schema=../schema.json"), "{}", path.display());
     }
 }
+
+#[test]
+fn the_template_for_gemma_is_the_one_that_was_compared_with_transformers() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).expect("a committed file");
+    assert_eq!(read("../recipes/chat_templates/gemma.jinja"), read("fixtures/templates/gemma.jinja"));
+}

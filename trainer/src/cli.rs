@@ -81,7 +81,8 @@ Examples:
 Examples:
   greffon generate --run runs/recipe --prompts questions.json --batch-size 16 --json
   greffon generate --run runs/recipe \"Question : quelle est la capitale de la France ?\"
-  greffon generate --model models/SmolLM2.gguf --temperature 0.7 --seed 1 \"Write a haiku about grafting.\"")]
+  greffon generate --model models/SmolLM2.gguf --temperature 0.7 --seed 1 \"Write a haiku about grafting.\"
+  greffon generate --model models/gemma.gguf --raw \"La capitale de la France est\"")]
     Generate(GenerateArgs),
     /// Talk with a model in the terminal.
     #[command(after_help = "Examples:\n  greffon chat --run runs/recipe\n  greffon chat --run runs/recipe --base")]
@@ -93,14 +94,20 @@ Examples:
   greffon export runs/recipe --checkpoint last --to adapter-last
   greffon export runs/recipe --as gguf-lora --type f16 --to adapter.gguf")]
     Export(ExportArgs),
-    /// Say which servers load an adapter, with which flag, and which get it wrong.
+    /// Say which servers load an adapter, with which flag, and which get it wrong; prove an export in a running server.
     #[command(after_help = "\
 Examples:
   greffon verify adapter
   greffon verify adapter --for vllm,llama.cpp
-  greffon verify adapter --json
+  greffon verify adapter.gguf --prove --model models/SmolLM2.gguf --adapter adapter --server http://127.0.0.1:8080
+  greffon verify adapter --prove --model models/SmolLM2.gguf --server http://127.0.0.1:8000 --json
 
-Exit codes: 0 every server named loads it, 3 one refuses it or gets it wrong, 2 the folder is no adapter.")]
+A proof compares the server's log-probabilities with the trainer's on committed prompts, with the adapter and without.
+The server is llama.cpp's, or one that speaks OpenAI's completions as vLLM does. What was found is kept in greffon.json
+in the folder, or beside the file; a later `greffon verify` tells it.
+
+Exit codes: 0 every server named loads it, or proved; 3 one refuses it or gets it wrong, or not proved; 2 the input must
+be mended.")]
     Verify(VerifyArgs),
     /// Fold an adapter into its base and write the result as a Hugging Face folder, or as a GGUF file.
     #[command(after_help = "\
@@ -291,6 +298,9 @@ pub struct GenerateArgs {
     /// Ask every question of a file instead: a JSON list of texts.
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub prompts: Option<PathBuf>,
+    /// Continue the text as it stands, without the chat template; for base models.
+    #[arg(long, conflicts_with = "system")]
+    pub raw: bool,
     /// How many questions are answered at a time.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
     pub batch_size: u16,
@@ -343,14 +353,46 @@ pub enum NumberType {
 /// `greffon verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// A PEFT folder.
-    pub adapter: PathBuf,
+    /// A PEFT folder; of a merged model or a GGUF file, the proofs are told, or one is made with --prove.
+    pub export: PathBuf,
     /// The servers, with commas: vllm, llama.cpp, mistral.rs, lorax, peft. All by default.
-    #[arg(long = "for", value_name = "SERVERS", value_delimiter = ',')]
+    #[arg(long = "for", value_name = "SERVERS", value_delimiter = ',', conflicts_with = "prove")]
     pub servers: Vec<String>,
-    /// Print the verdicts as JSON.
+    /// Compare a running server with the trainer.
+    #[arg(long, requires = "model", requires = "server")]
+    pub prove: bool,
+    /// The proof's details.
+    #[command(flatten)]
+    pub proof: ProofArgs,
+    /// Print the verdicts, or what was found, as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// What a proof needs.
+#[derive(Debug, Args)]
+pub struct ProofArgs {
+    /// The base: a Hugging Face folder, a GGUF file, or a hub name.
+    #[arg(long, requires = "prove")]
+    pub model: Option<String>,
+    /// The hub revision.
+    #[arg(long, requires = "model")]
+    pub revision: Option<String>,
+    /// The PEFT folder that a GGUF adapter or a merged model was made from.
+    #[arg(long, requires = "prove")]
+    pub adapter: Option<PathBuf>,
+    /// The server's address.
+    #[arg(long, value_name = "URL", requires = "prove")]
+    pub server: Option<String>,
+    /// The largest mean absolute difference of log-probabilities, in nats; above 0.
+    #[arg(long, default_value_t = 0.01)]
+    pub limit: f64,
+    /// The server's name for the base or the merged model, where it has several or another.
+    #[arg(long, value_name = "NAME", requires = "prove")]
+    pub served_model: Option<String>,
+    /// The server's name for the adapter, where it has several or another.
+    #[arg(long, value_name = "NAME", requires = "prove")]
+    pub served_adapter: Option<String>,
 }
 
 /// `greffon export`.

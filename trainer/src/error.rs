@@ -101,6 +101,14 @@ pub enum TrainError {
         /// Why.
         reason: String,
     },
+    /// A server does not answer, or not as expected.
+    #[error("server {address}: {reason}")]
+    Server {
+        /// Its address.
+        address: String,
+        /// What it does, what was expected, and the remedy.
+        reason: String,
+    },
     /// The state of a run could not be written; what was saved before is whole.
     #[error(
         "could not save after step {step}: {reason}; what was saved before is whole. make room, then go on: \

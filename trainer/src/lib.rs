@@ -18,6 +18,7 @@ pub mod finetune;
 pub mod kernels;
 pub mod model;
 pub mod plan;
+pub mod prove;
 pub mod recipe;
 pub mod track;
 pub mod train;

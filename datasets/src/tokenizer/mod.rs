@@ -118,6 +118,16 @@ impl ChatTokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
+    /// The token ids of a text as a document of its own: with what the tokenizer puts around one, such as bos. For text
+    /// that is continued as it stands; a chat template writes its special tokens itself.
+    ///
+    /// # Errors
+    /// As for [`encode`](Self::encode).
+    pub fn encode_document(&self, text: &str) -> Result<Vec<u32>, DataError> {
+        let encoding = guarded(|| self.tokenizer.encode_fast(text, true)).map_err(|message| self.refused(message))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
     /// The same with the byte range of each token in the text.
     pub(crate) fn encode_with_offsets(&self, text: &str) -> Result<Encoding, DataError> {
         guarded(|| self.tokenizer.encode(text, false)).map_err(|message| self.refused(message))

@@ -1,6 +1,7 @@
 //! Data and chat templates that cannot be trained on.
 
 use super::Case;
+use crate::support::greffon;
 
 const GOOD: &str = r#"{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}"#;
 
@@ -131,4 +132,32 @@ fn a_tokenizer_larger_than_the_embedding_is_refused_with_the_first_token_beyond_
     let words =
         ["tokenizer.json", "id 300", "the model's vocabulary has 300 entries", "use the tokenizer that belongs"];
     case.refused(&[], &words);
+}
+
+#[test]
+fn a_base_without_a_template_is_refused_with_the_remedies_and_works_with_one() {
+    let case = Case::with_own_base("tiny-llama-tied");
+    let template = case.path("base/chat_template.jinja");
+    let moved = case.path("own.jinja");
+    std::fs::rename(template, &moved).expect("the fixture has a template");
+    let words =
+        ["base: the model has no chat template, as is usual for base models", "data.chat_template", "Jinja file"];
+    case.refused(&[], &words);
+    let (base, recipe) = (case.path("base"), case.recipe.clone());
+    let (base, fixture) = (base.to_str().expect("UTF-8"), crate::support::fixture("parity/adapter_final"));
+    case.command_refused(&["check", &recipe], &words);
+    case.command_refused(&["eval", &recipe, "--adapter", fixture.to_str().expect("UTF-8")], &words);
+    let words = ["no chat template", "`greffon generate --raw`", "data.chat_template"];
+    case.command_refused(&["generate", "--model", base, "Bonjour"], &words);
+
+    let set = format!("data.chat_template={}", moved.display());
+    for verb in ["check", "train"] {
+        let done = greffon(&[verb, &recipe, "--set", &set]);
+        assert!(done.status.success(), "{verb}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+    let raw = greffon(&["generate", "--model", base, "--raw", "--max-new-tokens", "4", "--json", "Bonjour"]);
+    assert!(raw.status.success(), "{}", String::from_utf8_lossy(&raw.stderr));
+    let said: serde_json::Value = serde_json::from_slice(&raw.stdout).expect("JSON");
+    assert_eq!(said["new_tokens"], 4);
+    case.command_refused(&["generate", "--model", base, "--raw", ""], &["the prompt is empty"]);
 }

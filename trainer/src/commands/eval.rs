@@ -51,10 +51,11 @@ pub(super) fn eval(args: &EvalArgs) -> anyhow::Result<()> {
     };
     let limit = args.limit.or(recipe.eval.limit);
     let hub = progress::hub();
-    let conversations = test_conversations(recipe, limit, &hub)?;
-
-    let device = device::open(&recipe.device)?;
     let base = BaseModel::open(&recipe.model, recipe.data.chat_template.as_deref(), &hub)?;
+    // Before all that takes time, so that a base without a template is told at once.
+    base.tokenizer.template().map_err(TrainError::from)?;
+    let conversations = test_conversations(recipe, limit, &hub)?;
+    let device = device::open(&recipe.device)?;
     let mut decoder = base.decoder(&device)?.with_kernels(recipe.kernels);
     adapter::load(&mut decoder, &adapter_folder, &device)?;
     let question = |decoder: &Decoder, what: &'static str| -> Result<Vec<Findings>, TrainError> {

@@ -21,14 +21,15 @@ pub(super) fn generate(args: &GenerateArgs) -> anyhow::Result<()> {
         (None, prompt) => prompt.iter().cloned().collect(),
     };
     let model = Loading::from_args(&args.model)?;
+    let prompt = |question: &String| match args.raw {
+        true => raw(&model, question),
+        false => render(&model, &conversation(&args.sampling, question)),
+    };
+    let prompts: Vec<Vec<u32>> = questions.iter().map(prompt).collect::<Result<_, TrainError>>()?;
     if args.prompts.is_none() && !args.json {
-        answer(&model, &conversation(&args.sampling, &questions[0]), sampling)?;
+        print_answer(&model, &prompts, sampling)?;
         return Ok(());
     }
-    let prompts: Vec<Vec<u32>> = questions
-        .iter()
-        .map(|question| render(&model, &conversation(&args.sampling, question)))
-        .collect::<Result<_, TrainError>>()?;
     let (mut answers, mut new_tokens) = (Vec::new(), 0);
     let eos = model.base.tokenizer.eos_token_ids();
     let started = Instant::now();
@@ -70,7 +71,28 @@ fn conversation(args: &SamplingArgs, question: &str) -> Vec<Message> {
 
 /// The tokens of a conversation that waits for an answer.
 fn render(model: &Loading, messages: &[Message]) -> Result<Vec<u32>, TrainError> {
-    let prompt = model.base.tokenizer.render_prompt(messages)?;
+    let tokenizer = &model.base.tokenizer;
+    if tokenizer.template().is_err() {
+        return Err(TrainError::Run(format!(
+            "{}: the model has no chat template, as is usual for base models; let it continue plain text with \
+             `greffon generate --raw`, or name a run whose recipe sets data.chat_template",
+            model.base.path().display()
+        )));
+    }
+    checked(model, tokenizer.render_prompt(messages)?)
+}
+
+/// The tokens of a text that is to be continued as it stands.
+fn raw(model: &Loading, text: &str) -> Result<Vec<u32>, TrainError> {
+    let prompt = model.base.tokenizer.encode_document(text)?;
+    if prompt.is_empty() {
+        return Err(TrainError::Run("the prompt is empty, there is nothing to continue".to_owned()));
+    }
+    checked(model, prompt)
+}
+
+/// A prompt that the model has room for.
+fn checked(model: &Loading, prompt: Vec<u32>) -> Result<Vec<u32>, TrainError> {
     let room = model.base.config.max_position_embeddings;
     if prompt.len() >= room {
         return Err(TrainError::Run(format!("the prompt has {} tokens, the model's limit is {room}", prompt.len())));
@@ -101,12 +123,16 @@ pub(super) fn system(args: &SamplingArgs) -> Vec<Message> {
 
 /// Prints the answer as it comes and returns it.
 pub(super) fn answer(model: &Loading, messages: &[Message], sampling: Sampling) -> anyhow::Result<String> {
+    print_answer(model, &[render(model, messages)?], sampling)
+}
+
+/// Prints how the one prompt goes on, and returns it.
+fn print_answer(model: &Loading, prompt: &[Vec<u32>], sampling: Sampling) -> anyhow::Result<String> {
     let tokenizer = &model.base.tokenizer;
-    let prompt = render(model, messages)?;
     let mut stream = tokenizer.stream();
     let mut text = String::new();
     let mut failure = None;
-    continue_prompts(&model.decoder, &[prompt], sampling, tokenizer.eos_token_ids(), &model.device, |_, id| {
+    continue_prompts(&model.decoder, prompt, sampling, tokenizer.eos_token_ids(), &model.device, |_, id| {
         match stream.push(id) {
             Ok(piece) => {
                 let piece = piece.unwrap_or_default();

@@ -12,6 +12,7 @@ mod plan;
 mod prepare;
 mod preview;
 mod progress;
+mod prove;
 mod schema;
 mod subject;
 mod train;

@@ -1,4 +1,4 @@
-//! `greffon verify`.
+//! `greffon verify`: the rules of servers, and the proofs that an export has.
 
 use std::process::ExitCode;
 
@@ -7,29 +7,61 @@ use anstream::println;
 use comfy_table::Table;
 use serde_json::json;
 
+use super::prove::{self, describe_proof};
 use crate::cli::VerifyArgs;
 use crate::error::TrainError;
+use crate::prove::{Export, Form, Manifest};
 
-/// The exit code when a server refuses the adapter or gets it wrong.
-const REFUSED: u8 = 3;
+/// The exit code when a server refuses the adapter or gets it wrong, or a proof does not succeed.
+pub(super) const REFUSED: u8 = 3;
 
 pub(super) fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
-    let servers = servers(&args.servers)?;
-    let facts = Facts::of_folder(&args.adapter).map_err(TrainError::from)?;
-    let verdicts: Vec<(&str, Verdict)> = servers.iter().map(|server| (server.name, server.judge(&facts))).collect();
+    if args.prove {
+        return prove::prove(args);
+    }
+    let export = Export::open(&args.export)?;
+    let verdicts = match export.form() {
+        Form::Peft => judge(args)?,
+        _ if !args.servers.is_empty() => {
+            let reason = format!("{}: --for judges PEFT folders, this is none", args.export.display());
+            return Err(TrainError::Run(reason).into());
+        }
+        _ => Vec::new(),
+    };
+    let (manifest, files) = (Manifest::read(&export)?, export.digests()?);
     if args.json {
         let verdicts = verdicts.iter().map(|(name, verdict)| json!({ "server": name, "result": verdict }));
-        println!("{:#}", json!({ "adapter": args.adapter, "servers": verdicts.collect::<Vec<_>>() }));
+        let proofs = manifest.proofs.iter().map(|proof| json!({ "proof": proof, "outdated": proof.outdated(&files) }));
+        let report = json!({
+            "adapter": args.export,
+            "servers": verdicts.collect::<Vec<_>>(),
+            "proofs": proofs.collect::<Vec<_>>(),
+        });
+        println!("{report:#}");
     } else {
         let mut table = Table::new();
         table.load_style(comfy_table::presets::NOTHING);
         for (name, verdict) in &verdicts {
             table.add_row(vec![(*name).to_owned(), describe(verdict)]);
         }
-        println!("{table}");
+        if !verdicts.is_empty() {
+            println!("{table}");
+        }
+        for proof in &manifest.proofs {
+            println!("{}", describe_proof(proof, proof.outdated(&files)));
+        }
+        if manifest.proofs.is_empty() {
+            println!("not proved in a server yet: `greffon verify --prove`");
+        }
     }
     let refused = verdicts.iter().any(|(_, verdict)| matches!(verdict, Verdict::Refuses { .. }));
     Ok(if refused { ExitCode::from(REFUSED) } else { ExitCode::SUCCESS })
+}
+
+fn judge(args: &VerifyArgs) -> Result<Vec<(&'static str, Verdict)>, TrainError> {
+    let servers = servers(&args.servers)?;
+    let facts = Facts::of_folder(&args.export)?;
+    Ok(servers.iter().map(|server| (server.name, server.judge(&facts))).collect())
 }
 
 fn servers(names: &[String]) -> Result<Vec<&'static Server>, TrainError> {

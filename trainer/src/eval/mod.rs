@@ -90,6 +90,15 @@ pub fn logits(decoder: &Decoder, input_ids: &[u32], device: &Device) -> Vec<f32>
     read(decoder.logits(hidden(decoder, input_ids, device)))
 }
 
+/// The log-probability of every token of the vocabulary after one sequence, outside autodiff.
+pub fn next_log_probs(decoder: &Decoder, input_ids: &[u32], device: &Device) -> Vec<f64> {
+    let last = hidden(decoder, input_ids, device).narrow(0, input_ids.len() - 1, 1);
+    let logits: Vec<f64> = read(decoder.logits(last)).into_iter().map(f64::from).collect();
+    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let total = largest + logits.iter().map(|logit| (logit - largest).exp()).sum::<f64>().ln();
+    logits.into_iter().map(|logit| logit - total).collect()
+}
+
 /// The last hidden states of one sequence, `[tokens, hidden]`.
 fn hidden(decoder: &Decoder, input_ids: &[u32], device: &Device) -> Tensor<2> {
     let segments = Segments::new(&[input_ids.len()], &[0], &decoder.config.inverse_frequencies(), device);

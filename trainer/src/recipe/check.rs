@@ -2,12 +2,13 @@
 //!
 //! Nothing is loaded and the network is not used.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 
-use adapters::{Init, LoraConfig};
+use adapters::{GgufFile, Init, LoraConfig};
 use datasets::SourceConfig;
+use serde_json::Value;
 
 use super::Recipe;
 use super::error::{FileProblem, RecipeError};
@@ -51,7 +52,12 @@ impl Loaded {
         };
         if !model.is_on_hub() {
             let path = Path::new(&model.base);
-            note("model.base".to_owned(), path, base_problem(path));
+            let problem = base_problem(path);
+            let lacks_template = problem.is_none() && data.chat_template.is_none() && lacks_chat_template(path);
+            note("model.base".to_owned(), path, problem);
+            if lacks_template {
+                note("data.chat_template".to_owned(), path, Some(NO_TEMPLATE.to_owned()));
+            }
         }
         if let Some(path) = &model.adapter {
             let problem = folder_problem(path, "adapter_config.json", "a PEFT folder");
@@ -113,6 +119,21 @@ fn folder_problem(path: &Path, must_hold: &str, expected: &str) -> Option<String
     }
     let is = if path.exists() { "this is a file" } else { "no such folder" };
     Some(format!("{is}, expected {expected}"))
+}
+
+const NO_TEMPLATE: &str = "the model has no chat template, as is usual for base models; set data.chat_template to a Jinja \
+                           file, such as the one of the model's instruct version";
+
+/// Whether a base that can be read is known to carry no chat template.
+fn lacks_chat_template(base: &Path) -> bool {
+    if base.is_file() {
+        return GgufFile::open(base).is_ok_and(|file| !file.contains("tokenizer.chat_template"));
+    }
+    let config = fs::read(base.join("tokenizer_config.json")).ok();
+    let config = config.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+    base.join("tokenizer.json").is_file()
+        && !base.join("chat_template.jinja").is_file()
+        && config.is_some_and(|config| config.get("chat_template").is_none_or(Value::is_null))
 }
 
 fn base_problem(path: &Path) -> Option<String> {

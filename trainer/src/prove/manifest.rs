@@ -1,0 +1,114 @@
+//! `greffon.json`: what is known of an export, its proofs above all.
+//!
+//! It lies in an exported folder, or beside an exported file under the file's name. A proof holds as long as the files
+//! have the digests that it names.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{Agreement, Export, Form, ServerInfo, prompts_digest};
+use crate::error::TrainError;
+
+const NAME: &str = "greffon.json";
+
+/// One comparison of an export in a server with the trainer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Proof {
+    /// Every condition was met.
+    pub proved: bool,
+    /// When, UTC.
+    pub date: String,
+    /// Version of greffon.
+    pub greffon_version: String,
+    /// The server and what it served.
+    pub server: ServerInfo,
+    /// The base with which the trainer computed.
+    pub base: String,
+    /// SHA-256 of its weight files.
+    pub base_digest: String,
+    /// SHA-256 of the PEFT folder's two files with which the trainer computed; none for a base as such.
+    pub adapter_digest: Option<String>,
+    /// SHA-256 of the export's files, by name.
+    pub files: BTreeMap<String, String>,
+    /// How many prompts.
+    pub prompts: usize,
+    /// SHA-256 of the prompts.
+    pub prompts_digest: String,
+    /// The server's tokenizer cut the prompts as the trainer's; none when the server does not say.
+    pub same_tokens: Option<bool>,
+    /// How many of the server's most probable tokens were compared after each prompt.
+    pub top: usize,
+    /// The largest mean difference that counts as equal, in nats.
+    pub limit: f64,
+    /// With the adapter, switched on or folded in; the base where there is none.
+    pub on: Agreement,
+    /// With the adapter off; none for a merged model.
+    pub off: Option<Agreement>,
+    /// How far the adapter moves the log-probabilities: the mean difference if the server ignored it.
+    pub effect: Option<f64>,
+}
+
+/// The file.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The newest proof for each server, model and base.
+    #[serde(default)]
+    pub proofs: Vec<Proof>,
+    /// What else stands there.
+    #[serde(flatten)]
+    other: Map<String, Value>,
+}
+
+impl Manifest {
+    /// Where an export's manifest lies.
+    pub fn path(export: &Export) -> PathBuf {
+        match export.form() {
+            Form::Peft | Form::Folder => export.path().join(NAME),
+            Form::GgufLora | Form::Gguf => export.path().with_file_name(format!("{}.{NAME}", export.name())),
+        }
+    }
+
+    /// Reads an export's manifest; an empty one where there is none.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read, or is not of this form.
+    pub fn read(export: &Export) -> Result<Self, TrainError> {
+        let path = Self::path(export);
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
+                TrainError::Run(format!("{}: not a manifest: {error}; remove it and prove again", path.display()))
+            }),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::default()),
+            Err(source) => Err(TrainError::Read { path, source }),
+        }
+    }
+
+    /// Adds a proof in place of an earlier one of the same server, model and base, and of all that were of other files.
+    ///
+    /// # Errors
+    /// When the file cannot be written; the one before stays.
+    pub fn add(mut self, export: &Export, proof: Proof) -> Result<PathBuf, TrainError> {
+        let key = |proof: &Proof| (proof.server.kind.clone(), proof.server.model.clone(), proof.base_digest.clone());
+        self.proofs.retain(|earlier| earlier.files == proof.files && key(earlier) != key(&proof));
+        self.proofs.push(proof);
+        let path = Self::path(export);
+        let text = serde_json::to_string_pretty(&self).expect("a manifest is plain data") + "\n";
+        adapters::write_atomic(&path, true, |out| out.write_all(text.as_bytes()))?;
+        Ok(path)
+    }
+}
+
+impl Proof {
+    /// Why the proof says nothing about the files as they are now; `None` when it holds.
+    pub fn outdated(&self, files: &BTreeMap<String, String>) -> Option<&'static str> {
+        if self.files != *files {
+            return Some("the files have changed since");
+        }
+        (self.prompts_digest != prompts_digest()).then_some("it was made with other prompts")
+    }
+}
