@@ -10,6 +10,7 @@ mod command;
 mod data;
 mod determinism;
 mod families;
+mod import;
 mod invariance;
 mod merge;
 mod methods;

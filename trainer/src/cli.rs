@@ -93,6 +93,16 @@ Examples:
   greffon export runs/recipe --checkpoint last --to adapter-last
   greffon export runs/recipe --as gguf-lora --type f16 --to adapter.gguf")]
     Export(ExportArgs),
+    /// Take an adapter of another tool, a PEFT folder or a GGUF file, and write it as a clean PEFT folder.
+    #[command(after_help = "\
+Examples:
+  greffon import downloaded --to adapter
+  greffon import adapter.gguf --model HuggingFaceTB/SmolLM2-135M-Instruct --to adapter
+  greffon import downloaded --model models/SmolLM2.gguf --to adapter --json
+
+A GGUF adapter is only read with its base. With --model every module is compared with the base by its shape, and the
+adapter's configuration names that base.")]
+    Import(ImportArgs),
     /// Say which servers load an adapter, with which flag, and which get it wrong.
     #[command(after_help = "\
 Examples:
@@ -405,6 +415,28 @@ pub enum MergedType {
     /// GGUF: blocks of 256 in four bits.
     #[value(name = "q4_k")]
     Q4K,
+}
+
+/// `greffon import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// A PEFT folder, or a GGUF adapter.
+    pub source: PathBuf,
+    /// The base that it is for: a Hugging Face folder, a GGUF file, or a hub name.
+    #[arg(long)]
+    pub model: Option<String>,
+    /// The hub revision of the base.
+    #[arg(long, requires = "model")]
+    pub revision: Option<String>,
+    /// The folder to write.
+    #[arg(long)]
+    pub to: PathBuf,
+    /// Overwrite the folder.
+    #[arg(long)]
+    pub force: bool,
+    /// Print what was imported as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `greffon merge`.

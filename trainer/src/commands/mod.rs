@@ -6,6 +6,7 @@ mod eval;
 mod export;
 mod fetch;
 mod generate;
+mod import;
 mod init;
 mod merge;
 mod plan;
@@ -50,6 +51,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Generate(args) => generate::generate(&args),
         Verb::Chat(args) => chat::chat(&args),
         Verb::Export(args) => export::export(&args),
+        Verb::Import(args) => import::import(&args),
         Verb::Merge(args) => merge::merge(&args),
     };
     done.map(|()| ExitCode::SUCCESS)
