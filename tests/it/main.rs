@@ -16,6 +16,7 @@ mod merge;
 mod methods;
 mod parity;
 mod plan;
+mod push;
 #[cfg(feature = "real")]
 mod real;
 mod recipes;

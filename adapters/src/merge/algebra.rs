@@ -106,11 +106,11 @@ fn weighted_sum(tasks: &[Cow<'_, [f32]>], weights: &[f32]) -> Vec<f32> {
 fn elected_mean(tasks: &[Cow<'_, [f32]>], weights: &[f32], majority_sign: MajoritySign) -> Vec<f32> {
     let vote = |value: f32| match majority_sign {
         MajoritySign::Total => value,
-        MajoritySign::Frequency => sign(value),
+        MajoritySign::Frequency => f32::from(sign(value)),
     };
     let elect = |at: usize| {
         let total: f32 = tasks.iter().map(|task| vote(task[at])).sum();
-        let elected = if total >= 0.0 { 1.0 } else { -1.0 };
+        let elected = if total >= 0.0 { 1 } else { -1 };
         let (mut sum, mut count) = (0.0, 0.0_f32);
         for (task, weight) in tasks.iter().zip(weights) {
             if sign(task[at]) == elected {
@@ -124,8 +124,8 @@ fn elected_mean(tasks: &[Cow<'_, [f32]>], weights: &[f32], majority_sign: Majori
 }
 
 /// -1, 0 or 1, as PyTorch's `sign`; Rust's own gives 0 a sign.
-fn sign(value: f32) -> f32 {
-    if value == 0.0 { 0.0 } else { value.signum() }
+fn sign(value: f32) -> i8 {
+    i8::from(value > 0.0) - i8::from(value < 0.0)
 }
 
 /// The matrices are in single precision.

@@ -123,6 +123,7 @@ fn combine_with(
         lora_dropout: parts[0].config.lora_dropout,
         target_modules: targets(parts, &tensors),
         init_lora_weights: InitLoraWeights::default(),
+        other: parts[0].config.base_class(),
         ..AdapterConfig::new(&LoraConfig::default(), "", None)
     };
     Ok((config, tensors))

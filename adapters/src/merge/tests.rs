@@ -64,7 +64,7 @@ fn every_case_equals_peft() {
             drawn += 1;
             let mask = expected.f32(&format!("mask.{module}.{matrix}.{adapter}")).expect("PEFT drew a mask for it");
             assert_eq!(mask.len(), count);
-            mask.iter().map(|keep| *keep == 1.0).collect::<Vec<bool>>()
+            mask.iter().map(|keep| *keep > 0.5).collect::<Vec<bool>>()
         };
         let (config, tensors) = combine_with(&parts, &combination, &mut masks).expect("it fits");
         let own: BTreeSet<String> = ["A", "B"]

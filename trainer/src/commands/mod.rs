@@ -13,6 +13,7 @@ mod plan;
 mod prepare;
 mod preview;
 mod progress;
+mod push;
 mod schema;
 mod subject;
 mod train;
@@ -39,6 +40,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         .init();
     let done = match cli.verb {
         Verb::Verify(args) => return verify::verify(&args),
+        Verb::Push(args) => return push::push(&args),
         Verb::Init(args) => init::init(&args),
         Verb::Check(args) => check::check(&args),
         Verb::Schema => schema::schema(),

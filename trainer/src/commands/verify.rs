@@ -32,7 +32,7 @@ pub(super) fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     Ok(if refused { ExitCode::from(REFUSED) } else { ExitCode::SUCCESS })
 }
 
-fn servers(names: &[String]) -> Result<Vec<&'static Server>, TrainError> {
+pub(super) fn servers(names: &[String]) -> Result<Vec<&'static Server>, TrainError> {
     if names.is_empty() {
         return Ok(SERVERS.iter().collect());
     }

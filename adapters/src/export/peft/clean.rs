@@ -2,11 +2,26 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::{AdapterConfig, InitLoraWeights, LoraPair, TargetNames};
 use crate::LoraConfig;
 
 /// Keys by which PEFT leaves out modules that `target_modules` names.
 const RESTRICTIONS: [&str; 3] = ["layers_to_transform", "layers_pattern", "exclude_modules"];
+
+impl AdapterConfig {
+    /// The one key beyond the known ones that says something of a finished adapter: the class of its base.
+    pub(crate) fn base_class(&self) -> BTreeMap<String, Value> {
+        let key = "auto_mapping";
+        self.other
+            .get(key)
+            .filter(|value| !value.is_null())
+            .map(|value| (key.to_owned(), value.clone()))
+            .into_iter()
+            .collect()
+    }
+}
 
 /// A configuration for the same matrices with the same effect, without keys that only mattered in training.
 ///
@@ -30,7 +45,7 @@ pub fn clean(config: &AdapterConfig, tensors: &BTreeMap<String, LoraPair>) -> Ad
         inference_mode: true,
         init_lora_weights: InitLoraWeights::default(),
         peft_version: plain.peft_version,
-        other: BTreeMap::new(),
+        other: config.base_class(),
         ..config.clone()
     }
 }
