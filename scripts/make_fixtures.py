@@ -21,7 +21,7 @@ os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", CUDA_VISIB
 import torch
 import transformers
 
-from fixtures import families, gemma3, gguf_model, methods, metrics, parity, smollm2, tiny_llama, tokens
+from fixtures import families, gemma3, gguf_model, merge, methods, metrics, parity, smollm2, tiny_llama, tokens
 from fixtures.files import write_json
 
 PACKAGES = ["torch", "transformers", "peft", "tokenizers", "safetensors", "gguf", "jinja2", "numpy", "torchmetrics"]
@@ -69,6 +69,7 @@ def main() -> None:
     parity.write(out / "tiny-llama", out / "tiny-llama-tied", out / "parity")
     families.write(out / "families")
     methods.write(out / "tiny-llama", out / "tiny-llama-tied", out / "methods")
+    merge.write(out / "merge")
     metrics.write_schedules(out / "schedules.json")
     metrics.write_squad(out / "squad_metrics.json")
     if arguments.smollm2:

@@ -144,6 +144,26 @@ pub enum AdapterError {
         problem: String,
     },
 
+    /// An adapter cannot be combined with others.
+    #[error("{}: cannot be combined: {problem}", path.display())]
+    Combination {
+        /// The adapter's folder.
+        path: PathBuf,
+        /// What does not fit, and the remedy.
+        problem: String,
+    },
+
+    /// A setting of a combination of adapters is missing, out of range or without effect.
+    #[error("{setting} is {value}, expected {expected}")]
+    CombinationSetting {
+        /// The setting, as the command's flag is called.
+        setting: &'static str,
+        /// The value given, or `missing`.
+        value: String,
+        /// What it may be.
+        expected: String,
+    },
+
     /// A value of the recipe's `lora:` section is out of range.
     #[error("lora.{key} is {value}, expected {expected}")]
     Config {

@@ -2,7 +2,8 @@
 //!
 //! On the way in, [`checkpoint`] reads a base model from a safetensors folder and [`gguf`] from a GGUF file, both
 //! through [`TensorSource`]. On the way out, [`export`] writes adapters and merged models in the form that PEFT and the
-//! servers take, through [`atomic`], so that a full disk or a kill never costs the previous file.
+//! servers take, through [`atomic`], so that a full disk or a kill never costs the previous file. [`merge`] combines
+//! several adapters into one.
 //! [`LoraConfig`] is the recipe's `lora:` section. Read `config`, `lora`, `checkpoint`, `gguf`, `export` in this order.
 //!
 //! LoRA: `y = W x + (alpha / rank) · B A x`, with `W` frozen.
@@ -17,6 +18,7 @@ pub mod export;
 mod file;
 pub mod gguf;
 mod lora;
+pub mod merge;
 pub mod nf4;
 mod principal;
 mod safetensors_file;

@@ -1,4 +1,4 @@
-//! Files of models and data sets on the Hugging Face hub, through its cache.
+//! Files of models and data sets on the Hugging Face hub, through its cache; [`push`](Hub::push) goes the other way.
 //!
 //! Built on `hf-hub` 0.5, which brings the cache's layout, locks and resumed downloads; this file adds
 //! what it leaves to the caller: `HF_HUB_OFFLINE`, tokens from the environment, retries, the check of
@@ -7,15 +7,19 @@
 
 mod download;
 mod names;
+mod push;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use hf_hub::Cache;
 use hf_hub::api::RepoInfo;
 
 use self::names::{At, check_file, is_commit, matches};
 use crate::error::{DataError, HubError, RecordError};
+
+pub use self::push::{Push, PushFile, Pushed};
 
 const ENDPOINT: &str = "https://huggingface.co";
 /// The files of a model that training, evaluation and export need, weights apart.
@@ -51,18 +55,18 @@ pub struct HubFile {
     pub file: String,
 }
 
-/// How far the download of one file is.
+/// How far the transfer of one file is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DownloadProgress<'a> {
+pub struct TransferProgress<'a> {
     /// The file's path in the repository.
     pub file: &'a str,
-    /// The bytes that are there, those of an earlier attempt included.
+    /// The bytes that have arrived, those of an earlier attempt included.
     pub done_bytes: u64,
     /// The size of the file in bytes.
     pub total_bytes: u64,
 }
 
-type OnProgress = Arc<dyn Fn(&DownloadProgress<'_>) + Send + Sync>;
+type OnProgress = Arc<dyn Fn(&TransferProgress<'_>) + Send + Sync>;
 
 /// The hub and its cache on this machine.
 #[derive(Clone)]
@@ -72,6 +76,8 @@ pub struct Hub {
     token: Option<String>,
     offline: bool,
     on_progress: OnProgress,
+    /// What the pauses before the next attempt of a push are multiples of.
+    retry_pause: Duration,
 }
 
 impl std::fmt::Debug for Hub {
@@ -95,6 +101,7 @@ impl Hub {
             token: None,
             offline: false,
             on_progress: Arc::new(|_| {}),
+            retry_pause: Duration::from_millis(200),
         }
     }
 
@@ -126,9 +133,9 @@ impl Hub {
         self
     }
 
-    /// Tells `on_progress` of each piece that arrives.
+    /// Tells `on_progress` of each piece that arrives, or is sent.
     #[must_use]
-    pub fn with_progress(mut self, on_progress: impl Fn(&DownloadProgress<'_>) + Send + Sync + 'static) -> Self {
+    pub fn with_progress(mut self, on_progress: impl Fn(&TransferProgress<'_>) + Send + Sync + 'static) -> Self {
         self.on_progress = Arc::new(on_progress);
         self
     }

@@ -26,7 +26,7 @@ pub use config::{DataConfig, HubSource, MAX_WEIGHT, Overlong, SourceConfig};
 pub use conversation::{Conversation, Message, Origin, Role};
 pub use digest::{hex, sha256_files};
 pub use error::{DataError, ExampleError, HubError, RecordError, TemplateError, TokenizerError};
-pub use hub::{DownloadProgress, Hub, HubFile, RepoKind};
+pub use hub::{Hub, HubFile, Push, PushFile, Pushed, RepoKind, TransferProgress};
 pub use mixture::{Order, permutation};
 pub use pack::{Row, pack};
 pub use prepare::{Prepared, Progress, load_conversations, prepare};

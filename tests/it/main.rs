@@ -10,11 +10,13 @@ mod command;
 mod data;
 mod determinism;
 mod families;
+mod import;
 mod invariance;
 mod merge;
 mod methods;
 mod parity;
 mod plan;
+mod push;
 #[cfg(feature = "real")]
 mod real;
 mod recipes;

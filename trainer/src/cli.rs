@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use adapters::export::card::Card;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::recipe::MemorySize;
@@ -94,6 +95,29 @@ Examples:
   greffon export runs/recipe --checkpoint last --to adapter-last
   greffon export runs/recipe --as gguf-lora --type f16 --to adapter.gguf")]
     Export(ExportArgs),
+    /// Upload an adapter with its card to the hub.
+    #[command(after_help = "\
+Examples:
+  greffon push adapter owner/name
+  greffon push adapter owner/name --private --message \"Second try\"
+  greffon push adapter owner/name --for peft,vllm --json
+
+The repository is made when it is not there. An adapter that cannot be read, or that one of the servers refuses, is not
+pushed; `greffon verify` says more. A folder without a README.md gets a card first. HF_TOKEN, or the token file of
+Hugging Face's own tools, must allow writing. HF_ENDPOINT is respected.
+
+Exit codes: 0 pushed, or nothing was new; 3 a server refuses it; 2 the input must be mended.")]
+    Push(PushArgs),
+    /// Take an adapter of another tool, a PEFT folder or a GGUF file, and write it as a clean PEFT folder.
+    #[command(after_help = "\
+Examples:
+  greffon import downloaded --to adapter
+  greffon import adapter.gguf --model HuggingFaceTB/SmolLM2-135M-Instruct --to adapter
+  greffon import downloaded --model models/SmolLM2.gguf --to adapter --json
+
+A GGUF adapter is only read with its base. With --model every module is compared with the base by its shape, and the
+adapter's configuration names that base.")]
+    Import(ImportArgs),
     /// Say which servers load an adapter, with which flag, and which get it wrong; prove an export in a running server.
     #[command(after_help = "\
 Examples:
@@ -415,6 +439,12 @@ pub struct ExportArgs {
     /// Which adapter.
     #[arg(long, value_enum, default_value_t = Which::Best)]
     pub checkpoint: Which,
+    /// The card of a PEFT folder.
+    #[command(flatten)]
+    pub card: CardArgs,
+    /// Write no card.
+    #[arg(long)]
+    pub no_card: bool,
     /// Overwrite the folder.
     #[arg(long)]
     pub force: bool,
@@ -447,6 +477,88 @@ pub enum MergedType {
     /// GGUF: blocks of 256 in four bits.
     #[value(name = "q4_k")]
     Q4K,
+}
+
+/// What the card of an adapter says beyond what its files and its run tell.
+#[derive(Debug, Args)]
+pub struct CardArgs {
+    /// The adapter's licence, by the hub's name for it: apache-2.0.
+    #[arg(long, value_name = "NAME", value_parser = license)]
+    pub license: Option<String>,
+    /// The languages, with commas, by their ISO 639 codes: fr,en.
+    #[arg(long = "language", value_name = "CODES", value_delimiter = ',', value_parser = language)]
+    pub languages: Vec<String>,
+}
+
+impl CardArgs {
+    /// A card with what was given added to it.
+    pub(crate) fn fill(&self, card: Card) -> Card {
+        Card { license: self.license.clone(), languages: self.languages.clone(), ..card }
+    }
+}
+
+fn license(name: &str) -> Result<String, String> {
+    let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.' | '+');
+    if !name.is_empty() && name.chars().all(is_part) {
+        return Ok(name.to_owned());
+    }
+    Err("expected the hub's name for a licence, such as apache-2.0, mit, cc-by-4.0 or other".to_owned())
+}
+
+fn language(code: &str) -> Result<String, String> {
+    if (2..=3).contains(&code.len()) && code.chars().all(|c| c.is_ascii_lowercase()) {
+        return Ok(code.to_owned());
+    }
+    Err("expected an ISO 639 code of two or three small letters, such as fr".to_owned())
+}
+
+/// `greffon push`.
+#[derive(Debug, Args)]
+pub struct PushArgs {
+    /// A PEFT folder.
+    pub adapter: PathBuf,
+    /// The repository, `owner/name`.
+    pub repository: String,
+    /// Make the repository private, where it is made.
+    #[arg(long)]
+    pub private: bool,
+    /// The branch, which must be there.
+    #[arg(long, default_value = "main")]
+    pub revision: String,
+    /// The commit's message.
+    #[arg(long, default_value = "Upload adapter with greffon")]
+    pub message: String,
+    /// The servers that must load it, with commas: vllm, llama.cpp, mistral.rs, lorax, peft. All by default.
+    #[arg(long = "for", value_name = "SERVERS", value_delimiter = ',')]
+    pub servers: Vec<String>,
+    /// The card, where the folder has none.
+    #[command(flatten)]
+    pub card: CardArgs,
+    /// Print what was pushed as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `greffon import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// A PEFT folder, or a GGUF adapter.
+    pub source: PathBuf,
+    /// The base that it is for: a Hugging Face folder, a GGUF file, or a hub name.
+    #[arg(long)]
+    pub model: Option<String>,
+    /// The hub revision of the base.
+    #[arg(long, requires = "model")]
+    pub revision: Option<String>,
+    /// The folder to write.
+    #[arg(long)]
+    pub to: PathBuf,
+    /// Overwrite the folder.
+    #[arg(long)]
+    pub force: bool,
+    /// Print what was imported as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `greffon merge`.

@@ -119,8 +119,8 @@ pub fn write_gguf_lora(
 /// Reads an adapter from a GGUF file; `base` is the base that it is for, under `base_model` in the configuration.
 ///
 /// # Errors
-/// What [`GgufFile::open`] finds; [`AdapterError::File`] when it is not a LoRA, or is one for another architecture;
-/// [`AdapterError::Tensor`] for a matrix that is unknown, alone or of a wrong shape.
+/// What [`GgufFile::open`] finds; [`AdapterError::File`] when it is not a LoRA, is empty, or is for another architecture;
+/// [`AdapterError::Tensor`] for a matrix that is unknown, alone, of a wrong shape or not finite.
 pub fn read_gguf_lora(
     path: &Path,
     base: &GgufBase,
@@ -138,6 +138,9 @@ pub fn read_gguf_lora(
         return Err(problem(reason));
     }
     let alpha = f64::from(file.f32("adapter.lora.alpha")?);
+    if !alpha.is_finite() || alpha == 0.0 {
+        return Err(problem(format!("has the adapter.lora.alpha {alpha}, expected a finite number that is not 0")));
+    }
     let mut pairs = BTreeMap::new();
     for tensor in file.tensors() {
         let refuse = |problem: String| AdapterError::Tensor { path: path.into(), tensor: tensor.name.clone(), problem };
@@ -157,17 +160,33 @@ pub fn read_gguf_lora(
         if rank != b_rank {
             return Err(refuse(format!("has {rank} rows, but `{other}` has {b_rank} columns; both must be the rank")));
         }
-        let mut b = file.dequantize(&other)?;
+        if rank == 0 || in_features == 0 || out_features == 0 {
+            return Err(refuse(format!("has the shape {:?}, expected dimensions of at least 1", tensor.shape)));
+        }
+        let a = finite(&file, &tensor.name)?;
+        let mut b = finite(&file, &other)?;
         if let Some(heads) = base.heads_of(&module) {
             b = unpermute(&b, out_features, rank, heads)?;
         }
-        pairs.insert(
-            module,
-            LoraPair { rank, in_features, out_features, a: file.dequantize(&tensor.name)?, b, magnitude: None },
-        );
+        pairs.insert(module, LoraPair { rank, in_features, out_features, a, b, magnitude: None });
+    }
+    if pairs.is_empty() {
+        return Err(problem("holds no adapter: there is no matrix in it".into()));
     }
     let ranks: BTreeMap<String, usize> = pairs.iter().map(|(module, pair)| (module.clone(), pair.rank)).collect();
     Ok((AdapterConfig::of_ranks(&ranks, alpha, base_model), pairs))
+}
+
+/// A tensor's values, none of them infinite or NaN.
+fn finite(file: &GgufFile, name: &str) -> Result<Vec<f32>, AdapterError> {
+    let values = file.dequantize(name)?;
+    match values.iter().position(|value| !value.is_finite()) {
+        None => Ok(values),
+        Some(at) => {
+            let problem = format!("is {} at index {at}, expected finite values", values[at]);
+            Err(AdapterError::Tensor { path: file.path().into(), tensor: name.into(), problem })
+        }
+    }
 }
 
 /// GGUF keeps the alpha, and matrices their numbers, in single precision.

@@ -2,6 +2,7 @@
 //!
 //! [`peft`] goes both ways: what it writes it also reads, to continue, evaluate or merge.
 
+pub mod card;
 pub mod gguf_lora;
 pub mod gguf_merged;
 pub mod merged;

@@ -9,6 +9,7 @@
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use serde::Serialize;
@@ -35,6 +36,16 @@ pub enum Verdict {
         /// What to do.
         remedy: String,
     },
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Loads => formatter.write_str("loads"),
+            Self::LoadsWith { with } => write!(formatter, "loads with {with}"),
+            Self::Refuses { because, remedy } => write!(formatter, "refuses: {because}; remedy: {remedy}"),
+        }
+    }
 }
 
 /// A server and its rules.

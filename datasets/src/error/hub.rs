@@ -62,6 +62,20 @@ pub enum HubError {
         /// The cache folder.
         cache: PathBuf,
     },
+    /// Something could not be uploaded.
+    #[error("could not push {what} to {repo}@{revision} ({endpoint}): {message}")]
+    Push {
+        /// The file, or what else was sent.
+        what: String,
+        /// The repository, `owner/name`.
+        repo: String,
+        /// The branch.
+        revision: String,
+        /// The address of the hub.
+        endpoint: String,
+        /// The reason and the remedy.
+        message: String,
+    },
     /// A downloaded file is not the one that the hub announced.
     #[error(
         "{}: the download of {file} of {repo} is damaged: SHA-256 is {got}, expected {expected}; try again",

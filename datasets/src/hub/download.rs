@@ -7,7 +7,7 @@ use hf_hub::Cache;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 
 use super::names::At;
-use super::{DownloadProgress, Hub, OnProgress};
+use super::{Hub, OnProgress, TransferProgress};
 use crate::digest::sha256_files;
 use crate::error::{DataError, HubError};
 
@@ -144,7 +144,7 @@ fn is_passing(error: &ApiError) -> bool {
 }
 
 /// Whether an error comes from a connection that was there, and not from the disk.
-fn is_broken_connection(error: &std::io::Error) -> bool {
+pub(super) fn is_broken_connection(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{
         BrokenPipe, ConnectionAborted, ConnectionReset, Interrupted, Other, TimedOut, UnexpectedEof,
     };
@@ -169,7 +169,7 @@ impl hf_hub::api::Progress for Progress<'_> {
 
     fn update(&mut self, size: usize) {
         self.done += size as u64;
-        let progress = DownloadProgress { file: self.file, done_bytes: self.done, total_bytes: self.total };
+        let progress = TransferProgress { file: self.file, done_bytes: self.done, total_bytes: self.total };
         (self.listener)(&progress);
     }
 

@@ -11,7 +11,7 @@ use crate::cli::{ExportArgs, Form, NumberType, Which};
 use crate::error::TrainError;
 use crate::model::BaseModel;
 use crate::recipe::Recipe;
-use crate::track::RunFolder;
+use crate::track::{RunFolder, card};
 use crate::train::checkpoint::Checkpoints;
 
 pub(super) fn export(args: &ExportArgs) -> anyhow::Result<()> {
@@ -29,9 +29,13 @@ pub(super) fn export(args: &ExportArgs) -> anyhow::Result<()> {
     if args.fold_patterns {
         (config, pairs) = fold_patterns(&config, &pairs).map_err(TrainError::from)?;
     }
+    let card = if args.no_card { None } else { Some(args.card.fill(card::of_run(&folder)?)) };
     let form = match args.form {
         Form::Peft => {
             adapters::write_peft(&args.to, &config, &pairs, args.force).map_err(TrainError::from)?;
+            if let Some(card) = card {
+                card::write(card, &args.to)?;
+            }
             "PEFT adapter"
         }
         Form::GgufLora => {

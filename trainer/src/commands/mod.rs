@@ -6,6 +6,7 @@ mod eval;
 mod export;
 mod fetch;
 mod generate;
+mod import;
 mod init;
 mod merge;
 mod plan;
@@ -13,6 +14,7 @@ mod prepare;
 mod preview;
 mod progress;
 mod prove;
+mod push;
 mod schema;
 mod subject;
 mod train;
@@ -39,6 +41,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         .init();
     let done = match cli.verb {
         Verb::Verify(args) => return verify::verify(&args),
+        Verb::Push(args) => return push::push(&args),
         Verb::Init(args) => init::init(&args),
         Verb::Check(args) => check::check(&args),
         Verb::Schema => schema::schema(),
@@ -51,6 +54,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Generate(args) => generate::generate(&args),
         Verb::Chat(args) => chat::chat(&args),
         Verb::Export(args) => export::export(&args),
+        Verb::Import(args) => import::import(&args),
         Verb::Merge(args) => merge::merge(&args),
     };
     done.map(|()| ExitCode::SUCCESS)

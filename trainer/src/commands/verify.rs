@@ -64,7 +64,7 @@ fn judge(args: &VerifyArgs) -> Result<Vec<(&'static str, Verdict)>, TrainError> 
     Ok(servers.iter().map(|server| (server.name, server.judge(&facts))).collect())
 }
 
-fn servers(names: &[String]) -> Result<Vec<&'static Server>, TrainError> {
+pub(super) fn servers(names: &[String]) -> Result<Vec<&'static Server>, TrainError> {
     if names.is_empty() {
         return Ok(SERVERS.iter().collect());
     }

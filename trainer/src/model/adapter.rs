@@ -6,7 +6,8 @@ use std::path::Path;
 use adapters::{AdapterConfig, LoraPair, LowRank, Magnitude};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::decoder::Decoder;
+use super::config::DecoderConfig;
+use super::decoder::{Decoder, MODULES, module_path};
 use crate::device::read;
 use crate::error::TrainError;
 
@@ -45,18 +46,11 @@ pub fn save(decoder: &Decoder, config: &AdapterConfig, folder: &Path, overwrite:
 /// another shape there.
 pub fn load(decoder: &mut Decoder, folder: &Path, device: &Device) -> Result<AdapterConfig, TrainError> {
     let (config, mut pairs) = adapters::read_peft(folder)?;
-    let mismatch = |reason: String| TrainError::AdapterMismatch { path: folder.to_owned(), reason };
     for (path, linear) in decoder.linears_mut() {
         linear.lora = None;
         let Some(pair) = pairs.remove(&path) else { continue };
         let (d_input, d_output) = linear.sizes();
-        if (pair.in_features, pair.out_features) != (d_input, d_output) {
-            return Err(mismatch(format!(
-                "module {path} is {} to {} in the adapter and {d_input} to {d_output} in the base; \
-                 the adapter belongs to another base",
-                pair.in_features, pair.out_features
-            )));
-        }
+        check_shape(&path, &pair, (d_input, d_output), folder)?;
         let matrix = |numbers, shape: [usize; 2]| Tensor::from_data(TensorData::new(numbers, shape), device);
         let (lora_a, lora_b) = (matrix(pair.a, [pair.rank, d_input]), matrix(pair.b, [d_output, pair.rank]));
         let magnitude = pair.magnitude.map(|numbers| {
@@ -66,9 +60,40 @@ pub fn load(decoder: &mut Decoder, folder: &Path, device: &Device) -> Result<Ada
         linear.lora = Some(LowRank { magnitude, ..LowRank::new(lora_a, lora_b, config.scaling(&path)?) });
     }
     match pairs.keys().next() {
-        Some(path) => Err(mismatch(format!("the base has no module {path}; the adapter belongs to another base"))),
+        Some(path) => Err(unknown_module(path, folder)),
         None => Ok(config),
     }
+}
+
+/// Checks that a base has the modules of an adapter, in their shapes, by its configuration alone. `source` is the
+/// adapter's file or folder.
+///
+/// # Errors
+/// [`TrainError::AdapterMismatch`] for the first module that the base does not have, or has in another shape.
+pub fn check_fits(config: &DecoderConfig, pairs: &BTreeMap<String, LoraPair>, source: &Path) -> Result<(), TrainError> {
+    let sizes: BTreeMap<String, (usize, usize)> = (0..config.num_hidden_layers)
+        .flat_map(|block| MODULES.map(|name| module_path(block, name)).into_iter().zip(config.module_sizes()))
+        .collect();
+    pairs.iter().try_for_each(|(path, pair)| match sizes.get(path) {
+        Some(size) => check_shape(path, pair, *size, source),
+        None => Err(unknown_module(path, source)),
+    })
+}
+
+fn check_shape(path: &str, pair: &LoraPair, size: (usize, usize), source: &Path) -> Result<(), TrainError> {
+    if (pair.in_features, pair.out_features) == size {
+        return Ok(());
+    }
+    let reason = format!(
+        "module {path} is {} to {} in the adapter and {} to {} in the base; the adapter belongs to another base",
+        pair.in_features, pair.out_features, size.0, size.1
+    );
+    Err(TrainError::AdapterMismatch { path: source.to_owned(), reason })
+}
+
+fn unknown_module(path: &str, source: &Path) -> TrainError {
+    let reason = format!("the base has no module {path}; the adapter belongs to another base");
+    TrainError::AdapterMismatch { path: source.to_owned(), reason }
 }
 
 /// Makes a loaded adapter trainable.

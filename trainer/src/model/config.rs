@@ -127,6 +127,21 @@ impl DecoderConfig {
         }
     }
 
+    /// Inputs and outputs of the linear modules of a block, in the order of [`MODULES`](super::MODULES).
+    pub fn module_sizes(&self) -> [(usize, usize); 7] {
+        let (hidden, intermediate) = (self.hidden_size, self.intermediate_size);
+        let (heads, kv) = (self.num_attention_heads * self.head_dim, self.num_key_value_heads * self.head_dim);
+        [
+            (hidden, heads),
+            (hidden, kv),
+            (hidden, kv),
+            (heads, hidden),
+            (hidden, intermediate),
+            (hidden, intermediate),
+            (intermediate, hidden),
+        ]
+    }
+
     /// What the embedding is multiplied with.
     pub fn embedding_scale(&self) -> Option<f64> {
         self.family.gemma_scaling.then(|| (self.hidden_size as f64).sqrt())

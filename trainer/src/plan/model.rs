@@ -83,18 +83,7 @@ impl ModelSizes {
 
     /// Inputs and outputs of the modules of a block.
     pub fn modules(&self) -> [(usize, usize); 7] {
-        let c = &self.config;
-        let (hidden, intermediate) = (c.hidden_size, c.intermediate_size);
-        let (heads, kv) = (self.heads_width(), c.num_key_value_heads * c.head_dim);
-        [
-            (hidden, heads),
-            (hidden, kv),
-            (hidden, kv),
-            (heads, hidden),
-            (hidden, intermediate),
-            (hidden, intermediate),
-            (intermediate, hidden),
-        ]
+        self.config.module_sizes()
     }
 
     /// Frozen weights of the linear modules of one block.

@@ -3,6 +3,7 @@
 //! A run tells a list of [`Tracker`]s what happens. A new one is a file here and its line in [`open`]. The run folder's
 //! JSON lines ([`JsonLines`]) are always among them; the command line adds its progress bar.
 
+pub mod card;
 mod jsonl;
 mod run_folder;
 

@@ -21,17 +21,23 @@ pub fn fold_patterns(
     folded.alpha_pattern.clear();
     let scale = folded.lora_alpha / rank as f64;
     let fold = |(module, pair): (&String, &LoraPair)| {
-        let factor = (config.scaling(module)? / scale) as f32;
-        let mut a = pair.a.clone();
-        a.resize(rank * pair.in_features, 0.0);
-        let mut b = vec![0.0; pair.out_features * rank];
-        for (row, own) in b.chunks_exact_mut(rank).zip(pair.b.chunks_exact(pair.rank)) {
+        Ok((module.clone(), pair.with_rank(rank, (config.scaling(module)? / scale) as f32)))
+    };
+    let tensors = tensors.iter().map(fold).collect::<Result<_, AdapterError>>()?;
+    Ok((folded, tensors))
+}
+
+impl LoraPair {
+    /// The same update times `factor`, with a rank that is not below its own: more rows of A and columns of B, of zeros.
+    pub(crate) fn with_rank(&self, rank: usize, factor: f32) -> Self {
+        let mut a = self.a.clone();
+        a.resize(rank * self.in_features, 0.0);
+        let mut b = vec![0.0; self.out_features * rank];
+        for (row, own) in b.chunks_exact_mut(rank).zip(self.b.chunks_exact(self.rank)) {
             for (value, own) in row.iter_mut().zip(own) {
                 *value = own * factor;
             }
         }
-        Ok((module.clone(), LoraPair { rank, a, b, ..pair.clone() }))
-    };
-    let tensors = tensors.iter().map(fold).collect::<Result<_, AdapterError>>()?;
-    Ok((folded, tensors))
+        Self { rank, a, b, magnitude: self.magnitude.clone(), ..*self }
+    }
 }

@@ -4,6 +4,7 @@
 //! [`read_peft`]. Both hold the folder to the same rules, so that what is written can be read by PEFT, vLLM and
 //! llama.cpp's converter, and what is read means what they take it to mean.
 
+mod clean;
 mod config;
 mod fold;
 mod keys;
@@ -13,6 +14,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+pub use clean::clean;
 pub use config::{AdapterConfig, InitLoraWeights, TargetNames};
 pub use fold::fold_patterns;
 

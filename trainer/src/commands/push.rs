@@ -1,0 +1,96 @@
+//! `greffon push`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use adapters::export::card::{CARD_FILE, Card};
+use adapters::export::peft::{CONFIG_FILE, WEIGHTS_FILE};
+use adapters::serving::{Facts, Verdict};
+use anstream::{eprintln, println};
+use datasets::{Push, PushFile};
+use owo_colors::OwoColorize as _;
+use serde_json::json;
+
+use super::{progress, verify};
+use crate::cli::PushArgs;
+use crate::error::TrainError;
+use crate::recipe::is_hub_name;
+use crate::track::card;
+
+/// The exit code when a server refuses the adapter.
+const REFUSED: u8 = 3;
+
+/// What goes up, where it is there; anything else in the folder stays.
+const FILES: [&str; 6] = [CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, "greffon.json", "LICENSE", "NOTICE"];
+
+pub(super) fn push(args: &PushArgs) -> anyhow::Result<ExitCode> {
+    let folder = &args.adapter;
+    let servers = verify::servers(&args.servers)?;
+    let facts = Facts::of_folder(folder).map_err(TrainError::from)?;
+    let mut refused = false;
+    for server in servers {
+        if let Verdict::Refuses { because, remedy } = server.judge(&facts) {
+            let name = server.name;
+            eprintln!("{} not pushed: {name} refuses it: {because}\n  remedy: {remedy}", "error:".red().bold());
+            refused = true;
+        }
+    }
+    if refused {
+        eprintln!("  or name the servers that it is for with --for");
+        return Ok(ExitCode::from(REFUSED));
+    }
+    let (config, _) = adapters::read_peft(folder).map_err(TrainError::from)?;
+    if let Some(base) = config.base_model_name_or_path.filter(|base| !is_hub_name(base)) {
+        tracing::warn!(
+            "the adapter names its base {base}, which nobody else has; `greffon import {} --model OWNER/NAME` names \
+             another",
+            folder.display()
+        );
+    }
+    if !folder.join(CARD_FILE).is_file() {
+        card::write(args.card.fill(Card::default()), folder)?;
+    }
+    let push = Push {
+        repo: args.repository.clone(),
+        revision: args.revision.clone(),
+        private: args.private,
+        message: args.message.clone(),
+        files: files(folder)?,
+    };
+    let pushed = progress::hub().push(&push).map_err(TrainError::from)?;
+    if args.json {
+        let report = json!({
+            "repository": args.repository,
+            "revision": args.revision,
+            "url": pushed.url,
+            "commit": pushed.commit,
+            "committed": pushed.committed,
+            "unchanged": pushed.unchanged,
+        });
+        println!("{report:#}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    match pushed.commit {
+        Some(commit) => println!("pushed {} to {}: commit {commit}", pushed.committed.join(", "), pushed.url),
+        None => println!("{} has all of it already", pushed.url),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The files of the folder that are pushed; the others are named.
+fn files(folder: &Path) -> Result<Vec<PushFile>, TrainError> {
+    let read = |source| TrainError::Read { path: folder.to_owned(), source };
+    let mut left = Vec::new();
+    for entry in folder.read_dir().map_err(read)? {
+        let name = entry.map_err(read)?.file_name().to_string_lossy().into_owned();
+        if !FILES.contains(&name.as_str()) {
+            left.push(name);
+        }
+    }
+    if !left.is_empty() {
+        left.sort();
+        tracing::warn!("{}: no part of an adapter, not pushed: {}", folder.display(), left.join(", "));
+    }
+    let file = |name: &str| PushFile { name: name.to_owned(), path: folder.join(name) };
+    Ok(FILES.into_iter().map(file).filter(|file| file.path.is_file()).collect())
+}
