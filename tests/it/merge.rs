@@ -15,7 +15,7 @@ pub(crate) const FAMILIES: [&str; 5] = ["llama3", "mistral", "qwen2", "qwen3", "
 
 /// Merges and gives what was written.
 #[track_caller]
-fn merge(base: &Path, adapter: &Path, to: PathBuf, arguments: &[&str]) -> PathBuf {
+pub(crate) fn merge(base: &Path, adapter: &Path, to: PathBuf, arguments: &[&str]) -> PathBuf {
     let [base, adapter, to] = [base, adapter, &to].map(|path| path.to_str().expect("plain path"));
     let mut all = vec!["merge", "--model", base, "--adapter", adapter, "--to", to];
     all.extend(arguments);

@@ -60,7 +60,8 @@ impl<'a> Update<'a> {
     }
 }
 
-/// The updates of an adapter, by the checkpoint's names of the weights that they change.
+/// The updates of an adapter, by the checkpoint's names of the weights that they change; none by default.
+#[derive(Default)]
 pub struct Updates<'a>(BTreeMap<String, Update<'a>>);
 
 impl<'a> Updates<'a> {

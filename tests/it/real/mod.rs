@@ -5,6 +5,7 @@
 //! were written by `scripts/fixtures/smollm2.py` and `gemma3.py`.
 
 mod llama_cpp;
+mod merged;
 mod peft;
 
 use std::path::{Path, PathBuf};

@@ -30,10 +30,10 @@ pub(super) fn merge(args: &MergeArgs) -> anyhow::Result<()> {
         );
     }
 
-    let merged = Merged::new(&base, &args.adapter, (&config, &pairs))?;
+    let merged = Merged::new(&base)?.with_adapter(&args.adapter, (&config, &pairs))?;
     let what = match form {
         Form::Safetensors(form) => {
-            merged.write_folder(&args.to, form, args.chat_template.is_some(), args.force)?;
+            merged.write_folder(&args.to, form, args.force)?;
             format!("Hugging Face folder, {}", form.float.torch_name())
         }
         Form::Gguf(ggml_type) => {
@@ -109,7 +109,10 @@ fn check_belongs(folder: &Path, adapter: &AdapterConfig, base: &BaseModel) -> Re
             format!("is for a base of class {class}, got {}, a {expected}; it belongs to another base", base.name),
         ));
     }
-    let is_this = |named: &str| named == base.name || same_path(Path::new(named), base.path());
+    let is_this = |named: &str| {
+        let (named, own) = (Path::new(named), Path::new(&base.name));
+        own.ends_with(named) || named.ends_with(own) || same_path(named, base.path())
+    };
     if let Some(named) = adapter.base_model_name_or_path.as_deref().filter(|named| !is_this(named)) {
         tracing::warn!(
             "adapter {}: names {named} as its base and is folded into {}; an adapter fits no other weights than those \

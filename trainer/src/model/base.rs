@@ -23,6 +23,8 @@ pub struct BaseModel {
     pub config: DecoderConfig,
     /// The tokenizer with its chat template.
     pub tokenizer: ChatTokenizer,
+    /// The chat template is not the model's own.
+    pub(super) has_other_template: bool,
     path: PathBuf,
     weights: Weights,
     dtype: WeightType,
@@ -53,6 +55,7 @@ impl BaseModel {
             revision: model.revision.clone(),
             config,
             tokenizer,
+            has_other_template: chat_template.is_some(),
             path,
             weights,
             dtype: model.dtype,

@@ -5,8 +5,8 @@ use adapters::gguf::names::Norms;
 use super::config::DecoderConfig;
 use super::decoder::module_path;
 
-/// The weights of a decoder: name and row-major shape, in the order of transformers' modules, which decides how a large
-/// model is cut into shards.
+/// The weights of a decoder: name and row-major shape, in the order in which transformers writes them, which decides how
+/// a large model is cut into shards.
 pub(super) fn weights(config: &DecoderConfig) -> Vec<(String, Vec<usize>)> {
     let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
     let heads = config.num_attention_heads * config.head_dim;
@@ -43,7 +43,23 @@ pub(super) fn weights(config: &DecoderConfig) -> Vec<(String, Vec<usize>)> {
     if !config.tie_word_embeddings {
         all.push(("lm_head.weight".to_owned(), vec![config.vocab_size, hidden]));
     }
+    all.sort_by_cached_key(|(name, _)| name.split('.').map(Part::of).collect::<Vec<_>>());
     all
+}
+
+/// A part of a name between dots; numbers are in the order of their values.
+///
+/// Source: transformers, `core_model_loading.py`, `dot_natural_key`.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Number(usize),
+    Text(String),
+}
+
+impl Part {
+    fn of(part: &str) -> Self {
+        part.parse().map_or_else(|_| Self::Text(part.to_owned()), Self::Number)
+    }
 }
 
 /// Whether a weight is that of a normalisation.

@@ -35,47 +35,48 @@ const COMPANIONS: [&str; 9] = [
 ];
 const GENERATION_CONFIG: &str = "generation_config.json";
 
-/// A base with an adapter that fits it.
+/// A base, with an adapter that fits it or without.
 pub struct Merged<'a> {
     base: &'a BaseModel,
     updates: Updates<'a>,
 }
 
 impl<'a> Merged<'a> {
-    /// Checks that the base is whole and that the adapter, which is in `folder`, fits it.
+    /// The base alone, once it is known to be whole.
     ///
     /// # Errors
-    /// [`TrainError::Weights`] when a tensor of the base is missing, has another shape than the configuration says, or
-    /// is left over; what [`Updates::new`] says.
-    pub fn new(base: &'a BaseModel, folder: &Path, adapter: Adapter<'a>) -> Result<Self, TrainError> {
+    /// [`TrainError::Weights`] when a tensor is missing, has another shape than the configuration says, or is left over.
+    pub fn new(base: &'a BaseModel) -> Result<Self, TrainError> {
         base.check_weights()?;
-        let shapes: BTreeMap<_, _> = layout::weights(&base.config).into_iter().collect();
-        let updates = Updates::new(folder, adapter, |name| shapes.get(name).cloned())?;
-        Ok(Self { base, updates })
+        Ok(Self { base, updates: Updates::default() })
     }
 
-    /// Writes a folder as transformers reads it, with tokenizer, chat template and generation settings. `template` says
-    /// that the base was opened with a chat template of the caller's, which the folder then has.
+    /// The same with an adapter, which is in `folder`.
+    ///
+    /// # Errors
+    /// What [`Updates::new`] says, when it does not fit the base.
+    pub fn with_adapter(self, folder: &Path, adapter: Adapter<'a>) -> Result<Self, TrainError> {
+        let shapes: BTreeMap<_, _> = layout::weights(&self.base.config).into_iter().collect();
+        let updates = Updates::new(folder, adapter, |name| shapes.get(name).cloned())?;
+        Ok(Self { updates, ..self })
+    }
+
+    /// Writes a folder as transformers reads it, with tokenizer, chat template and generation settings. The chat template
+    /// is that of the base as it was opened.
     ///
     /// # Errors
     /// What [`write_merged`] and reading the base say; [`TrainError::ModelConfig`] when `config.json` has no form for
     /// what the base is.
-    pub fn write_folder(
-        &self,
-        folder: &Path,
-        form: MergedForm,
-        template: bool,
-        overwrite: bool,
-    ) -> Result<(), TrainError> {
+    pub fn write_folder(&self, folder: &Path, form: MergedForm, overwrite: bool) -> Result<(), TrainError> {
         let config = config_json(self.base, form.float)?;
         // A GGUF file has the norms of Gemma as they are multiplied, a checkpoint less 1.
         let less_one = self.base.config.family.gemma_scaling && self.base.gguf_file().is_some();
         let tensors = self.tensors(if less_one { -1.0 } else { 0.0 });
-        write_merged(folder, tensors.collect(), form, &config, overwrite, |folder| self.companions(folder, template))
+        write_merged(folder, tensors.collect(), form, &config, overwrite, |folder| self.companions(folder))
     }
 
     /// The files beside weights and configuration.
-    fn companions(&self, folder: &Path, template: bool) -> Result<(), TrainError> {
+    fn companions(&self, folder: &Path) -> Result<(), TrainError> {
         let own = self.base.path();
         if self.base.gguf_file().is_none() {
             for name in COMPANIONS.into_iter().filter(|name| own.join(name).is_file()) {
@@ -84,7 +85,7 @@ impl<'a> Merged<'a> {
                 fs::write(&to, bytes).map_err(|source| TrainError::Write { path: to, source })?;
             }
         }
-        if template || self.base.gguf_file().is_some() {
+        if self.base.has_other_template || self.base.gguf_file().is_some() {
             self.base.tokenizer.save(folder)?;
         }
         let generation = folder.join(GENERATION_CONFIG);
