@@ -24,6 +24,14 @@ const FILE_TYPES: [(GgmlType, u32); 6] = [
     (GgmlType::Bf16, 32),
 ];
 
+/// The tensors of which one makes the logits.
+const HEAD: &str = "output.weight";
+const EMBEDDING: &str = "token_embd.weight";
+
+/// The types with which the head is written in eight bits, since its errors go straight into the logits; llama.cpp's
+/// quantiser gives it six there.
+const FOUR_BITS: [GgmlType; 2] = [GgmlType::Q4_0, GgmlType::Q4K];
+
 /// Writes a GGUF base of another type, with an adapter folded into its weights or without; as [`write_gguf`] does.
 /// Metadata, with tokenizer and chat template, and the order of the tensors are the base's own.
 ///
@@ -55,7 +63,7 @@ pub fn write_gguf_merged(
 }
 
 /// Writes a model as a GGUF file, as a whole or not at all. Matrices become `ggml_type`, or the next type that fits
-/// their rows; vectors become F32. What `metadata` says of the types of the file is set here.
+/// their rows; the head of a model in four bits becomes `Q8_0`, and vectors F32. What `metadata` says of the types of the file is set here.
 ///
 /// # Errors
 /// [`AdapterError::Exists`] when the file is there and `overwrite` is off; [`AdapterError::File`] when it is a folder;
@@ -84,8 +92,12 @@ pub fn write_gguf(
     if ggml_type.block_size() > 1 {
         writer.metadata("general.quantization_version", GgufValue::U32(2));
     }
+    // Where the head is the embedding, there is only the embedding.
+    let has_head = tensors.iter().any(|tensor| tensor.name == HEAD);
     for LazyTensor { name, shape, values } in tensors {
+        let is_head = name == if has_head { HEAD } else { EMBEDDING };
         let own_type = match shape.as_slice() {
+            [_, columns] if is_head && FOUR_BITS.contains(&ggml_type) => type_of_rows(GgmlType::Q8_0, *columns),
             [_, columns] => type_of_rows(ggml_type, *columns),
             _ => GgmlType::F32,
         };
