@@ -7,6 +7,7 @@ mod adapter;
 mod base;
 mod data;
 mod headers;
+mod merge;
 mod recipe;
 mod run;
 

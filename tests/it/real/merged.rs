@@ -8,17 +8,17 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use adapters::GgmlType;
 use adapters::export::merged::MergedForm;
 use adapters::export::safetensors::FloatType;
 use burn::tensor::Device;
-use datasets::{Hub, Message, Role};
+use datasets::{Message, Role};
 use serde_json::{Value, json};
 use trainer::eval::{log_probs, logits};
 use trainer::model::merged::Merged;
 use trainer::model::{BaseModel, Decoder, adapter};
-use trainer::recipe::ModelConfig;
 
-use super::{export, prompts, smollm2, trained, variable};
+use super::{export, gemma3, open, prompts, smollm2, trained, variable};
 use crate::merge::{FAMILIES, merge};
 use crate::support::{fixture, parity_examples};
 
@@ -27,6 +27,9 @@ const TOLERANCE: f64 = 0.01;
 
 /// The most probable tokens that are compared with llama.cpp's.
 const TOP: usize = 40;
+
+/// All weights in one file, as they are computed.
+const FORM: MergedForm = MergedForm { float: FloatType::F32, max_shard_size: 5_000_000_000 };
 
 const HARD_TEXT: &str = "Où est l'été à Besançon — cœur naïf ?\n\n\n  1234 🌹👩‍🚀 x<|im_end|>\n";
 
@@ -45,10 +48,6 @@ impl Subject {
         adapter::load(&mut decoder, &self.adapter, &Device::flex()).expect("the adapter loads");
         (base, decoder)
     }
-}
-
-fn open(path: &Path) -> BaseModel {
-    BaseModel::open(&ModelConfig::new(path.to_str().expect("UTF-8")), None, &Hub::from_env()).expect("it opens")
 }
 
 /// The tiny model of each family, a folder.
@@ -136,8 +135,7 @@ fn llama_cpp_tokenises_and_scores_what_was_merged_from_a_folder() {
     // The real model as a folder, which its GGUF file becomes first.
     let real = real(folder.path());
     let base = folder.path().join("SmolLM2-folder");
-    let form = MergedForm { float: FloatType::F32, max_shard_size: 5_000_000_000 };
-    Merged::new(&smollm2()).unwrap().write_folder(&base, form, false).unwrap();
+    Merged::new(&smollm2()).unwrap().write_folder(&base, FORM, false).unwrap();
     subjects.push(Subject { base, ..real });
     for mut subject in subjects {
         let (base, decoder) = subject.open();
@@ -156,6 +154,34 @@ fn llama_cpp_tokenises_and_scores_what_was_merged_from_a_folder() {
         let plain = mean_difference(&server, &decoder.without_adapter(), &subject.sequences);
         assert!(plain > TOLERANCE, "{}: the adapter does nothing: {plain}", subject.name);
     }
+}
+
+/// The real `SentencePiece` vocabulary: a GGUF file becomes a folder, and that a GGUF file again.
+#[test]
+fn gemma_becomes_a_folder_and_a_gguf_file_again_with_its_tokens_and_scores() {
+    let folder = tempfile::tempdir().unwrap();
+    let (base, as_folder) = (gemma3(), folder.path().join("gemma3"));
+    Merged::new(&base).unwrap().write_folder(&as_folder, FORM, false).unwrap();
+    let decoder = base.decoder(&Device::flex()).unwrap();
+    let again = open(&as_folder);
+    let gguf = folder.path().join("gemma3.gguf");
+    Merged::new(&again).unwrap().write_gguf(&gguf, GgmlType::F32, false).unwrap();
+    let server = Server::start(&gguf);
+    for text in [
+        HARD_TEXT,
+        "  two spaces,   three, and\ttabs",
+        "日本語のテキスト العربية",
+        "<start_of_turn>user\nOù ?<end_of_turn>",
+    ] {
+        let expected = base.tokenizer.encode(text).unwrap();
+        assert_eq!(again.tokenizer.encode(text).unwrap(), expected, "{text:?} by the folder");
+        assert_eq!(server.tokenize(text), expected, "{text:?} by llama.cpp");
+    }
+    let sequences = ["La capitale de la France est", "def main():\n    print(", "In 1958 he was elected"];
+    let sequences = sequences.map(|text| base.tokenizer.encode_document(text).unwrap());
+    let mean = mean_difference(&server, &decoder, &sequences);
+    println!("Gemma 3 270M from a folder in llama.cpp: mean difference {mean:.1e}");
+    assert!(mean <= TOLERANCE, "{mean}");
 }
 
 #[test]
