@@ -20,3 +20,4 @@ mod real;
 mod recipes;
 mod resume;
 mod tokens;
+mod verify;
