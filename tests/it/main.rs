@@ -22,3 +22,4 @@ mod real;
 mod recipes;
 mod resume;
 mod tokens;
+mod verify;

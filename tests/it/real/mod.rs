@@ -4,9 +4,9 @@
 //! `GREFFON_PEER_PYTHON` the Python that has PyTorch, transformers, PEFT and llama.cpp's server. The expected numbers
 //! were written by `scripts/fixtures/smollm2.py` and `gemma3.py`.
 
-mod llama_cpp;
 mod merged;
-mod peft;
+mod prove;
+mod servers;
 
 use std::path::{Path, PathBuf};
 
@@ -36,25 +36,22 @@ fn gemma3() -> BaseModel {
     open(&variable("GREFFON_GEMMA3"))
 }
 
-/// Trains the quick start's recipe for four steps and gives the run folder, in `folder`.
-fn trained(folder: &Path) -> PathBuf {
+/// Trains the quick start's recipe on a model for four steps and gives the run folder, in `folder`.
+fn trained(folder: &Path, model: &Path, template: Option<&Path>) -> PathBuf {
     let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes/quickstart/recipe.yaml");
     let run = folder.join("run");
-    let trained = greffon(&[
-        "train",
-        recipe.to_str().unwrap(),
-        "--set",
-        &format!("model.base={}", variable("GREFFON_SMOLLM2").display()),
-        "--set",
-        &format!("output={}", run.display()),
-        "--set",
-        "train.max_steps=4",
-        "--set",
-        "data.validation=[]",
+    let mut values = vec![
+        format!("model.base={}", model.display()),
+        format!("output={}", run.display()),
+        "train.max_steps=4".to_owned(),
+        "data.validation=[]".to_owned(),
         // So that four steps move the adapter clearly.
-        "--set",
-        "train.warmup_steps=1",
-    ]);
+        "train.warmup_steps=1".to_owned(),
+    ];
+    values.extend(template.map(|path| format!("data.chat_template={}", path.display())));
+    let mut arguments = vec!["train", recipe.to_str().unwrap()];
+    arguments.extend(values.iter().flat_map(|value| ["--set", value]));
+    let trained = greffon(&arguments);
     assert!(trained.status.success(), "{}", String::from_utf8_lossy(&trained.stderr));
     run
 }
@@ -65,11 +62,6 @@ fn export(run: &Path, to: &Path, arguments: &[&str]) {
     all.extend(arguments);
     let export = greffon(&all);
     assert!(export.status.success(), "{}", String::from_utf8_lossy(&export.stderr));
-}
-
-/// The token ids of the committed prompts.
-fn prompts() -> Vec<Vec<u32>> {
-    fixture_json("smollm2/smollm2.json")["prompts"].as_array().unwrap().iter().map(|p| ids(&p["input_ids"])).collect()
 }
 
 /// Token ids, logits, and generation with a cache, against a fixture of a real model.
