@@ -6,6 +6,7 @@ mod support;
 
 mod bad_input;
 mod blocks;
+mod combine;
 mod command;
 mod data;
 mod determinism;

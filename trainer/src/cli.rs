@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use adapters::export::card::Card;
+use adapters::merge::Method;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::recipe::MemorySize;
@@ -133,12 +134,18 @@ in the folder, or beside the file; a later `greffon verify` tells it.
 Exit codes: 0 every server named loads it, or proved; 3 one refuses it or gets it wrong, or not proved; 2 the input must
 be mended.")]
     Verify(VerifyArgs),
-    /// Fold an adapter into its base and write the result as a Hugging Face folder, or as a GGUF file.
+    /// Combine adapters into one, or fold them into their base: a PEFT folder, a Hugging Face folder or a GGUF file.
     #[command(after_help = "\
 Examples:
+  greffon merge --adapter french --adapter legal --method ties --weights 0.7,0.3 --density 0.5 --to both
+  greffon merge --adapter french --scale 0.5 --to weaker
+  greffon merge --adapter french --adapter legal --model base --as gguf --to merged.gguf
   greffon merge --model models/SmolLM2.gguf --adapter adapter --to merged
   greffon merge --model base --adapter adapter --type bf16 --max-shard-size 2GB --to merged
-  greffon merge --model base --adapter adapter --as gguf --type q8_0 --to merged.gguf")]
+  greffon merge --model base --adapter adapter --as gguf --type q8_0 --to merged.gguf
+
+The methods are PEFT's: linear, cat, ties, dare_linear, dare_ties, magnitude_prune. cat is exactly the weighted sum of
+the adapters' effects, and its rank is the sum of their ranks; the others keep the rank and need equal ones.")]
     Merge(MergeArgs),
 }
 
@@ -453,6 +460,8 @@ pub struct ExportArgs {
 /// The form of a merged model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum MergedAs {
+    /// An adapter, as a folder for PEFT; without a base.
+    Peft,
     /// A Hugging Face folder, as transformers and most servers take it.
     Safetensors,
     /// A GGUF file as llama.cpp takes it.
@@ -561,24 +570,60 @@ pub struct ImportArgs {
     pub json: bool,
 }
 
+/// How TIES elects the sign of a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SignMethod {
+    /// The sign of the sum over the adapters.
+    Total,
+    /// The sign that more adapters have.
+    Frequency,
+}
+
+/// How adapters are combined.
+#[derive(Debug, Args)]
+pub struct CombineArgs {
+    /// linear, cat, ties, `dare_linear`, `dare_ties` or `magnitude_prune`.
+    #[arg(long, default_value_t = Method::Cat)]
+    pub method: Method,
+    /// A factor for each adapter's effect, in their order, with commas; by default equal ones that add up to 1.
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', allow_negative_numbers = true)]
+    pub weights: Vec<f64>,
+    /// The share of numbers that ties, dare and `magnitude_prune` keep, above 0 to 1.
+    #[arg(long, allow_negative_numbers = true)]
+    pub density: Option<f64>,
+    /// How ties and `dare_ties` elect the sign of a number.
+    #[arg(long, value_enum, default_value_t = SignMethod::Total)]
+    pub majority_sign: SignMethod,
+    /// A factor for the effect of the result.
+    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
+    pub scale: f64,
+    /// The seed of what dare drops.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
 /// `greffon merge`.
 #[derive(Debug, Args)]
 pub struct MergeArgs {
-    /// The base: a Hugging Face folder, a GGUF file, or a hub name.
+    /// The base that is folded into: a Hugging Face folder, a GGUF file, or a hub name. Without it the adapters become one
+    /// adapter.
     #[arg(long)]
-    pub model: String,
+    pub model: Option<String>,
     /// The hub revision; by default the one that the adapter names, if it names this base.
-    #[arg(long)]
+    #[arg(long, requires = "model")]
     pub revision: Option<String>,
-    /// The PEFT folder.
-    #[arg(long)]
-    pub adapter: PathBuf,
+    /// A PEFT folder; given again, the adapters are combined.
+    #[arg(long = "adapter", value_name = "FOLDER", required = true)]
+    pub adapters: Vec<PathBuf>,
+    /// How adapters are combined.
+    #[command(flatten)]
+    pub combine: CombineArgs,
     /// The folder to write; the file with `--as gguf`.
     #[arg(long)]
     pub to: PathBuf,
-    /// The form.
-    #[arg(long = "as", value_enum, default_value_t = MergedAs::Safetensors)]
-    pub form: MergedAs,
+    /// The form; safetensors by default with --model, peft without.
+    #[arg(long = "as", value_enum)]
+    pub form: Option<MergedAs>,
     /// How the numbers are stored; norms in a GGUF file are always f32, and rows that do not fit the blocks take the next
     /// type that fits.
     #[arg(long = "type", value_enum, default_value_t = MergedType::F32)]
@@ -592,4 +637,7 @@ pub struct MergeArgs {
     /// Overwrite the folder or file.
     #[arg(long)]
     pub force: bool,
+    /// Print what was written as JSON.
+    #[arg(long)]
+    pub json: bool,
 }

@@ -4,10 +4,13 @@ use std::path::Path;
 
 use adapters::export::merged::MergedForm;
 use adapters::export::safetensors::FloatType;
+use adapters::merge::Part;
 use adapters::{AdapterConfig, GgmlType};
 use anstream::println;
+use clap::ValueEnum as _;
+use serde_json::json;
 
-use super::progress;
+use super::{combine, progress};
 use crate::cli::{MergeArgs, MergedAs, MergedType};
 use crate::error::TrainError;
 use crate::model::BaseModel;
@@ -15,22 +18,24 @@ use crate::model::merged::Merged;
 use crate::recipe::ModelConfig;
 
 pub(super) fn merge(args: &MergeArgs) -> anyhow::Result<()> {
-    let form = Form::from_args(args)?;
-    let (config, pairs) = adapters::read_peft(&args.adapter).map_err(TrainError::from)?;
-    let revision = revision(args, &config)?;
-    let model = ModelConfig { revision, ..ModelConfig::new(&args.model) };
+    let target = target(args)?;
+    let adapter = combine::adapter(args)?;
+    let Some((form, name)) = target else { return Ok(combine::write(args, &adapter)?) };
+    let Part { path, config, tensors } = &adapter;
+    let revision = revision(args, name, &adapter)?;
+    let model = ModelConfig { revision, ..ModelConfig::new(name) };
     let base = BaseModel::open(&model, args.chat_template.as_deref(), &progress::hub())?;
     refuse_own_base(&args.to, base.path())?;
-    check_belongs(&args.adapter, &config, &base)?;
+    check_belongs(path, config, &base)?;
     if base.tokenizer.template().is_err() {
         tracing::warn!(
             "{}: has no chat template, so the merged model has none and servers refuse chats with it; give it one with \
              --chat-template",
-            args.model
+            name
         );
     }
 
-    let merged = Merged::new(&base)?.with_adapter(&args.adapter, (&config, &pairs))?;
+    let merged = Merged::new(&base)?.with_adapter(path, (config, tensors))?;
     let what = match form {
         Form::Safetensors(form) => {
             merged.write_folder(&args.to, form, args.force)?;
@@ -41,8 +46,33 @@ pub(super) fn merge(args: &MergeArgs) -> anyhow::Result<()> {
             format!("GGUF file, {ggml_type}")
         }
     };
-    println!("wrote {}: {what}, {} with the adapter folded in", args.to.display(), args.model);
+    if args.json {
+        let report = json!({ "model": args.to, "form": what, "base": name, "adapters": args.adapters });
+        println!("{report:#}");
+        return Ok(());
+    }
+    let folded = if args.adapters.len() == 1 { "the adapter" } else { "the combined adapters" };
+    println!("wrote {}: {what}, {name} with {folded} folded in", args.to.display());
     Ok(())
+}
+
+/// The form and the base of a merged model; nothing when the adapters become an adapter.
+fn target(args: &MergeArgs) -> Result<Option<(Form, &str)>, TrainError> {
+    let refuse = |reason: String| Err(TrainError::Run(reason));
+    let form = args.form.unwrap_or(if args.model.is_some() { MergedAs::Safetensors } else { MergedAs::Peft });
+    match (form, &args.model) {
+        (MergedAs::Peft, Some(_)) => refuse(
+            "--as peft writes an adapter and takes no --model; fold it into the base with --as safetensors or gguf"
+                .to_owned(),
+        ),
+        (MergedAs::Peft, None) if args.number_type != MergedType::F32 => refuse(format!(
+            "--type is {}, but an adapter's numbers are f32; leave it out, or fold the adapter into a base with --model",
+            args.number_type.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+        )),
+        (MergedAs::Peft, None) => Ok(None),
+        (_, None) => refuse("--as safetensors or gguf folds into a base; name it with --model".to_owned()),
+        (form, Some(model)) => Ok(Some((Form::from_args(args, form)?, model))),
+    }
 }
 
 /// What is written.
@@ -53,7 +83,7 @@ enum Form {
 }
 
 impl Form {
-    fn from_args(args: &MergeArgs) -> Result<Self, TrainError> {
+    fn from_args(args: &MergeArgs, form: MergedAs) -> Result<Self, TrainError> {
         let float = match args.number_type {
             MergedType::F32 => FloatType::F32,
             MergedType::F16 => FloatType::F16,
@@ -64,18 +94,18 @@ impl Form {
                     MergedType::Q4_0 => ("q4_0", GgmlType::Q4_0),
                     _ => ("q4_k", GgmlType::Q4K),
                 };
-                return match args.form {
+                return match form {
                     MergedAs::Gguf => Ok(Self::Gguf(ggml_type)),
-                    MergedAs::Safetensors => Err(TrainError::Run(format!(
+                    MergedAs::Safetensors | MergedAs::Peft => Err(TrainError::Run(format!(
                         "--type is {name}, which only GGUF files have; expected f32, f16 or bf16, or write one with \
                          --as gguf"
                     ))),
                 };
             }
         };
-        Ok(match args.form {
+        Ok(match form {
             MergedAs::Gguf => Self::Gguf(float.ggml_type()),
-            MergedAs::Safetensors => {
+            MergedAs::Safetensors | MergedAs::Peft => {
                 Self::Safetensors(MergedForm { float, max_shard_size: args.max_shard_size.bytes() })
             }
         })
@@ -83,16 +113,16 @@ impl Form {
 }
 
 /// The base's revision: the one asked for, or where the adapter names this very base the one that it was trained on.
-fn revision(args: &MergeArgs, adapter: &AdapterConfig) -> Result<Option<String>, TrainError> {
-    let names_this = adapter.base_model_name_or_path.as_ref() == Some(&args.model);
-    let trained_on = adapter.revision.as_ref().filter(|_| names_this);
+fn revision(args: &MergeArgs, name: &str, adapter: &Part) -> Result<Option<String>, TrainError> {
+    let names_this = adapter.config.base_model_name_or_path.as_deref() == Some(name);
+    let trained_on = adapter.config.revision.as_ref().filter(|_| names_this);
     match (&args.revision, trained_on) {
         (Some(given), Some(trained_on)) if given != trained_on => Err(mismatch(
-            &args.adapter,
+            &adapter.path,
             format!(
                 "was trained on revision {trained_on} of {}, got --revision {given}; leave --revision out, or merge an \
                  adapter that was trained on it",
-                args.model
+                name
             ),
         )),
         (given, trained_on) => Ok(given.as_ref().or(trained_on).cloned()),

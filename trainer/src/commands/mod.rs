@@ -2,6 +2,7 @@
 
 mod chat;
 mod check;
+mod combine;
 mod eval;
 mod export;
 mod fetch;
