@@ -3,10 +3,8 @@
 //! For the tiny model of each family and for the real one; from folders and from GGUF bases.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use adapters::GgmlType;
 use adapters::export::merged::MergedForm;
@@ -18,9 +16,10 @@ use trainer::eval::{log_probs, logits};
 use trainer::model::merged::Merged;
 use trainer::model::{BaseModel, Decoder, adapter};
 
-use super::{export, gemma3, open, prompts, smollm2, trained, variable};
+use super::servers::Server;
+use super::{export, gemma3, open, smollm2, trained, variable};
 use crate::merge::{FAMILIES, merge};
-use crate::support::{fixture, parity_examples};
+use crate::support::{fixture, ids, json as fixture_json, parity_examples};
 
 /// The most that log-probabilities may differ on average between float32 in two programs.
 const TOLERANCE: f64 = 0.01;
@@ -65,8 +64,13 @@ fn tiny() -> Vec<Subject> {
 /// The real model with an adapter that was trained for a few steps, as a GGUF file.
 fn real(folder: &Path) -> Subject {
     let adapter = folder.join("adapter");
-    export(&trained(folder), &adapter, &[]);
+    export(&trained(folder, &variable("GREFFON_SMOLLM2"), None), &adapter, &[]);
     Subject { name: "SmolLM2".to_owned(), base: variable("GREFFON_SMOLLM2"), adapter, sequences: prompts() }
+}
+
+/// The token ids of the committed prompts.
+fn prompts() -> Vec<Vec<u32>> {
+    fixture_json("smollm2/smollm2.json")["prompts"].as_array().unwrap().iter().map(|p| ids(&p["input_ids"])).collect()
 }
 
 fn messages() -> Vec<Message> {
@@ -141,8 +145,8 @@ fn llama_cpp_tokenises_and_scores_what_was_merged_from_a_folder() {
         let (base, decoder) = subject.open();
         let merged = folder.path().join(format!("{}.gguf", subject.name));
         let merged = merge(&subject.base, &subject.adapter, merged, &["--as", "gguf"]);
-        let server = Server::start(&merged);
-        assert_eq!(server.tokenize(HARD_TEXT), base.tokenizer.encode(HARD_TEXT).unwrap(), "{}", subject.name);
+        let server = Server::llama_cpp(&merged, &[]);
+        assert_eq!(tokenize(&server, HARD_TEXT), base.tokenizer.encode(HARD_TEXT).unwrap(), "{}", subject.name);
         if subject.name == "mistral" {
             // llama.cpp has no window for it, which the program says; within the window they are the same.
             subject.sequences.iter_mut().for_each(|ids| ids.truncate(base.config.sliding_window.unwrap()));
@@ -166,7 +170,7 @@ fn gemma_becomes_a_folder_and_a_gguf_file_again_with_its_tokens_and_scores() {
     let again = open(&as_folder);
     let gguf = folder.path().join("gemma3.gguf");
     Merged::new(&again).unwrap().write_gguf(&gguf, GgmlType::F32, false).unwrap();
-    let server = Server::start(&gguf);
+    let server = Server::llama_cpp(&gguf, &[]);
     for text in [
         HARD_TEXT,
         "  two spaces,   three, and\ttabs",
@@ -175,7 +179,7 @@ fn gemma_becomes_a_folder_and_a_gguf_file_again_with_its_tokens_and_scores() {
     ] {
         let expected = base.tokenizer.encode(text).unwrap();
         assert_eq!(again.tokenizer.encode(text).unwrap(), expected, "{text:?} by the folder");
-        assert_eq!(server.tokenize(text), expected, "{text:?} by llama.cpp");
+        assert_eq!(tokenize(&server, text), expected, "{text:?} by llama.cpp");
     }
     let sequences = ["La capitale de la France est", "def main():\n    print(", "In 1958 he was elected"];
     let sequences = sequences.map(|text| base.tokenizer.encode_document(text).unwrap());
@@ -193,63 +197,36 @@ fn llama_cpp_scores_every_type_near_the_trainer() {
         let to = folder.path().join(format!("{number_type}.gguf"));
         let merged = merge(&subject.base, &subject.adapter, to, &["--as", "gguf", "--type", number_type]);
         let bytes = merged.metadata().unwrap().len();
-        let mean = mean_difference(&Server::start(&merged), &decoder, &subject.sequences);
+        let mean = mean_difference(&Server::llama_cpp(&merged, &[]), &decoder, &subject.sequences);
         println!("{number_type} in llama.cpp: {} MB, mean difference {mean:.1e}", bytes / 1_000_000);
         assert!(mean <= tolerance, "{number_type}: {mean}");
     }
 }
 
-/// llama.cpp's server with a model; it ends with the value.
-struct Server {
-    process: Child,
-    address: String,
+fn post(server: &Server, path: &str, request: &Value) -> Value {
+    let answer = ureq::post(format!("{}/{path}", server.address)).send(request.to_string());
+    let text = answer.expect("the server answers").into_body().read_to_string().expect("it answers text");
+    serde_json::from_str(&text).expect("the server answers JSON")
 }
 
-impl Server {
-    fn start(model: &Path) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/real/llama_server.py");
-        let mut command = Command::new(variable("GREFFON_PEER_PYTHON"));
-        command.arg(script).arg(model).arg(port.to_string());
-        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the server starts");
-        let said = BufReader::new(process.stdout.take().expect("it is piped")).lines().map_while(Result::ok);
-        let ready = said.into_iter().any(|line| line.starts_with("listening"));
-        assert!(ready, "llama.cpp does not load {}", model.display());
-        Self { process, address: format!("http://127.0.0.1:{port}") }
-    }
-
-    fn post(&self, path: &str, request: &Value) -> Value {
-        let answer = ureq::post(format!("{}/{path}", self.address)).send(request.to_string());
-        let text = answer.expect("the server answers").into_body().read_to_string().expect("it answers text");
-        serde_json::from_str(&text).expect("the server answers JSON")
-    }
-
-    fn tokenize(&self, text: &str) -> Vec<u32> {
-        let answer = self.post("tokenize", &json!({ "content": text, "add_special": false, "parse_special": true }));
-        serde_json::from_value(answer["tokens"].clone()).expect("ids")
-    }
-
-    /// The most probable next tokens with their log-probabilities; none when the most probable one ends the text, of
-    /// which the server then says nothing.
-    fn next(&self, prompt: &[u32]) -> Option<Vec<(usize, f64)>> {
-        let request = json!({
-            "prompt": prompt, "n_predict": 1, "n_probs": TOP, "temperature": 0.0, "cache_prompt": false,
-        });
-        let answer = self.post("completion", &request);
-        let tokens = answer["completion_probabilities"][0]["top_logprobs"].as_array()?;
-        let token = |token: &Value| {
-            let id = usize::try_from(token["id"].as_u64().expect("an id")).expect("a small id");
-            (id, token["logprob"].as_f64().expect("a number"))
-        };
-        Some(tokens.iter().map(token).collect())
-    }
+fn tokenize(server: &Server, text: &str) -> Vec<u32> {
+    let request = json!({ "content": text, "add_special": false, "parse_special": true });
+    serde_json::from_value(post(server, "tokenize", &request)["tokens"].clone()).expect("ids")
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.process.kill().ok();
-        self.process.wait().ok();
-    }
+/// The most probable next tokens with their log-probabilities; none when the most probable one ends the text, of which
+/// the server then says nothing.
+fn next(server: &Server, prompt: &[u32]) -> Option<Vec<(usize, f64)>> {
+    let request = json!({
+        "prompt": prompt, "n_predict": 1, "n_probs": TOP, "temperature": 0.0, "cache_prompt": false,
+    });
+    let answer = post(server, "completion", &request);
+    let tokens = answer["completion_probabilities"][0]["top_logprobs"].as_array()?;
+    let token = |token: &Value| {
+        let id = usize::try_from(token["id"].as_u64().expect("an id")).expect("a small id");
+        (id, token["logprob"].as_f64().expect("a number"))
+    };
+    Some(tokens.iter().map(token).collect())
 }
 
 /// How far the server's log-probabilities after each sequence, or the longest part of it that does not end the text, are
@@ -257,7 +234,7 @@ impl Drop for Server {
 fn mean_difference(server: &Server, decoder: &Decoder, sequences: &[Vec<u32>]) -> f64 {
     let mut differences = Vec::new();
     for ids in sequences {
-        let answer = (1..=ids.len()).rev().find_map(|length| Some((length, server.next(&ids[..length])?)));
+        let answer = (1..=ids.len()).rev().find_map(|length| Some((length, next(server, &ids[..length])?)));
         let (length, next) = answer.expect("some part of the sequence goes on");
         let all = logits(decoder, &ids[..length], &Device::flex());
         let last: Vec<f64> = all[all.len() - decoder.config.vocab_size..].iter().map(|l| f64::from(*l)).collect();

@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 
 use adapters::export::gguf_lora::{GgufBase, write_gguf_lora};
 use adapters::export::gguf_merged::write_gguf_merged;
+use adapters::export::merged::MergedForm;
+use adapters::export::safetensors::FloatType;
 use adapters::{AdapterConfig, GgmlType, GgufFile, LoraPair};
-use burn::tensor::Device;
 use serde_json::Value;
-use trainer::model::{BaseModel, merged};
+use trainer::model::BaseModel;
+use trainer::model::merged::Merged;
 
 use super::servers::Server;
 use super::{export, open, trained, variable};
@@ -110,7 +112,8 @@ fn float32_base(case: &Case, base: &BaseModel) -> (PathBuf, PathBuf) {
     let (gguf, folder) = (case.path("base-f32.gguf"), case.path("base-f32"));
     let source = GgufFile::open(&case.model).unwrap();
     write_gguf_merged(&gguf, &source, None, &base.gguf(), GgmlType::F32, false).unwrap();
-    merged::write_folder(&base.decoder(&Device::flex()).unwrap(), base, &folder, false).unwrap();
+    let form = MergedForm { float: FloatType::F32, max_shard_size: 5_000_000_000 };
+    Merged::new(base).unwrap().write_folder(&folder, form, false).unwrap();
     (gguf, folder)
 }
 
