@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use adapters::export::gguf_lora::{GgufBase, write_gguf_lora};
-use adapters::export::gguf_merged::write_gguf_merged;
 use adapters::export::merged::MergedForm;
 use adapters::export::safetensors::FloatType;
-use adapters::{AdapterConfig, GgmlType, GgufFile, LoraPair};
+use adapters::{AdapterConfig, GgmlType, LoraPair};
 use serde_json::Value;
 use trainer::model::BaseModel;
 use trainer::model::merged::Merged;
@@ -110,14 +110,26 @@ fn broken(case: &Case, config: &AdapterConfig, pairs: &BTreeMap<String, LoraPair
 /// The base in float32, which shows what four bits would hide: as a GGUF file and as a folder.
 fn float32_base(case: &Case, base: &BaseModel) -> (PathBuf, PathBuf) {
     let (gguf, folder) = (case.path("base-f32.gguf"), case.path("base-f32"));
-    let source = GgufFile::open(&case.model).unwrap();
-    write_gguf_merged(&gguf, &source, None, &base.gguf(), GgmlType::F32, false).unwrap();
+    let model = Merged::new(base).unwrap();
+    model.write_gguf(&gguf, GgmlType::F32, false).unwrap();
     let form = MergedForm { float: FloatType::F32, max_shard_size: 5_000_000_000 };
-    Merged::new(base).unwrap().write_folder(&folder, form, false).unwrap();
+    model.write_folder(&folder, form, false).unwrap();
     (gguf, folder)
 }
 
+/// `greffon merge` in float32.
+fn merge(case: &Case, form: &str, to: &Path) {
+    let [model, adapter, to] = [case.model.as_path(), &case.peft, to].map(|path| path.to_str().unwrap());
+    let arguments = ["merge", "--model", model, "--adapter", adapter, "--as", form, "--type", "f32", "--to", to];
+    let merge = greffon(&arguments);
+    assert!(merge.status.success(), "{}", String::from_utf8_lossy(&merge.stderr));
+}
+
+/// Two servers at a time would share the processors, and each wait for the other.
+static ALONE: Mutex<()> = Mutex::new(());
+
 fn every_export_is_proved(real: &Real) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     let run = trained(folder.path(), &real.path, real.template.as_deref());
     let peft = folder.path().join("adapter");
@@ -164,9 +176,8 @@ fn every_export_is_proved(real: &Real) {
     assert_eq!(code, 0, "{}", report["reasons"]);
     drop(server);
 
-    let source = GgufFile::open(&case.model).unwrap();
     let merged_gguf = case.path("merged-f32.gguf");
-    write_gguf_merged(&merged_gguf, &source, Some((&config, &pairs)), &base.gguf(), GgmlType::F32, false).unwrap();
+    merge(&case, "gguf", &merged_gguf);
     let server = Server::llama_cpp(&merged_gguf, &[]);
     case.proves(&merged_gguf, peft, &server, LIMIT);
     // Merged, it is no longer the base.
@@ -180,16 +191,7 @@ fn every_export_is_proved(real: &Real) {
     drop(server);
 
     let merged_folder = case.path("merged");
-    let merge = greffon(&[
-        "merge",
-        "--model",
-        real.path.to_str().unwrap(),
-        "--adapter",
-        case.peft.to_str().unwrap(),
-        "--to",
-        merged_folder.to_str().unwrap(),
-    ]);
-    assert!(merge.status.success(), "{}", String::from_utf8_lossy(&merge.stderr));
+    merge(&case, "safetensors", &merged_folder);
     let server = Server::transformers(&merged_folder, &[]);
     case.proves(&merged_folder, peft, &server, TORCH_LIMIT);
     case.refutes(&merged_folder, None, &server, TORCH_LIMIT);
@@ -216,7 +218,7 @@ fn every_export_of_smollm2_is_proved() {
     every_export_is_proved(&Real {
         path: variable("GREFFON_SMOLLM2"),
         template: None,
-        quantised_limit: 0.1,
+        quantised_limit: 0.15,
         f16_limit: LIMIT,
         q8_0_limit: 2.0 * LIMIT,
     });
@@ -227,7 +229,7 @@ fn every_export_of_gemma3_is_proved() {
     every_export_is_proved(&Real {
         path: variable("GREFFON_GEMMA3"),
         template: Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes/chat_templates/gemma.jinja")),
-        quantised_limit: 0.1,
+        quantised_limit: 0.2,
         f16_limit: LIMIT,
         q8_0_limit: 2.0 * LIMIT,
     });

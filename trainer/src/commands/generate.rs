@@ -21,9 +21,8 @@ pub(super) fn generate(args: &GenerateArgs) -> anyhow::Result<()> {
         (None, prompt) => prompt.iter().cloned().collect(),
     };
     let model = Loading::from_args(&args.model)?;
-    let prompt = |question: &String| match args.raw {
-        true => raw(&model, question),
-        false => render(&model, &conversation(&args.sampling, question)),
+    let prompt = |question: &String| {
+        if args.raw { raw(&model, question) } else { render(&model, &conversation(&args.sampling, question)) }
     };
     let prompts: Vec<Vec<u32>> = questions.iter().map(prompt).collect::<Result<_, TrainError>>()?;
     if args.prompts.is_none() && !args.json {
