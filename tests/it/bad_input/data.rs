@@ -140,8 +140,7 @@ fn a_base_without_a_template_is_refused_with_the_remedies_and_works_with_one() {
     let template = case.path("base/chat_template.jinja");
     let moved = case.path("own.jinja");
     std::fs::rename(template, &moved).expect("the fixture has a template");
-    let words =
-        ["base: the model has no chat template, as is usual for base models", "data.chat_template", "Jinja file"];
+    let words = ["the model has no chat template, as is usual for base models", "data.chat_template", "Jinja file"];
     case.refused(&[], &words);
     let (base, recipe) = (case.path("base"), case.recipe.clone());
     let (base, fixture) = (base.to_str().expect("UTF-8"), crate::support::fixture("parity/adapter_final"));
