@@ -20,7 +20,8 @@ pub use base::BaseModel;
 pub use cache::KvCache;
 pub use config::DecoderConfig;
 pub use decoder::{
-    Context, Decoder, DecoderLayer, FeedforwardNorms, HeadNorms, MODULES, Mlp, SelfAttention, module_path,
+    Context, Decoder, DecoderLayer, EMBED_TOKENS, FeedforwardNorms, HeadNorms, LM_HEAD, MODULES, Mlp, Place,
+    SelfAttention, module_path,
 };
-pub use dropout::DropoutSeed;
+pub use dropout::{Dropout, DropoutSeed};
 pub use segments::Segments;

@@ -106,7 +106,7 @@ fn wrong_types_are_named_in_plain_words() {
     check("train: {betas: [0.9, x]}", "train.betas[1]: expected a number, got the text \"x\"");
     check(
         "lora: [8]",
-        "lora: expected a section with keys among rank, alpha, dropout, targets, use_rslora, use_dora, init, rank_pattern, \
+        "lora: expected a section with keys among rank, alpha, dropout, targets, use_rslora, use_dora, train_norms, init, rank_pattern, \
          alpha_pattern, loraplus_lr_ratio, got a list of 1",
     );
     check(
