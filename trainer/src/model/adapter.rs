@@ -7,7 +7,8 @@ use adapters::{AdapterConfig, LoraPair, LowRank, Magnitude, PeftAdapter};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::config::DecoderConfig;
-use super::decoder::{Decoder, EMBED_TOKENS, LM_HEAD, MODULES, module_path};
+use super::decoder::Decoder;
+use super::places::{EMBED_TOKENS, LM_HEAD, MODULES, module_path};
 use crate::device::read;
 use crate::error::TrainError;
 

@@ -17,10 +17,10 @@ use adapters::{AdapterError, GgmlType};
 use super::base::BaseModel;
 use super::config::DecoderConfig;
 use super::config_json::{config_json, generation_config};
-use super::decoder::{EMBED_TOKENS, LM_HEAD};
 use super::gguf_metadata;
 use super::layout::{self, is_norm};
 use super::load::ROPE_FACTORS;
+use super::places::{EMBED_TOKENS, LM_HEAD};
 use crate::error::TrainError;
 
 /// The files of a Hugging Face folder that a merged model takes over as they are.

@@ -13,15 +13,14 @@ mod gguf_metadata;
 mod layout;
 mod load;
 pub mod merged;
+mod places;
 pub mod rotary;
 mod segments;
 
 pub use base::BaseModel;
 pub use cache::KvCache;
 pub use config::DecoderConfig;
-pub use decoder::{
-    Context, Decoder, DecoderLayer, EMBED_TOKENS, FeedforwardNorms, HeadNorms, LM_HEAD, MODULES, Mlp, Place,
-    SelfAttention, module_path,
-};
+pub use decoder::{Context, Decoder, DecoderLayer, FeedforwardNorms, HeadNorms, Mlp, SelfAttention};
 pub use dropout::{Dropout, DropoutSeed};
+pub use places::{EMBED_TOKENS, LM_HEAD, MODULES, Place, module_path};
 pub use segments::Segments;

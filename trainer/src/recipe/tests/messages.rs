@@ -112,7 +112,7 @@ fn wrong_types_are_named_in_plain_words() {
     check(
         "lora: {targets: [q_porj]}",
         "lora.targets: unknown module `q_porj`, expected one of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, \
-         down_proj; did you mean `q_proj`?",
+         down_proj, embed_tokens, lm_head; did you mean `q_proj`?",
     );
     check(
         "lora: {targets: 3}",
