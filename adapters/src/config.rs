@@ -29,17 +29,20 @@ pub struct LoraConfig {
     /// Probability that an input of the adapter is dropped in training, 0 (off) to below 1. Default 0.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub dropout: f64,
-    /// The linear modules that get an adapter: `all-linear`, a list of names, or a regular expression for whole module
-    /// paths such as `model\.layers\.[0-9]\.mlp\..*`. Default `all-linear`.
+    /// The modules that get an adapter: `all-linear` (those of the blocks), a list of names, or a regular expression for
+    /// whole module paths such as `model\.layers\.[0-9]\.mlp\..*`. `embed_tokens` and `lm_head` can be named; few servers
+    /// take such an adapter. Default `all-linear`.
     pub targets: Targets,
     /// Scale by `alpha / √rank` instead of `alpha / rank`, so that high ranks learn as fast as low ones. Default false.
     pub use_rslora: bool,
-    /// Train the length of each output beside its direction (DoRA): nearer to full fine-tuning at low ranks, and slower.
-    /// Servers refuse such an adapter; `greffon merge` makes a model that they take. Off by default.
+    /// Train the length of each output beside its direction (DoRA): slower, learns more at low ranks. Servers refuse such
+    /// an adapter; `greffon merge` makes a model that they take. Off by default.
     pub use_dora: bool,
-    /// How `A` and `B` start: default, or pissa, the principal singular parts of the frozen weight, which is left without
-    /// them (its loss falls faster at first). Every file is then a plain LoRA of twice the rank on the base as it was.
-    /// The default is default: `A` random, `B` zero.
+    /// Train the weights of all norms, too. Servers refuse such an adapter; `greffon merge` makes a model that they take.
+    /// Off by default.
+    pub train_norms: bool,
+    /// How A and B start: random and zero, or as principal parts of the weight. The latter, PiSSA, takes them out of the
+    /// frozen weight; its loss falls faster at first. Every file is a plain LoRA of twice the rank on the base as it was.
     pub init: Init,
     /// Ranks that differ, by a regular expression for the end of a module's path. Default none.
     pub rank_pattern: BTreeMap<String, usize>,
@@ -80,6 +83,7 @@ impl Default for LoraConfig {
             targets: Targets::AllLinear,
             use_rslora: false,
             use_dora: false,
+            train_norms: false,
             init: Init::Default,
             rank_pattern: BTreeMap::new(),
             alpha_pattern: BTreeMap::new(),
@@ -125,8 +129,22 @@ impl LoraConfig {
             if let Some(twice) = first_duplicate(modules) {
                 return error("targets", format!("a list with `{twice}` twice"), "each module once");
             }
+            modules.iter().try_for_each(|module| self.check_end(module.name()))?;
         }
         Ok(())
+    }
+
+    /// Refuses the embedding and the head, by their names, where a method has no form for them.
+    fn check_end(&self, name: &str) -> Result<(), AdapterError> {
+        let is = |end: TargetModule| end.name() == name;
+        let expected = if self.use_dora && is(TargetModule::EmbedTokens) {
+            "linear modules, since lora.use_dora is on"
+        } else if self.init == Init::Pissa && TargetModule::ENDS.into_iter().any(is) {
+            "linear modules of the blocks, since lora.init is pissa"
+        } else {
+            return Ok(());
+        };
+        Err(AdapterError::Config { key: "targets", value: name.to_owned(), expected })
     }
 
     fn patterns(&self) -> impl Iterator<Item = (&'static str, &String)> {
@@ -140,7 +158,8 @@ impl LoraConfig {
     /// The rules are those by which PEFT reads the adapter again.
     ///
     /// # Errors
-    /// [`AdapterError::PeftConfig`] when two patterns give the module different values.
+    /// [`AdapterError::PeftConfig`] when two patterns give the module different values; [`AdapterError::Config`] when
+    /// the method has no form for the module.
     ///
     /// Sources: Hu et al. 2021, <https://arxiv.org/abs/2106.09685>, section 4.1; Kalajdzievski 2023,
     /// <https://arxiv.org/abs/2312.03732>, for the root.
@@ -148,12 +167,13 @@ impl LoraConfig {
         if !self.targets.matches(path) {
             return Ok(None);
         }
+        self.check_end(path.rsplit('.').next().unwrap_or(path))?;
         let config = AdapterConfig::new(self, "", None);
         Ok(Some(ModuleAdapter { rank: config.rank(path)?, scaling: config.scaling(path)? }))
     }
 }
 
-/// A linear module of a decoder layer, by the name that Hugging Face checkpoints give it.
+/// A module that can have an adapter, by the name that Hugging Face checkpoints give it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TargetModule {
     /// Query projection of the attention.
@@ -170,12 +190,24 @@ pub enum TargetModule {
     UpProj,
     /// Down projection of the feed-forward block.
     DownProj,
+    /// The embedding of the tokens.
+    EmbedTokens,
+    /// The head, which makes the logits.
+    LmHead,
 }
 
 impl TargetModule {
-    /// All modules, in the order in which a layer applies them.
-    pub const ALL: [Self; 7] =
+    /// The linear modules of a decoder layer, in the order in which it applies them.
+    pub const LINEAR: [Self; 7] =
         [Self::QProj, Self::KProj, Self::VProj, Self::OProj, Self::GateProj, Self::UpProj, Self::DownProj];
+
+    /// The modules before the first layer and behind the last.
+    pub const ENDS: [Self; 2] = [Self::EmbedTokens, Self::LmHead];
+
+    /// All modules.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::LINEAR.into_iter().chain(Self::ENDS)
+    }
 
     /// The name in checkpoints, recipes and adapter files: `q_proj`.
     pub fn name(self) -> &'static str {
@@ -187,16 +219,19 @@ impl TargetModule {
             Self::GateProj => "gate_proj",
             Self::UpProj => "up_proj",
             Self::DownProj => "down_proj",
+            Self::EmbedTokens => "embed_tokens",
+            Self::LmHead => "lm_head",
         }
     }
 
     /// The module of this name, or a message with the known names and the nearest of them.
     fn parse(name: &str) -> Result<Self, String> {
-        if let Some(module) = Self::ALL.into_iter().find(|module| module.name() == name) {
+        if let Some(module) = Self::all().find(|module| module.name() == name) {
             return Ok(module);
         }
-        let known = Self::ALL.map(Self::name);
-        let nearest = nearest(name, known).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        let known: Vec<&str> = Self::all().map(Self::name).collect();
+        let nearest =
+            nearest(name, known.iter().copied()).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
         Err(format!("unknown module `{name}`, expected one of {}{nearest}", known.join(", ")))
     }
 }
@@ -210,7 +245,7 @@ impl fmt::Display for TargetModule {
 /// The linear modules that get an adapter, in every decoder layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Targets {
-    /// All seven of [`TargetModule::ALL`]; written `all-linear`.
+    /// All seven of [`TargetModule::LINEAR`]; written `all-linear`.
     AllLinear,
     /// These; written as a list of names.
     Modules(Vec<TargetModule>),
@@ -223,7 +258,7 @@ impl Targets {
     pub fn matches(&self, path: &str) -> bool {
         let name = path.rsplit('.').next().unwrap_or(path);
         match self {
-            Self::AllLinear => TargetModule::ALL.iter().any(|module| module.name() == name),
+            Self::AllLinear => TargetModule::LINEAR.iter().any(|module| module.name() == name),
             Self::Modules(modules) => modules.iter().any(|module| module.name() == name),
             Self::Pattern(pattern) => regex::Regex::new(&format!("^(?:{pattern})$")).is_ok_and(|r| r.is_match(path)),
         }
@@ -237,7 +272,7 @@ impl Targets {
             TargetNames::Names(names)
         };
         match self {
-            Self::AllLinear => names(&TargetModule::ALL),
+            Self::AllLinear => names(&TargetModule::LINEAR),
             Self::Modules(modules) => names(modules),
             Self::Pattern(pattern) => TargetNames::Pattern(pattern.clone()),
         }
@@ -248,7 +283,7 @@ impl fmt::Display for Targets {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = |modules: &[TargetModule]| modules.iter().map(|m| m.name()).collect::<Vec<_>>().join(", ");
         match self {
-            Self::AllLinear => formatter.write_str(&names(&TargetModule::ALL)),
+            Self::AllLinear => formatter.write_str(&names(&TargetModule::LINEAR)),
             Self::Modules(modules) => formatter.write_str(&names(modules)),
             Self::Pattern(pattern) => write!(formatter, "modules like {pattern}"),
         }
@@ -325,7 +360,7 @@ impl JsonSchema for Targets {
                 { "const": ALL_LINEAR },
                 {
                     "type": "array",
-                    "items": { "enum": TargetModule::ALL.map(TargetModule::name) },
+                    "items": { "enum": TargetModule::all().map(TargetModule::name).collect::<Vec<_>>() },
                     "minItems": 1,
                     "uniqueItems": true
                 },
@@ -373,7 +408,7 @@ mod tests {
             written,
             json!({
                 "rank": 16, "alpha": 32.0, "dropout": 0.0, "targets": "all-linear",
-                "use_rslora": false, "use_dora": false, "init": "default", "rank_pattern": {}, "alpha_pattern": {}, "loraplus_lr_ratio": 1.0,
+                "use_rslora": false, "use_dora": false, "train_norms": false, "init": "default", "rank_pattern": {}, "alpha_pattern": {}, "loraplus_lr_ratio": 1.0,
             })
         );
         let read: LoraConfig = from_value(json!({})).expect("all defaults");
@@ -388,11 +423,13 @@ mod tests {
         assert_eq!(read.targets.to_string(), "v_proj, q_proj");
         assert_eq!(to_value(&read).expect("plain data")["targets"], json!(["v_proj", "q_proj"]));
         assert!(
-            TargetModule::ALL.iter().all(|module| Targets::AllLinear.matches(&format!("model.layers.0.mlp.{module}")))
+            TargetModule::LINEAR
+                .iter()
+                .all(|module| Targets::AllLinear.matches(&format!("model.layers.0.mlp.{module}")))
         );
         assert!(read.targets.matches("model.layers.0.self_attn.q_proj"));
         assert!(!read.targets.matches("model.layers.0.self_attn.k_proj"));
-        assert!(!Targets::AllLinear.matches("lm_head"));
+        assert!(!Targets::AllLinear.matches("lm_head") && !Targets::AllLinear.matches("model.embed_tokens"));
     }
 
     #[test]
@@ -413,7 +450,10 @@ mod tests {
     #[test]
     fn unknown_and_doubled_targets_are_refused_with_a_suggestion() {
         refused(json!({"targets": ["q_porj"]}), "did you mean `q_proj`?");
-        refused(json!({"targets": ["lm_head"]}), "unknown module `lm_head`, expected one of q_proj, k_proj");
+        refused(json!({"targets": ["head"]}), "unknown module `head`, expected one of q_proj, k_proj");
+        let (dora, pissa) = ("linear modules, since lora.use_dora is on", "of the blocks, since lora.init is pissa");
+        refused(json!({"targets": ["q_proj", "embed_tokens"], "use_dora": true}), dora);
+        refused(json!({"targets": ["lm_head"], "init": "pissa"}), pissa);
         refused(json!({"targets": ["q_proj", "q_proj"]}), "module `q_proj` is listed twice");
         refused(json!({"targets": []}), "the list is empty");
         refused(json!({"targets": "all_linear"}), "did you mean `all-linear`?");
@@ -429,7 +469,7 @@ mod tests {
     fn the_schema_names_every_module() {
         let schema = to_value(schemars::schema_for!(LoraConfig)).expect("a schema is JSON");
         let text = schema.to_string();
-        for module in TargetModule::ALL {
+        for module in TargetModule::all() {
             assert!(text.contains(module.name()), "{text}");
         }
         assert_eq!(schema["properties"]["rank"]["minimum"], 1);

@@ -30,7 +30,7 @@ pub use blocks::{BlockForm, BlockMatrix};
 pub use checkpoint::{SafetensorsFolder, TensorSource};
 pub use config::{Init, LoraConfig, ModuleAdapter, TargetModule, Targets};
 pub use error::AdapterError;
-pub use export::peft::{AdapterConfig, LoraPair, read_peft, write_peft};
+pub use export::peft::{AdapterConfig, LoraPair, PeftAdapter, read_peft, write_peft};
 pub use gguf::{GgmlType, GgufFile};
 pub use lora::{Initial, LoraLinear, LowRank, Magnitude, require_grad};
 pub use safetensors_file::SafetensorsFile;

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use burn::tensor::{Device, GradientCheckpointingStrategy, Tensor, TensorData};
+use burn::tensor::{Device, GradientCheckpointingStrategy, Int, Tensor, TensorData};
 
 use crate::config::ModuleAdapter;
 use crate::principal::principal_parts;
@@ -96,6 +96,27 @@ impl LowRank {
         Self::new(lora_a, Tensor::zeros([d_output, rank], device), scaling)
     }
 
+    /// PEFT's initialisation of an embedding's adapter: `A` zero, `B` normal. The embedding counts as a map from the
+    /// vocabulary, so `A` is `[rank, vocab]` and `B` `[hidden, rank]`.
+    ///
+    /// Source: PEFT `tuners/lora/layer.py`, `reset_lora_parameters`.
+    #[expect(clippy::cast_possible_truncation, reason = "the matrices are in single precision")]
+    pub fn init_embedding(
+        ModuleAdapter { rank, scaling }: ModuleAdapter,
+        [vocab, hidden]: [usize; 2],
+        uniform: &mut impl FnMut() -> f32,
+        device: &Device,
+    ) -> Self {
+        // Box and Muller's way from two uniform numbers to a normal one.
+        let mut normal = || {
+            let (radius, angle) = (1.0 - f64::from(uniform()), f64::from(uniform()));
+            ((-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()) as f32
+        };
+        let b: Vec<f32> = (0..hidden * rank).map(|_| normal()).collect();
+        let lora_b = Tensor::from_data(TensorData::new(b, [hidden, rank]), device);
+        Self::new(Tensor::zeros([rank, vocab], device), lora_b, scaling)
+    }
+
     /// `PiSSA`'s initialisation: the principal parts of a frozen weight.
     ///
     /// # Panics
@@ -140,6 +161,11 @@ impl LowRank {
         Self { lora_a, lora_b, scaling, magnitude: None, initial: None }
     }
 
+    /// The numbers of inputs and outputs, `(in, out)`.
+    pub fn sizes(&self) -> (usize, usize) {
+        (self.lora_a.dims()[1], self.lora_b.dims()[0])
+    }
+
     /// The rank of the update.
     pub fn rank(&self) -> usize {
         self.lora_a.dims()[0]
@@ -162,6 +188,12 @@ impl LowRank {
     /// The update on the activation path: `scaling · x Aᵀ Bᵀ`, `[tokens, in]` to `[tokens, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         x.matmul(self.lora_a.clone().transpose()).mul_scalar(self.scaling).matmul(self.lora_b.clone().transpose())
+    }
+
+    /// The update of an embedding's rows: `scaling · Aᵀ[ids] Bᵀ`, `[tokens]` to `[tokens, hidden]`.
+    pub fn embed(&self, ids: Tensor<1, Int>) -> Tensor<2> {
+        let rows = self.lora_a.clone().select(1, ids).transpose();
+        rows.mul_scalar(self.scaling).matmul(self.lora_b.clone().transpose())
     }
 
     /// The dense update `scaling · B A`, shape `[out, in]`; for merging only.

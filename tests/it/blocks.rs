@@ -28,17 +28,36 @@ fn training_on_blocks_gives_the_bytes_of_training_on_their_numbers() {
     let folder = tempfile::tempdir().unwrap();
     for ggml_type in [GgmlType::Q8_0, GgmlType::Q4_0] {
         let model = format!("model.base={}", quantised(folder.path(), ggml_type).display());
-        let run = |dtype: &str| {
+        let run = |method: &str, dtype: &str| {
             let output = folder.path().join(dtype);
             let (dtype, place) = (format!("model.dtype={dtype}"), format!("output={}", output.display()));
-            let set = [&model, "train.max_steps=4", &dtype, &place];
+            let set = [&model, method, "train.max_steps=4", &dtype, &place];
             let recipe = tiny_recipe(folder.path(), &set.map(|s: &str| s));
             let done = greffon(&["train", &recipe, "--force"]);
             assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
             fs::read(output.join("adapter/adapter_model.safetensors")).unwrap()
         };
-        assert!(run("stored") == run("f32"), "{ggml_type}: other bytes");
+        for method in ["lora.use_dora=false", "lora.use_dora=true", "lora.targets=[q_proj, embed_tokens, lm_head]"] {
+            assert!(run(method, "stored") == run(method, "f32"), "{ggml_type}, {method}: other bytes");
+        }
     }
+}
+
+#[test]
+fn principal_parts_are_taken_out_of_numbers_and_not_of_blocks() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = format!("model.base={}", quantised(folder.path(), GgmlType::Q8_0).display());
+    let train = |more: &str| {
+        let set = [&model, "lora.init=pissa", "train.max_steps=1", more];
+        greffon(&["train", &tiny_recipe(folder.path(), &set), "--force"])
+    };
+    let refused = train("model.dtype=stored");
+    let said = String::from_utf8_lossy(&refused.stderr).replace('\n', " ");
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(said.contains("lora.init is pissa on model.layers.0.self_attn.q_proj, which is kept in blocks"), "{said}");
+    assert!(said.contains("model.dtype: f32"), "{said}");
+    let done = train("model.dtype=f32");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
 
 #[test]

@@ -320,30 +320,63 @@ fn an_adapter_goes_into_a_gguf_file_and_back() {
     assert_eq!(again.status.code(), Some(2), "nothing is replaced without --force");
 }
 
-#[test]
-fn a_run_with_magnitudes_generates_merges_and_is_refused_where_there_is_no_form_for_it() {
-    let trained = Trained::new(&["lora.use_dora=true"], &[]);
+/// A run of a method that GGUF has no form for generates and merges, and is refused by the servers with these reasons.
+fn merges_and_is_refused(set: &[&str], in_gguf: &str, verdicts: &[(&str, &str)]) {
+    let trained = Trained::new(set, &[]);
     let (gguf, merged, adapter) = (trained.path("adapter.gguf"), trained.path("merged"), trained.path("run/adapter"));
-    let (config, pairs) = adapters::read_peft(&adapter).expect("the run has an adapter");
-    assert!(config.use_dora && pairs.values().all(|pair| pair.magnitude.is_some()));
     assert!(!done(&["generate", "--run", &trained.run(), "--max-new-tokens", "8", "Which colour?"]).stdout.is_empty());
+    done(&["eval", &trained.run()]);
     done(&["merge", "--model", &text(&fixture("tiny-llama")), "--adapter", &text(&adapter), "--to", &text(&merged)]);
     let (device, ids) = (Device::flex(), &parity_examples()[1].input_ids);
-    let mut adapted = base("tiny-llama").decoder(&device).unwrap();
+    let plain = base("tiny-llama").decoder(&device).unwrap();
+    let mut adapted = plain.clone();
     adapter::load(&mut adapted, &adapter, &device).unwrap();
     let merged = base(&text(&merged)).decoder(&device).unwrap();
-    assert_close("merged", &logits(&merged, ids, &device), &logits(&adapted, ids, &device), 1e-4);
+    let expected = logits(&adapted, ids, &device);
+    assert_close("merged", &logits(&merged, ids, &device), &expected, 1e-4);
+    assert_ne!(logits(&plain, ids, &device), expected, "the adapter does nothing");
+    // As a PEFT folder it leaves whole.
+    let copy = trained.path("copy");
+    done(&["export", &trained.run(), "--to", &text(&copy)]);
+    assert_eq!(adapters::PeftAdapter::read(&copy).unwrap(), adapters::PeftAdapter::read(&adapter).unwrap());
 
     let refused = greffon(&["export", &trained.run(), "--as", "gguf-lora", "--to", &text(&gguf)]);
-    assert!(!refused.status.success() && !gguf.exists());
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(
-        said.contains("has a magnitude (DoRA), which GGUF has no form for; merge") && said.contains("greffon merge")
-    );
-    let said = greffon(&["verify", &text(&adapter), "--for", "vllm,llama.cpp,mistral.rs,lorax"]);
-    assert_eq!(said.status.code(), Some(3));
-    assert_eq!(stdout(&said).matches("it is a DoRA adapter").count(), 4);
+    assert_eq!(refused.status.code(), Some(2), "{in_gguf}");
+    assert!(!gguf.exists());
+    let said = String::from_utf8_lossy(&refused.stderr).replace('\n', " ");
+    assert!(said.contains(in_gguf) && said.contains("greffon merge"), "{said}");
+    for (server, verdict) in verdicts {
+        let said = stdout(&greffon(&["verify", &text(&adapter), "--for", server]));
+        assert!(said.contains(verdict), "{server}: {said}");
+    }
     done(&["verify", &text(&adapter), "--for", "peft"]);
+}
+
+#[test]
+fn a_run_with_magnitudes_merges_and_is_refused_where_there_is_no_form_for_it() {
+    let refuses = "refuses: it is a DoRA adapter";
+    let verdicts = ["vllm", "llama.cpp", "mistral.rs", "lorax"].map(|server| (server, refuses));
+    merges_and_is_refused(&["lora.use_dora=true"], "has a magnitude (DoRA), which GGUF has no form for", &verdicts);
+}
+
+#[test]
+fn a_run_with_embedding_and_head_merges_and_is_refused_where_there_is_no_form_for_it() {
+    let verdicts = [
+        ("vllm", "loads with a base of the Llama or Mistral family"),
+        ("llama.cpp", "refuses: GGUF has no form for"),
+        ("mistral.rs", "refuses: it adapts lm_head"),
+        ("lorax", "refuses: it skips"),
+    ];
+    let set = ["lora.targets=[v_proj, embed_tokens, lm_head]"];
+    merges_and_is_refused(&set, "is outside the blocks, for which no GGUF adapter is written", &verdicts);
+}
+
+#[test]
+fn a_run_with_norms_merges_and_is_refused_where_there_is_no_form_for_it() {
+    let refuses = "refuses: it holds whole weights beside the adapter: input_layernorm";
+    let verdicts = ["vllm", "llama.cpp", "mistral.rs", "lorax"].map(|server| (server, refuses));
+    let set = ["lora.train_norms=true", "lora.targets=[v_proj]"];
+    merges_and_is_refused(&set, "the adapter has norms of its own, such as model.layers.0.input_layernorm", &verdicts);
 }
 
 #[test]

@@ -2,8 +2,11 @@
 //!
 //! The expected numbers were written by `scripts/fixtures/methods.py`. Plain LoRA is in `parity`.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use adapters::export::peft::InitLoraWeights;
-use adapters::{AdapterConfig, Initial, LoraConfig, LoraPair, LowRank, Targets};
+use adapters::{AdapterConfig, Initial, LoraConfig, LoraPair, LowRank, PeftAdapter, Targets};
 use burn::tensor::Device;
 use serde_json::{from_value, json as value};
 use trainer::eval::logits;
@@ -33,8 +36,12 @@ fn each(check: impl Fn(&str, Kernels, &Device)) {
     }
 }
 
+fn base_of(method: &str) -> &'static str {
+    if method.ends_with("tied") { "tiny-llama-tied" } else { "tiny-llama" }
+}
+
 fn decoder(method: &str, kernels: Kernels, device: &Device) -> Decoder {
-    let mut decoder = base("tiny-llama").decoder(device).expect("the fixture loads");
+    let mut decoder = base(base_of(method)).decoder(device).expect("the fixture loads");
     decoder.kernels = kernels;
     let folder = fixture(&format!("methods/{method}/adapter_init"));
     adapter::load(&mut decoder, &folder, device).expect("the adapter loads");
@@ -84,7 +91,9 @@ fn ten_steps_of_every_method_equal_peft() {
         let mut decoder = decoder(method, kernels, device);
         adapter::require_grad(&mut decoder);
         let rates = parameters::learning_rates(&decoder, ratio, device);
-        let mut optimizer = AdamW::new(config, kernels, parameters::count(&decoder), device).with_rates(rates);
+        let mut optimizer = AdamW::new(config, kernels, parameters::count(&decoder), device)
+            .with_rates(rates)
+            .with_spared(parameters::spared(&decoder, ratio, device));
         let losses = methods["methods"][method]["losses"].as_array().unwrap();
         for (index, expected) in losses.iter().enumerate() {
             let result = step(&decoder, device);
@@ -96,7 +105,14 @@ fn ten_steps_of_every_method_equal_peft() {
             let updated = optimizer.step(parameters::flatten(&decoder), result.gradient, scale, learning_rate);
             parameters::assign(&mut decoder, &updated);
         }
-        let (_, expected) = adapters::read_peft(&fixture(&format!("methods/{method}/adapter_final"))).unwrap();
+        let expected = PeftAdapter::read(&fixture(&format!("methods/{method}/adapter_final"))).unwrap();
+        let norms = adapter::to_norms(&decoder);
+        assert_eq!(norms.keys().collect::<Vec<_>>(), expected.norms.keys().collect::<Vec<_>>());
+        for (path, norm) in norms {
+            assert_close(&format!("{method} {path}, {kernels:?}"), &norm, &expected.norms[&path], TOLERANCE);
+        }
+        let expected = expected.pairs;
+        assert_eq!(expected.len(), decoder.adapters().count());
         for (path, pair) in adapter::to_pairs(&decoder) {
             assert_close(&format!("{method} {path} A, {kernels:?}"), &pair.a, &expected[&path].a, TOLERANCE);
             assert_close(&format!("{method} {path} B, {kernels:?}"), &pair.b, &expected[&path].b, TOLERANCE);
@@ -246,15 +262,93 @@ fn a_start_with_magnitudes_is_the_base_bit_for_bit() {
 }
 
 #[test]
-fn merged_magnitudes_give_the_adapters_logits() {
-    let device = device();
-    for kernels in KERNELS {
-        let own = decoder("dora", kernels, &device);
+fn every_method_merged_gives_its_logits_and_switched_off_the_base() {
+    each(|method, kernels, device| {
+        let own = decoder(method, kernels, device);
         let merged = own.clone().merged();
-        assert!(merged.linears().all(|(_, linear)| linear.lora.is_none()));
+        assert_eq!(merged.adapters().count(), 0);
         for example in parity_examples() {
-            let [own, merged] = [&own, &merged].map(|decoder| logits(decoder, &example.input_ids, &device));
-            assert_close(&format!("merged, {kernels:?}"), &merged, &own, TOLERANCE);
+            let [own, merged] = [&own, &merged].map(|decoder| logits(decoder, &example.input_ids, device));
+            assert_close(&format!("{method} merged, {kernels:?}"), &merged, &own, TOLERANCE);
         }
+        if !method.starts_with("pissa") {
+            let mut plain = base(base_of(method)).decoder(device).unwrap();
+            plain.kernels = kernels;
+            let ids = &parity_examples()[1].input_ids;
+            assert_eq!(logits(&own.without_adapter(), ids, device), logits(&plain, ids, device), "{method}");
+        }
+    });
+}
+
+#[test]
+fn every_method_leaves_as_it_came_and_starts_from_a_recipe() {
+    let device = device();
+    for method in ["dora", "ends", "ends-tied", "norms"] {
+        let own = decoder(method, Kernels::Fused, &device);
+        let first = fixture(&format!("methods/{method}/adapter_init"));
+        let peft = PeftAdapter::read(&first).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let saved = folder.path().join("adapter");
+        adapter::save(&own, &peft.config, &saved, false).unwrap();
+        assert_eq!(PeftAdapter::read(&saved).unwrap(), peft, "{method}");
+        let keys = |folder: &Path| {
+            let file = adapters::SafetensorsFile::open(folder.join("adapter_model.safetensors")).unwrap();
+            file.names().into_iter().map(ToOwned::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(keys(&saved), keys(&first), "{method}");
     }
+    let recipes = [
+        ("ends", value!({ "rank": 4, "alpha": 8, "targets": ["q_proj", "down_proj", "embed_tokens", "lm_head"] })),
+        ("ends-tied", value!({ "rank": 4, "alpha": 8, "targets": "(.*\\.v_proj|.*embed_tokens|lm_head)" })),
+        ("norms", value!({ "rank": 4, "alpha": 8, "targets": ["q_proj", "up_proj"], "train_norms": true })),
+    ];
+    for (method, lora) in recipes {
+        let lora: LoraConfig = from_value(lora).unwrap();
+        lora.validate().unwrap();
+        let plain = base(base_of(method)).decoder(&device).unwrap();
+        let mut started = plain.clone();
+        parameters::attach_adapter(&mut started, &lora, 1, &device).unwrap();
+        let peft = PeftAdapter::read(&fixture(&format!("methods/{method}/adapter_init"))).unwrap();
+        let shapes = |pairs: BTreeMap<String, LoraPair>| -> Vec<_> {
+            pairs.into_iter().map(|(path, pair)| (path, pair.rank, pair.in_features, pair.out_features)).collect()
+        };
+        assert_eq!(shapes(adapter::to_pairs(&started)), shapes(peft.pairs), "{method}");
+        assert_eq!(adapter::to_norms(&started).keys().collect::<Vec<_>>(), peft.norms.keys().collect::<Vec<_>>());
+        let modules = lora.train_norms.then(|| adapter::norm_names(&mut started));
+        assert_eq!(modules, peft.config.modules_to_save, "{method}");
+        let ids = &parity_examples()[1].input_ids;
+        assert_eq!(
+            logits(&started.inner(), ids, &device),
+            logits(&plain, ids, &device),
+            "{method}: the start is the base"
+        );
+    }
+}
+
+#[test]
+fn the_norms_of_a_gemma_are_saved_as_its_checkpoint_holds_them() {
+    let device = device();
+    let base = base("families/gemma3");
+    let mut own = base.decoder(&device).unwrap();
+    let lora: LoraConfig = from_value(value!({ "rank": 2, "train_norms": true, "targets": ["q_proj"] })).unwrap();
+    parameters::attach_adapter(&mut own, &lora, 1, &device).unwrap();
+    let checkpoint = Tensors::open("families/gemma3/model.safetensors");
+    let norms = adapter::to_norms(&own);
+    assert!(norms.len() > 6 && norms.contains_key("model.layers.0.self_attn.q_norm"));
+    for (path, norm) in norms {
+        assert_close(&path, &norm, &checkpoint.get(&format!("{path}.weight")), 1e-6);
+    }
+    // Every norm is trained, and a saved one comes back.
+    let gradient: Vec<f32> = step(&own, &device).gradient.into_data().try_into_vec().unwrap();
+    assert_eq!(gradient.len(), parameters::count(&own));
+    let shifted = parameters::flatten(&own) + 0.1;
+    parameters::assign(&mut own, &shifted);
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = AdapterConfig::of_files(&lora, "gemma3", None);
+    config.modules_to_save = Some(adapter::norm_names(&mut own));
+    adapter::save(&own, &config, &folder.path().join("adapter"), false).unwrap();
+    let mut loaded = base.decoder(&device).unwrap();
+    adapter::load(&mut loaded, &folder.path().join("adapter"), &device).unwrap();
+    let ids = &parity_examples()[1].input_ids;
+    assert_close("loaded", &logits(&loaded, ids, &device), &logits(&own.inner(), ids, &device), TOLERANCE);
 }

@@ -47,6 +47,8 @@ fn a_run_of_another_method_resumes_as_exactly() {
     killed_and_resumed(&["lora.use_dora=true", "lora.dropout=0.1"], &[6]);
     killed_and_resumed(&["lora.init=pissa", "lora.use_rslora=true"], &[6]);
     killed_and_resumed(&["lora.init=pissa", "lora.use_dora=true", "lora.rank=3"], &[6]);
+    let ends = "lora.targets=[q_proj, embed_tokens, lm_head]";
+    killed_and_resumed(&[ends, "lora.train_norms=true", "lora.dropout=0.1", "train.weight_decay=0.1"], &[6]);
 }
 
 fn killed_and_resumed(set: &[&str], killed_after: &[usize]) {

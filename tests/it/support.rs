@@ -62,16 +62,36 @@ pub(crate) fn assert_close(what: &str, got: &[f32], expected: &[f32], tolerance:
 pub(crate) fn assert_gradients(what: &str, decoder: &Decoder, gradient: Tensor<1>, expected: &Tensors, tolerance: f32) {
     let got: Vec<f32> = gradient.into_data().try_into_vec().expect("a float32 tensor");
     let mut offset = 0;
-    for (path, linear) in decoder.linears() {
-        let Some(lora) = &linear.lora else { continue };
-        let matrix = |name: &'static str, matrix: &Tensor<2>| (name, matrix.dims().iter().product::<usize>());
-        let magnitude = lora.magnitude.as_ref().map(|m| ("lora_magnitude_vector", m.vector.dims()[0]));
-        let pair = [matrix("lora_A.weight", &lora.lora_a), matrix("lora_B.weight", &lora.lora_b)];
-        for (part, count) in pair.into_iter().chain(magnitude) {
-            let name = format!("base_model.model.{path}.{part}");
-            assert_close(&format!("{what} {name}"), &got[offset..offset + count], &expected.get(&name), tolerance);
-            offset += count;
+    let norms = |of: &str| -> Vec<(String, usize)> {
+        let mut decoder = decoder.clone();
+        let own = decoder.base_norms.is_some();
+        let norms = decoder.norms_mut().into_iter().filter(|(path, _)| own && path.starts_with(of));
+        norms.map(|(path, norm)| (format!("base_model.model.{path}.weight"), norm.dims()[0])).collect()
+    };
+    let mut parts: Vec<(String, usize)> = Vec::new();
+    let mut block = String::new();
+    for (path, lora) in decoder.adapters() {
+        // A block's norms follow its modules.
+        let own = path.split('.').take(3).collect::<Vec<_>>().join(".");
+        if own != block && block.starts_with("model.layers") {
+            parts.extend(norms(&format!("{block}.")));
         }
+        block = own;
+        let embedding = path.ends_with("embed_tokens");
+        let names =
+            if embedding { ["lora_embedding_A", "lora_embedding_B"] } else { ["lora_A.weight", "lora_B.weight"] };
+        let matrices = names.into_iter().zip([&lora.lora_a, &lora.lora_b]);
+        let matrices = matrices.map(|(name, matrix)| (name, matrix.dims().iter().product()));
+        let magnitude = lora.magnitude.as_ref().map(|m| ("lora_magnitude_vector", m.vector.dims()[0]));
+        parts.extend(matrices.chain(magnitude).map(|(part, count)| (format!("base_model.model.{path}.{part}"), count)));
+    }
+    if block.starts_with("model.layers") {
+        parts.extend(norms(&format!("{block}.")));
+        parts.extend(norms("model.norm"));
+    }
+    for (name, count) in parts {
+        assert_close(&format!("{what} {name}"), &got[offset..offset + count], &expected.get(&name), tolerance);
+        offset += count;
     }
     assert_eq!(offset, got.len(), "{what}: nothing but the adapter has gradients");
 }

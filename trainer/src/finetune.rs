@@ -100,12 +100,22 @@ pub fn finetune(
         config
     } else {
         parameters::attach_adapter(&mut decoder, &recipe.lora, recipe.train.seed, &device)?;
-        AdapterConfig::of_files(&recipe.lora, base.name.clone(), base.revision.clone())
+        let mut config = AdapterConfig::of_files(&recipe.lora, base.name.clone(), base.revision.clone());
+        config.modules_to_save = recipe.lora.train_norms.then(|| adapter::norm_names(&mut decoder));
+        config
     };
     let trainable_parameters = parameters::count(&decoder);
-    let adapted_modules = decoder.linears().filter(|(_, linear)| linear.lora.is_some()).count();
-    let rates = parameters::learning_rates(&decoder, recipe.lora.loraplus_lr_ratio, &device);
-    let optimizer = AdamW::new(recipe.train.adamw(), decoder.kernels, trainable_parameters, &device).with_rates(rates);
+    let adapted_modules = decoder.adapters().count();
+    if trainable_parameters == 0 {
+        let targets = &recipe.lora.targets;
+        return Err(TrainError::Run(format!("lora.targets: there are no {targets} in {}", base.name)));
+    }
+    let ratio = recipe.lora.loraplus_lr_ratio;
+    let rates = parameters::learning_rates(&decoder, ratio, &device);
+    let spared = parameters::spared(&decoder, ratio, &device);
+    let optimizer = AdamW::new(recipe.train.adamw(), decoder.kernels, trainable_parameters, &device)
+        .with_rates(rates)
+        .with_spared(spared);
 
     // 4. The plan: how many steps, and what the forward pass keeps.
     let examples_per_epoch = data.order.len_per_epoch() as u64;

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::peft::{AdapterConfig, LoraPair};
 use crate::gguf::{GgmlType, GgufFile, GgufValue, GgufWriter, names, permute, quantize, type_of_rows, unpermute};
-use crate::{AdapterError, TensorSource as _, write_atomic};
+use crate::{AdapterError, TargetModule, TensorSource as _, write_atomic};
 
 /// What follows the weight's name in the name of a matrix.
 const ENDINGS: [&str; 2] = [".lora_a", ".lora_b"];
@@ -96,6 +96,11 @@ pub fn write_gguf_lora(
         let Some(name) = names::to_gguf(&format!("{module}.weight"), names::Norms::Before) else {
             return Err(refuse(module, "has no name in GGUF; llama.cpp adapts the linear modules of blocks".into()));
         };
+        if !is_block_module(module) {
+            let problem = "is outside the blocks, for which no GGUF adapter is written; merge the adapter into its base \
+                           with `greffon merge`";
+            return Err(refuse(module, problem.into()));
+        }
         if pair.magnitude.is_some() {
             let problem = "has a magnitude (DoRA), which GGUF has no form for; merge the adapter into its base with \
                            `greffon merge`";
@@ -187,6 +192,10 @@ fn finite(file: &GgufFile, name: &str) -> Result<Vec<f32>, AdapterError> {
             Err(AdapterError::Tensor { path: file.path().into(), tensor: name.into(), problem })
         }
     }
+}
+
+fn is_block_module(module: &str) -> bool {
+    TargetModule::LINEAR.iter().any(|own| module.rsplit('.').next() == Some(own.name()))
 }
 
 /// GGUF keeps the alpha, and matrices their numbers, in single precision.

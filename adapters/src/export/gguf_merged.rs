@@ -12,7 +12,7 @@ use super::safetensors::{LazyTensor, too_large_for};
 pub use super::update::Adapter;
 use super::update::{Update, check_module};
 use crate::gguf::{GgmlType, GgufFile, GgufValue, GgufWriter, names, quantize, type_of_rows};
-use crate::{AdapterError, write_atomic};
+use crate::{AdapterError, TargetModule, write_atomic};
 
 /// The numbers of `general.file_type`, llama.cpp's `enum llama_ftype`.
 const FILE_TYPES: [(GgmlType, u32); 6] = [
@@ -127,6 +127,10 @@ fn updates<'a>(
         let name = names::to_gguf(&format!("{module}.weight"), names::Norms::Before).unwrap_or_default();
         let shape = source.tensor(&name).ok().map(|tensor| tensor.shape.as_slice());
         check_module(source.path(), module, pair, shape)?;
+        if TargetModule::ENDS.iter().any(|end| module.rsplit('.').next() == Some(end.name())) {
+            let problem = format!("module {module} is outside the blocks; merge into a folder instead");
+            return Err(AdapterError::File { path: source.path().into(), problem });
+        }
         let magnitude = pair.magnitude.as_ref().map(|m| base.rows_of(module, m, 1)).transpose()?;
         let b = base.b_of(module, pair)?;
         updates.insert(name, Update::new(config, module, pair, b.into(), magnitude.map(Cow::Owned))?);

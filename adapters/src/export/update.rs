@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::peft::{AdapterConfig, LoraPair};
+use super::peft::{AdapterConfig, LoraPair, is_embedding};
 use crate::AdapterError;
 
 /// An adapter to be folded in: its configuration, and its matrices by module path.
@@ -17,8 +17,11 @@ pub type Adapter<'a> = (&'a AdapterConfig, &'a BTreeMap<String, LoraPair>);
 /// The update of one weight, as its factors.
 pub(super) struct Update<'a> {
     scale: f32,
-    pair: &'a LoraPair,
-    /// In the order of the weight's rows.
+    /// `[rank, columns]`.
+    a: Cow<'a, [f32]>,
+    rank: usize,
+    columns: usize,
+    /// `[rows, rank]`, in the order of the weight's rows.
     b: Cow<'a, [f32]>,
     /// The length of each row, in the order of the weight's; `None` but for `DoRA`.
     magnitude: Option<Cow<'a, [f32]>>,
@@ -36,14 +39,25 @@ impl<'a> Update<'a> {
     ) -> Result<Self, AdapterError> {
         #[expect(clippy::cast_possible_truncation, reason = "the matrices are in single precision")]
         let scale = config.scaling(module)? as f32;
-        Ok(Self { scale, pair, b, magnitude })
+        Ok(Self { scale, a: Cow::Borrowed(&pair.a), rank: pair.rank, columns: pair.in_features, b, magnitude })
+    }
+
+    /// The update of an embedding. Its adapter counts as a map from the vocabulary, but its weight has a row for each
+    /// token: `(B A)ᵀ = Aᵀ Bᵀ`.
+    fn of_embedding(config: &AdapterConfig, module: &str, pair: &'a LoraPair) -> Result<Self, AdapterError> {
+        let turned = |matrix: &[f32], columns: usize| -> Vec<f32> {
+            (0..columns).flat_map(|column| matrix.iter().skip(column).step_by(columns)).copied().collect()
+        };
+        let b = Cow::Owned(turned(&pair.a, pair.in_features));
+        let (a, columns) = (Cow::Owned(turned(&pair.b, pair.rank)), pair.out_features);
+        Ok(Self { a, columns, ..Self::new(config, module, pair, b, None)? })
     }
 
     /// Adds `scale · B A` to `[out, in]`, and brings the rows to their length where the adapter has one for each.
     pub(super) fn add_to(&self, values: &mut [f32]) {
-        let (rank, columns) = (self.pair.rank, self.pair.in_features);
+        let (rank, columns) = (self.rank, self.columns);
         values.par_chunks_exact_mut(columns).zip(self.b.par_chunks_exact(rank)).for_each(|(row, b)| {
-            for (b, a) in b.iter().zip(self.pair.a.chunks_exact(columns)) {
+            for (b, a) in b.iter().zip(self.a.chunks_exact(columns)) {
                 let factor = self.scale * b;
                 for (value, a) in row.iter_mut().zip(a) {
                     *value += factor * a;
@@ -77,7 +91,15 @@ impl<'a> Updates<'a> {
     ) -> Result<Self, AdapterError> {
         let update = |(module, pair): (&String, &'a LoraPair)| {
             let weight = format!("{module}.weight");
-            check_module(folder, module, pair, shape_of(&weight).as_deref())?;
+            let mut shape = shape_of(&weight);
+            if is_embedding(module) {
+                if let Some(shape) = &mut shape {
+                    shape.reverse();
+                }
+                check_module(folder, module, pair, shape.as_deref())?;
+                return Ok((weight, Update::of_embedding(config, module, pair)?));
+            }
+            check_module(folder, module, pair, shape.as_deref())?;
             let magnitude = pair.magnitude.as_deref().map(Cow::Borrowed);
             let update = Update::new(config, module, pair, Cow::Borrowed(&pair.b), magnitude)?;
             Ok((weight, update))

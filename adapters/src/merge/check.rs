@@ -81,6 +81,12 @@ fn plain(part: &Part) -> Result<(), AdapterError> {
                 .into(),
         );
     }
+    if let Some(norm) = part.norms.keys().next() {
+        return refuse(format!(
+            "it has norms of its own, such as {norm}, which are whole weights and no updates; fold it into the base, or \
+             train it without lora.train_norms"
+        ));
+    }
     if let Some(name) = part.config.changes_base() {
         return refuse(format!(
             "its initialisation, {name}, changed the base model, for each adapter in another way; export it as a plain \

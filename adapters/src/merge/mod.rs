@@ -17,7 +17,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
 use crate::export::peft::{InitLoraWeights, TargetNames};
-use crate::{AdapterConfig, AdapterError, LoraConfig, LoraPair, read_peft};
+use crate::{AdapterConfig, AdapterError, LoraConfig, LoraPair, PeftAdapter};
 
 pub use method::{MajoritySign, Method};
 
@@ -30,16 +30,18 @@ pub struct Part {
     pub config: AdapterConfig,
     /// Its matrices by module path.
     pub tensors: BTreeMap<String, LoraPair>,
+    /// Its norms by module path, where it has its own; such an adapter is taken alone and as it is.
+    pub norms: BTreeMap<String, Vec<f32>>,
 }
 
 impl Part {
     /// Reads a PEFT folder.
     ///
     /// # Errors
-    /// What [`read_peft`] says.
+    /// What [`PeftAdapter::read`] says.
     pub fn read(folder: &Path) -> Result<Self, AdapterError> {
-        let (config, tensors) = read_peft(folder)?;
-        Ok(Self { path: folder.into(), config, tensors })
+        let PeftAdapter { config, pairs: tensors, norms } = PeftAdapter::read(folder)?;
+        Ok(Self { path: folder.into(), config, tensors, norms })
     }
 }
 

@@ -149,7 +149,7 @@ fn ones(in_features: usize, out_features: usize) -> Part {
     let (a, b) = (vec![1.0; 4 * in_features], vec![1.0; 4 * out_features]);
     let pair = LoraPair { rank: 4, in_features, out_features, a, b, magnitude: None };
     let tensors = BTreeMap::from([("model.layers.0.mlp.up_proj".to_owned(), pair)]);
-    Part { path: "ones".into(), config: AdapterConfig::new(&lora, "base", None), tensors }
+    Part { path: "ones".into(), config: AdapterConfig::new(&lora, "base", None), tensors, norms: BTreeMap::new() }
 }
 
 #[test]

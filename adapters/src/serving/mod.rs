@@ -63,22 +63,12 @@ type Rule = fn(&Facts) -> Option<Verdict>;
 pub const SERVERS: &[Server] = &[
     Server {
         name: "vllm",
-        rules: &[whole_weights, bias, dora, changed_base, other_kind, one_scale, key_names, vllm_rank],
+        rules: &[whole_weights, bias, dora, changed_base, other_kind, one_scale, key_names, vllm_ends, vllm_rank],
     },
     Server { name: "llama.cpp", rules: &[whole_weights, bias, dora, changed_base, other_kind, gguf_names, needs_gguf] },
     Server {
         name: "mistral.rs",
-        rules: &[
-            whole_weights,
-            bias,
-            dora,
-            changed_base,
-            other_kind,
-            named_init,
-            head_target,
-            mistral_rs_rank,
-            key_names,
-        ],
+        rules: &[whole_weights, bias, dora, changed_base, other_kind, named_init, ends, mistral_rs_rank, key_names],
     },
     Server {
         name: "lorax",
@@ -195,7 +185,7 @@ fn whole_weights(facts: &Facts) -> Option<Verdict> {
     let named = saved.iter().chain(&facts.other_keys).next()?;
     Some(refuses(
         format!("it holds whole weights beside the adapter: {named}"),
-        "train without modules_to_save and new tokens",
+        "train without modules_to_save (`lora.train_norms`) and new tokens, or serve the merged model: `greffon merge`",
     ))
 }
 
@@ -279,9 +269,27 @@ fn named_init(facts: &Facts) -> Option<Verdict> {
     Some(refuses(format!("init_lora_weights names {name}"), "write it anew: `greffon export`"))
 }
 
-fn head_target(facts: &Facts) -> Option<Verdict> {
-    let module = facts.ranks.keys().find(|module| module.rsplit('.').next() == Some("lm_head"))?;
-    Some(refuses(format!("it adapts {module}"), "train without lm_head among the targets"))
+/// The embedding or the head, where it is adapted.
+fn adapted_end(facts: &Facts) -> Option<&String> {
+    let is_head = |module: &&String| module.rsplit('.').next() == Some("lm_head");
+    facts.ranks.keys().find(is_head).or(facts.embeddings.first())
+}
+
+fn ends(facts: &Facts) -> Option<Verdict> {
+    let module = adapted_end(facts)?;
+    Some(refuses(
+        format!("it adapts {module}"),
+        "train the linear modules of the blocks only, or serve the merged model",
+    ))
+}
+
+/// vLLM's table of embedding modules is filled for some families: Llama's and Mistral's have it, Qwen's and Gemma's do
+/// not. It does not say so in the folder, so the verdict names the condition.
+fn vllm_ends(facts: &Facts) -> Option<Verdict> {
+    adapted_end(facts)?;
+    let with =
+        "a base of the Llama or Mistral family that does not tie its head; others have no adapter there".to_owned();
+    Some(Verdict::LoadsWith { with })
 }
 
 /// Modules that the server has kernels for.

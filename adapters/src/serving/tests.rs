@@ -139,12 +139,14 @@ fn an_adapted_head_is_refused_where_there_is_no_kernel_for_it() {
         [("base_model.model.lm_head.lora_A.weight", &[8, 4]), ("base_model.model.lm_head.lora_B.weight", &[9, 8])];
     let (_folder, facts) = folder(json!({}), &head);
     refused(&facts, &["llama.cpp", "mistral.rs", "lorax"], "lm_head");
+    assert!(matches!(judge("vllm", &facts), Verdict::LoadsWith { with } if with.contains("Llama or Mistral")));
 }
 
 #[test]
 fn an_adapted_embedding_is_skipped_or_has_no_form() {
     let (_folder, facts) = folder(json!({}), &[("base_model.model.model.embed_tokens.lora_embedding_A", &[8, 9])]);
-    refused(&facts, &["llama.cpp", "lorax"], "embed_tokens");
+    refused(&facts, &["llama.cpp", "mistral.rs", "lorax"], "embed_tokens");
+    assert!(matches!(judge("vllm", &facts), Verdict::LoadsWith { with } if with.contains("Llama or Mistral")));
 }
 
 #[test]

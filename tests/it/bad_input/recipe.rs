@@ -48,6 +48,20 @@ fn overrides_against_the_schema_are_named_in_one_error() {
 }
 
 #[test]
+fn methods_that_the_modules_have_no_form_for_are_refused() {
+    let case = Case::new(&[]);
+    case.refused(&["lora.targets=nothing\\.here"], &["lora.targets: there are no modules like nothing\\.here in "]);
+    let pissa = "lora.init=pissa";
+    case.refused(&[pissa, "lora.rank=33"], &["lora.rank is 33 for model.layers.0.self_attn.k_proj", "smaller side"]);
+    let expected = "expected linear modules of the blocks, since lora.init is pissa";
+    case.refused(&[pissa, "lora.targets=[q_proj, lm_head]"], &["lora.targets", "lm_head", expected]);
+    case.refused(&[pissa, "lora.targets=.*(q_proj|lm_head)"], &["lora.targets is lm_head", expected]);
+    let words = ["lora.targets", "embed_tokens", "expected linear modules, since lora.use_dora is on"];
+    case.refused(&["lora.use_dora=true", "lora.targets=[embed_tokens]"], &words);
+    case.refused(&["lora.init=pizza"], &["lora.init", "pissa"]);
+}
+
+#[test]
 fn a_recipe_that_is_not_there_or_names_files_that_are_not_is_refused_with_the_place() {
     let case = Case::new(&[]);
     let missing = case.path("missing.yaml");

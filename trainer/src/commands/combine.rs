@@ -1,5 +1,8 @@
 //! The adapters of `greffon merge`: one as it is, several combined, written as an adapter or handed on to be folded.
 
+use std::collections::BTreeMap;
+
+use adapters::PeftAdapter;
 use adapters::merge::{Combination, MajoritySign, Part, combine};
 use anstream::println;
 use serde_json::json;
@@ -33,13 +36,14 @@ pub(super) fn adapter(args: &MergeArgs) -> Result<Part, TrainError> {
         seed: settings.seed,
     };
     let (config, tensors) = combine(&parts, &combination)?;
-    Ok(Part { path: parts.swap_remove(0).path, config, tensors })
+    Ok(Part { path: parts.swap_remove(0).path, config, tensors, norms: BTreeMap::new() })
 }
 
 /// Writes the adapter as a PEFT folder.
 pub(super) fn write(args: &MergeArgs, adapter: &Part) -> Result<(), TrainError> {
-    let Part { config, tensors, .. } = adapter;
-    adapters::write_peft(&args.to, config, tensors, args.force)?;
+    let Part { config, tensors, norms, .. } = adapter;
+    let whole = PeftAdapter { config: config.clone(), pairs: tensors.clone(), norms: norms.clone() };
+    whole.write(&args.to, args.force)?;
     let base = config.base_model_name_or_path.as_deref();
     let (to, rank, modules) = (args.to.display(), config.r, tensors.len());
     if args.json {

@@ -1,8 +1,8 @@
 //! `greffon export`.
 
-use adapters::GgmlType;
 use adapters::export::gguf_lora::write_gguf_lora;
 use adapters::export::peft::fold_patterns;
+use adapters::{GgmlType, PeftAdapter};
 use anstream::println;
 
 use super::progress;
@@ -25,14 +25,14 @@ pub(super) fn export(args: &ExportArgs) -> anyhow::Result<()> {
             format!("the run has no adapter yet; finish it with `greffon train --resume {}`", args.run.display());
         return Err(TrainError::Checkpoint { path: source, reason }.into());
     }
-    let (mut config, mut pairs) = adapters::read_peft(&source).map_err(TrainError::from)?;
+    let mut adapter = PeftAdapter::read(&source).map_err(TrainError::from)?;
     if args.fold_patterns {
-        (config, pairs) = fold_patterns(&config, &pairs).map_err(TrainError::from)?;
+        (adapter.config, adapter.pairs) = fold_patterns(&adapter.config, &adapter.pairs).map_err(TrainError::from)?;
     }
     let card = if args.no_card { None } else { Some(args.card.fill(card::of_run(&folder)?)) };
     let form = match args.form {
         Form::Peft => {
-            adapters::write_peft(&args.to, &config, &pairs, args.force).map_err(TrainError::from)?;
+            adapter.write(&args.to, args.force).map_err(TrainError::from)?;
             if let Some(card) = card {
                 card::write(card, &args.to)?;
             }
@@ -46,16 +46,17 @@ pub(super) fn export(args: &ExportArgs) -> anyhow::Result<()> {
                 NumberType::F16 => GgmlType::F16,
                 NumberType::Q8_0 => GgmlType::Q8_0,
             };
-            write_gguf_lora(&args.to, &config, &pairs, &base, ggml_type, args.force).map_err(TrainError::from)?;
+            let (config, pairs) = adapter.without_norms(&source).map_err(TrainError::from)?;
+            write_gguf_lora(&args.to, config, pairs, &base, ggml_type, args.force).map_err(TrainError::from)?;
             "GGUF adapter"
         }
     };
     println!(
         "wrote {}: {form}, rank {}, {} modules, base {}",
         args.to.display(),
-        config.r,
-        pairs.len(),
-        config.base_model_name_or_path.as_deref().unwrap_or("unnamed")
+        adapter.config.r,
+        adapter.pairs.len(),
+        adapter.config.base_model_name_or_path.as_deref().unwrap_or("unnamed")
     );
     Ok(())
 }

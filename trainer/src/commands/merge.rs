@@ -21,7 +21,7 @@ pub(super) fn merge(args: &MergeArgs) -> anyhow::Result<()> {
     let target = target(args)?;
     let adapter = combine::adapter(args)?;
     let Some((form, name)) = target else { return Ok(combine::write(args, &adapter)?) };
-    let Part { path, config, tensors } = &adapter;
+    let Part { path, config, tensors, norms } = &adapter;
     let revision = revision(args, name, &adapter)?;
     let model = ModelConfig { revision, ..ModelConfig::new(name) };
     let base = BaseModel::open(&model, args.chat_template.as_deref(), &progress::hub())?;
@@ -35,7 +35,7 @@ pub(super) fn merge(args: &MergeArgs) -> anyhow::Result<()> {
         );
     }
 
-    let merged = Merged::new(&base)?.with_adapter(path, (config, tensors))?;
+    let merged = Merged::new(&base)?.with_adapter(path, (config, tensors), norms)?;
     let what = match form {
         Form::Safetensors(form) => {
             merged.write_folder(&args.to, form, args.force)?;

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use adapters::PeftAdapter;
 use adapters::export::card::{CARD_FILE, Card};
 use adapters::export::peft::{CONFIG_FILE, WEIGHTS_FILE};
 use adapters::serving::{Facts, Verdict};
@@ -39,7 +40,7 @@ pub(super) fn push(args: &PushArgs) -> anyhow::Result<ExitCode> {
         eprintln!("  or name the servers that it is for with --for");
         return Ok(ExitCode::from(REFUSED));
     }
-    let (config, _) = adapters::read_peft(folder).map_err(TrainError::from)?;
+    let config = PeftAdapter::read(folder).map_err(TrainError::from)?.config;
     if let Some(base) = config.base_model_name_or_path.filter(|base| !is_hub_name(base)) {
         tracing::warn!(
             "the adapter names its base {base}, which nobody else has; `greffon import {} --model OWNER/NAME` names \

@@ -12,7 +12,6 @@ use serde::Serialize;
 
 use crate::device::{indices, read};
 use crate::error::TrainError;
-use crate::kernels::linear_cross_entropy::linear_cross_entropy;
 use crate::model::{Context, Decoder, Segments};
 
 /// A model under evaluation.
@@ -82,7 +81,7 @@ pub fn log_probs(decoder: &Decoder, input_ids: &[u32], device: &Device) -> Vec<f
     let (context, targets) = (&input_ids[..input_ids.len() - 1], &input_ids[1..]);
     let hidden = hidden(decoder, context, device);
     let targets = indices(targets.iter().copied(), device);
-    read(linear_cross_entropy(decoder.kernels, hidden, decoder.head(), targets).neg())
+    read(decoder.losses(hidden, targets, None).neg())
 }
 
 /// The logits of every position of one sequence, `tokens · vocab` values in row order.

@@ -3,65 +3,118 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use adapters::{AdapterConfig, LoraPair, LowRank, Magnitude};
+use adapters::{AdapterConfig, LoraPair, LowRank, Magnitude, PeftAdapter};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::config::DecoderConfig;
-use super::decoder::{Decoder, MODULES, module_path};
+use super::decoder::Decoder;
+use super::places::{EMBED_TOKENS, LM_HEAD, MODULES, module_path};
 use crate::device::read;
 use crate::error::TrainError;
 
 /// The adapter's matrices by module path, as PEFT files hold them.
 pub fn to_pairs(decoder: &Decoder) -> BTreeMap<String, LoraPair> {
-    decoder
-        .linears()
-        .filter_map(|(path, linear)| {
-            let lora = linear.lora.clone()?.inner().whole();
-            let (d_input, d_output) = linear.sizes();
-            let pair = LoraPair {
-                rank: lora.rank(),
-                in_features: d_input,
-                out_features: d_output,
-                a: read(lora.lora_a),
-                b: read(lora.lora_b),
-                magnitude: lora.magnitude.map(|magnitude| read(magnitude.vector)),
-            };
-            Some((path, pair))
-        })
-        .collect()
+    let pair = |(path, lora): (String, &LowRank)| {
+        let lora = lora.clone().inner().whole();
+        let (in_features, out_features) = lora.sizes();
+        let pair = LoraPair {
+            rank: lora.rank(),
+            in_features,
+            out_features,
+            a: read(lora.lora_a),
+            b: read(lora.lora_b),
+            magnitude: lora.magnitude.map(|magnitude| read(magnitude.vector)),
+        };
+        (path, pair)
+    };
+    decoder.adapters().map(pair).collect()
+}
+
+/// The adapter's norms by module path, as the base's checkpoint holds them; none when they are the base's.
+pub fn to_norms(decoder: &Decoder) -> BTreeMap<String, Vec<f32>> {
+    if decoder.base_norms.is_none() {
+        return BTreeMap::new();
+    }
+    let less = less(decoder);
+    let mut decoder = decoder.inner();
+    decoder.norms_mut().into_iter().map(|(path, norm)| (path, read(norm.clone() - less))).collect()
+}
+
+/// What a checkpoint's norms are short of against the decoder's: Gemma's are held less 1.
+fn less(decoder: &Decoder) -> f32 {
+    if decoder.config.family.gemma_scaling { 1.0 } else { 0.0 }
+}
+
+/// The names of all norms, for `modules_to_save`.
+pub fn norm_names(decoder: &mut Decoder) -> Vec<String> {
+    let mut names: Vec<String> =
+        decoder.norms_mut().iter().filter_map(|(path, _)| Some(path.rsplit('.').next()?.to_owned())).collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 /// Writes the adapter as a PEFT folder.
 ///
 /// # Errors
-/// What [`adapters::write_peft`] says.
+/// What [`PeftAdapter::write`] says.
 pub fn save(decoder: &Decoder, config: &AdapterConfig, folder: &Path, overwrite: bool) -> Result<(), TrainError> {
-    Ok(adapters::write_peft(folder, config, &to_pairs(decoder), overwrite)?)
+    let adapter = PeftAdapter { config: config.clone(), pairs: to_pairs(decoder), norms: to_norms(decoder) };
+    Ok(adapter.write(folder, overwrite)?)
 }
 
 /// Loads a PEFT folder onto the decoder, replacing any adapter, and returns its configuration.
 ///
 /// # Errors
-/// What [`adapters::read_peft`] says; [`TrainError::AdapterMismatch`] when a module does not exist in the base or has
+/// What [`PeftAdapter::read`] says; [`TrainError::AdapterMismatch`] when a module does not exist in the base or has
 /// another shape there.
 pub fn load(decoder: &mut Decoder, folder: &Path, device: &Device) -> Result<AdapterConfig, TrainError> {
-    let (config, mut pairs) = adapters::read_peft(folder)?;
-    for (path, linear) in decoder.linears_mut() {
-        linear.lora = None;
-        let Some(pair) = pairs.remove(&path) else { continue };
-        let (d_input, d_output) = linear.sizes();
-        check_shape(&path, &pair, (d_input, d_output), folder)?;
+    let PeftAdapter { config, mut pairs, norms } = PeftAdapter::read(folder)?;
+    let mismatch = |reason: String| TrainError::AdapterMismatch { path: folder.to_owned(), reason };
+    for place in decoder.places_mut() {
+        *place.lora = None;
+        let Some(pair) = pairs.remove(&place.path) else { continue };
+        let (d_input, d_output) = place.sizes;
+        check_shape(&place.path, &pair, (d_input, d_output), folder)?;
         let matrix = |numbers, shape: [usize; 2]| Tensor::from_data(TensorData::new(numbers, shape), device);
         let (lora_a, lora_b) = (matrix(pair.a, [pair.rank, d_input]), matrix(pair.b, [d_output, pair.rank]));
+        if pair.magnitude.is_some() && place.path == EMBED_TOKENS {
+            return Err(mismatch(format!("{EMBED_TOKENS} has a magnitude, which is not supported on an embedding")));
+        }
         let magnitude = pair.magnitude.map(|numbers| {
             let vector = Tensor::from_data(TensorData::new(numbers, [d_output]), device);
-            Magnitude::new(vector, &linear.weight)
+            Magnitude::new(vector, &place.weight)
         });
-        linear.lora = Some(LowRank { magnitude, ..LowRank::new(lora_a, lora_b, config.scaling(&path)?) });
+        *place.lora = Some(LowRank { magnitude, ..LowRank::new(lora_a, lora_b, config.scaling(&place.path)?) });
     }
-    match pairs.keys().next() {
-        Some(path) => Err(unknown_module(path, folder)),
-        None => Ok(config),
+    if let Some(path) = pairs.keys().next() {
+        return Err(unknown_module(path, folder));
+    }
+    load_norms(decoder, norms, device).map_err(mismatch)?;
+    Ok(config)
+}
+
+/// Puts an adapter's norms into the decoder: all of them or none.
+fn load_norms(decoder: &mut Decoder, mut own: BTreeMap<String, Vec<f32>>, device: &Device) -> Result<(), String> {
+    if own.is_empty() {
+        return Ok(());
+    }
+    let less = less(decoder);
+    decoder.own_norms();
+    for (path, norm) in decoder.norms_mut() {
+        let values = own.remove(&path).ok_or_else(|| format!("the adapter has norms of its own, but not {path}"))?;
+        let (count, expected) = (values.len(), norm.dims()[0]);
+        if count != expected {
+            return Err(format!(
+                "norm {path} has {count} numbers in the adapter and {expected} in the base; the adapter belongs to another \
+                 base"
+            ));
+        }
+        *norm = Tensor::from_data(TensorData::new(values, [count]), device) + less;
+    }
+    match own.keys().next() {
+        None => Ok(()),
+        Some(path) => Err(format!("the base has no norm {path}; the adapter belongs to another base")),
     }
 }
 
@@ -71,8 +124,10 @@ pub fn load(decoder: &mut Decoder, folder: &Path, device: &Device) -> Result<Ada
 /// # Errors
 /// [`TrainError::AdapterMismatch`] for the first module that the base does not have, or has in another shape.
 pub fn check_fits(config: &DecoderConfig, pairs: &BTreeMap<String, LoraPair>, source: &Path) -> Result<(), TrainError> {
+    let (vocab, hidden) = (config.vocab_size, config.hidden_size);
     let sizes: BTreeMap<String, (usize, usize)> = (0..config.num_hidden_layers)
         .flat_map(|block| MODULES.map(|name| module_path(block, name)).into_iter().zip(config.module_sizes()))
+        .chain([(EMBED_TOKENS.to_owned(), (vocab, hidden)), (LM_HEAD.to_owned(), (hidden, vocab))])
         .collect();
     pairs.iter().try_for_each(|(path, pair)| match sizes.get(path) {
         Some(size) => check_shape(path, pair, *size, source),
@@ -98,7 +153,12 @@ fn unknown_module(path: &str, source: &Path) -> TrainError {
 
 /// Makes a loaded adapter trainable.
 pub fn require_grad(decoder: &mut Decoder) {
-    for (_, linear) in decoder.linears_mut() {
-        linear.lora = linear.lora.take().map(LowRank::require_grad);
+    for place in decoder.places_mut() {
+        *place.lora = place.lora.take().map(LowRank::require_grad);
+    }
+    if decoder.base_norms.is_some() {
+        for (_, norm) in decoder.norms_mut() {
+            *norm = adapters::require_grad(norm.clone().inner());
+        }
     }
 }

@@ -11,6 +11,7 @@ use super::dropout::Dropout;
 use super::segments::Segments;
 use crate::kernels::Kernels;
 use crate::kernels::attention::{Heads, attention, cached_attention};
+use crate::kernels::linear_cross_entropy::{cross_entropy, linear_cross_entropy};
 use crate::kernels::lora_linear::{self, lora_linear};
 use crate::kernels::rms_norm::rms_norm;
 use crate::kernels::rope::rope;
@@ -31,6 +32,13 @@ pub struct Decoder {
     pub norm: Tensor<1>,
     /// Shape `[vocab, hidden]`; `None` when the head is the embedding.
     pub lm_head: Option<Weight>,
+    /// The embedding's adapter: a map from the vocabulary, see [`LowRank::init_embedding`]. A head that is the embedding
+    /// does not have it.
+    pub embed_tokens_lora: Option<LowRank>,
+    /// The head's adapter. An embedding that is the head does not have it.
+    pub lm_head_lora: Option<LowRank>,
+    /// The base's norms, in the order of [`Decoder::norms_mut`], where the adapter has norms of its own.
+    pub base_norms: Option<Vec<Tensor<1>>>,
 }
 
 /// One block: attention and MLP, each behind a normalisation and beside a residual path.
@@ -93,22 +101,6 @@ pub struct Mlp {
     pub down_proj: LoraLinear,
 }
 
-/// The linear modules of a block, by their names in it. This order is the order of parameters everywhere.
-pub const MODULES: [&str; 7] = [
-    "self_attn.q_proj",
-    "self_attn.k_proj",
-    "self_attn.v_proj",
-    "self_attn.o_proj",
-    "mlp.gate_proj",
-    "mlp.up_proj",
-    "mlp.down_proj",
-];
-
-/// The path of a module in the checkpoint: `model.layers.0.self_attn.q_proj`.
-pub fn module_path(block: usize, name: &str) -> String {
-    format!("model.layers.{block}.{name}")
-}
-
 /// What a forward pass carries besides the tokens.
 #[derive(Default)]
 pub struct Context<'a> {
@@ -142,7 +134,11 @@ impl Decoder {
 
     /// What the first block reads, `[tokens, hidden]`.
     pub fn embed(&self, input_ids: Tensor<1, Int>) -> Tensor<2> {
-        let x = self.embed_tokens.rows(input_ids);
+        let x = self.embed_tokens.rows(input_ids.clone());
+        let x = match &self.embed_tokens_lora {
+            Some(lora) => x + lora.embed(input_ids),
+            None => x,
+        };
         match self.config.embedding_scale() {
             Some(scale) => x * scale,
             None => x,
@@ -167,51 +163,21 @@ impl Decoder {
 
     /// Logits of the given hidden states: `[rows, hidden]` to `[rows, vocab]`.
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        lora_linear(self.kernels, hidden, &[&LoraLinear::frozen(self.head().clone(), None)], None)
+        lora_linear(self.kernels, hidden, &[&self.head_linear()], None)
     }
 
-    /// The same model with its adapter outside autodiff, for evaluation and generation; nothing is copied. The base is
-    /// always outside.
-    #[must_use]
-    pub fn inner(&self) -> Self {
-        let mut decoder = self.clone();
-        for (_, linear) in decoder.linears_mut() {
-            linear.lora = linear.lora.take().map(LowRank::inner);
+    /// The head with its adapter.
+    pub(super) fn head_linear(&self) -> LoraLinear {
+        LoraLinear { weight: self.head().clone(), bias: None, lora: self.lm_head_lora.clone() }
+    }
+
+    /// The negative log-likelihood of each row's target: `[rows, hidden]` and `[rows]` to `[rows]`.
+    pub fn losses(&self, hidden: Tensor<2>, targets: Tensor<1, Int>, dropout: Option<&mut Dropout>) -> Tensor<1> {
+        if self.lm_head_lora.is_none() {
+            return linear_cross_entropy(self.kernels, hidden, self.head(), targets);
         }
-        decoder
-    }
-
-    /// The adapter folded into the base's weights.
-    #[must_use]
-    pub fn merged(mut self) -> Self {
-        for (_, linear) in self.linears_mut() {
-            *linear = linear.clone().merged();
-        }
-        self
-    }
-
-    /// The base model alone.
-    #[must_use]
-    pub fn without_adapter(mut self) -> Self {
-        for (_, linear) in self.linears_mut() {
-            linear.lora = None;
-        }
-        self
-    }
-
-    /// Visits every linear module with its path in the checkpoint, `model.layers.0.self_attn.q_proj` and so on, in
-    /// that order. This order is the order of parameters everywhere.
-    pub fn linears_mut(&mut self) -> impl Iterator<Item = (String, &mut LoraLinear)> {
-        self.layers.iter_mut().enumerate().flat_map(|(index, layer)| {
-            MODULES.into_iter().zip(layer.linears_mut()).map(move |(name, linear)| (module_path(index, name), linear))
-        })
-    }
-
-    /// Visits every linear module, in the order of [`Self::linears_mut`].
-    pub fn linears(&self) -> impl Iterator<Item = (String, &LoraLinear)> {
-        self.layers.iter().enumerate().flat_map(|(index, layer)| {
-            MODULES.into_iter().zip(layer.linears()).map(move |(name, linear)| (module_path(index, name), linear))
-        })
+        let mut context = Context { dropout, ..Context::default() };
+        cross_entropy(apply(self.kernels, hidden, &[&self.head_linear()], None, &mut context), targets)
     }
 }
 
@@ -225,26 +191,6 @@ struct Pass<'a> {
 }
 
 impl DecoderLayer {
-    /// The block's linear modules, in the order of [`MODULES`].
-    pub fn linears_mut(&mut self) -> [&mut LoraLinear; 7] {
-        let (attn, mlp) = (&mut self.self_attn, &mut self.mlp);
-        [
-            &mut attn.q_proj,
-            &mut attn.k_proj,
-            &mut attn.v_proj,
-            &mut attn.o_proj,
-            &mut mlp.gate_proj,
-            &mut mlp.up_proj,
-            &mut mlp.down_proj,
-        ]
-    }
-
-    /// The block's linear modules, in the order of [`MODULES`].
-    pub fn linears(&self) -> [&LoraLinear; 7] {
-        let (attn, mlp) = (&self.self_attn, &self.mlp);
-        [&attn.q_proj, &attn.k_proj, &attn.v_proj, &attn.o_proj, &mlp.gate_proj, &mlp.up_proj, &mlp.down_proj]
-    }
-
     fn forward(&self, x: Tensor<2>, pass: Pass<'_>, context: &mut Context<'_>) -> Tensor<2> {
         let norm = |x: &Tensor<2>, weight| rms_norm(pass.kernels, x.clone(), weight, pass.config.rms_norm_eps);
         let normed = norm(&x, &self.input_layernorm);

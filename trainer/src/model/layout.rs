@@ -3,7 +3,7 @@
 use adapters::gguf::names::Norms;
 
 use super::config::DecoderConfig;
-use super::decoder::module_path;
+use super::places::module_path;
 
 /// The weights of a decoder: name and row-major shape, in the order in which transformers writes them, which decides how
 /// a large model is cut into shards.

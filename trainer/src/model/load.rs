@@ -365,6 +365,9 @@ pub(super) fn decoder(
         embed_tokens: loader.matrix("model.embed_tokens.weight", [config.vocab_size, hidden])?,
         layers: layers.collect::<Result<_, TrainError>>()?,
         norm: loader.norm("model.norm.weight", hidden)?,
+        embed_tokens_lora: None,
+        lm_head_lora: None,
+        base_norms: None,
         lm_head: if config.tie_word_embeddings {
             None
         } else {

@@ -15,10 +15,12 @@ use adapters::gguf::{names, permute};
 use adapters::{AdapterError, GgmlType};
 
 use super::base::BaseModel;
+use super::config::DecoderConfig;
 use super::config_json::{config_json, generation_config};
 use super::gguf_metadata;
 use super::layout::{self, is_norm};
 use super::load::ROPE_FACTORS;
+use super::places::{EMBED_TOKENS, LM_HEAD};
 use crate::error::TrainError;
 
 /// The files of a Hugging Face folder that a merged model takes over as they are.
@@ -38,7 +40,11 @@ const GENERATION_CONFIG: &str = "generation_config.json";
 /// A base, with an adapter that fits it or without.
 pub struct Merged<'a> {
     base: &'a BaseModel,
+    /// The base's, but for a head that is no longer the embedding.
+    config: DecoderConfig,
     updates: Updates<'a>,
+    /// Whole weights by module path, as a checkpoint holds them, in place of the base's.
+    norms: Option<&'a BTreeMap<String, Vec<f32>>>,
 }
 
 impl<'a> Merged<'a> {
@@ -48,17 +54,34 @@ impl<'a> Merged<'a> {
     /// [`TrainError::Weights`] when a tensor is missing, has another shape than the configuration says, or is left over.
     pub fn new(base: &'a BaseModel) -> Result<Self, TrainError> {
         base.check_weights()?;
-        Ok(Self { base, updates: Updates::default() })
+        Ok(Self { base, config: base.config.clone(), updates: Updates::default(), norms: None })
     }
 
-    /// The same with an adapter, which is in `folder`.
+    /// The same with an adapter, which is in `folder`, and with its norms. A head that is the embedding becomes one of its
+    /// own when either has an adapter.
     ///
     /// # Errors
-    /// What [`Updates::new`] says, when it does not fit the base.
-    pub fn with_adapter(self, folder: &Path, adapter: Adapter<'a>) -> Result<Self, TrainError> {
-        let shapes: BTreeMap<_, _> = layout::weights(&self.base.config).into_iter().collect();
+    /// What [`Updates::new`] says and [`TrainError::AdapterMismatch`], when it does not fit the base.
+    pub fn with_adapter(
+        self,
+        folder: &Path,
+        adapter: Adapter<'a>,
+        norms: &'a BTreeMap<String, Vec<f32>>,
+    ) -> Result<Self, TrainError> {
+        let mut config = self.config;
+        config.tie_word_embeddings &= ![EMBED_TOKENS, LM_HEAD].iter().any(|end| adapter.1.contains_key(*end));
+        let shapes: BTreeMap<_, _> = layout::weights(&config).into_iter().collect();
         let updates = Updates::new(folder, adapter, |name| shapes.get(name).cloned())?;
-        Ok(Self { updates, ..self })
+        for (module, values) in norms {
+            let shape = shapes.get(&weight_name(module));
+            if shape != Some(&vec![values.len()]) {
+                let count = values.len();
+                let reason =
+                    format!("norm {module} has {count} numbers in the adapter and the shape {shape:?} in the base");
+                return Err(TrainError::AdapterMismatch { path: folder.to_owned(), reason });
+            }
+        }
+        Ok(Self { base: self.base, config, updates, norms: Some(norms) })
     }
 
     /// Writes a folder as transformers reads it, with tokenizer, chat template and generation settings. The chat template
@@ -68,7 +91,8 @@ impl<'a> Merged<'a> {
     /// What [`write_merged`] and reading the base say; [`TrainError::ModelConfig`] when `config.json` has no form for
     /// what the base is.
     pub fn write_folder(&self, folder: &Path, form: MergedForm, overwrite: bool) -> Result<(), TrainError> {
-        let config = config_json(self.base, form.float)?;
+        let mut config = config_json(self.base, form.float)?;
+        config["tie_word_embeddings"] = self.config.tie_word_embeddings.into();
         // A GGUF file has the norms of Gemma as they are multiplied, a checkpoint less 1.
         let less_one = self.base.config.family.gemma_scaling && self.base.gguf_file().is_some();
         let tensors = self.tensors(if less_one { -1.0 } else { 0.0 });
@@ -142,7 +166,7 @@ impl<'a> Merged<'a> {
 
     /// Every weight under its checkpoint name; `norms` is added to the weights of normalisations.
     fn tensors(&self, norms: f32) -> impl Iterator<Item = LazyTensor<'_>> {
-        layout::weights(&self.base.config).into_iter().map(move |(name, shape)| {
+        layout::weights(&self.config).into_iter().map(move |(name, shape)| {
             let own = name.clone();
             let values = move || {
                 let mut values = self.values(&own)?;
@@ -157,7 +181,18 @@ impl<'a> Merged<'a> {
 
     /// The values of a weight with the adapter folded in.
     fn values(&self, name: &str) -> Result<Vec<f32>, AdapterError> {
-        let mut values = self.base.read_f32(name)?;
+        let mut values = match name.strip_suffix(".weight").and_then(|module| self.norms?.get(module)) {
+            Some(own) => {
+                // As the base's own file would hold it.
+                let from_gguf = self.base.config.family.gemma_scaling && self.base.gguf_file().is_some();
+                let more = if from_gguf { 1.0 } else { 0.0 };
+                own.iter().map(|value| value + more).collect()
+            }
+            None if name == weight_name(LM_HEAD) && self.base.config.tie_word_embeddings => {
+                self.base.read_f32(&weight_name(EMBED_TOKENS))?
+            }
+            None => self.base.read_f32(name)?,
+        };
         self.updates.add_to(name, &mut values);
         match values.iter().position(|value| !value.is_finite()) {
             None => Ok(values),
@@ -167,4 +202,8 @@ impl<'a> Merged<'a> {
             }
         }
     }
+}
+
+fn weight_name(module: &str) -> String {
+    format!("{module}.weight")
 }

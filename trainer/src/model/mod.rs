@@ -13,14 +13,14 @@ mod gguf_metadata;
 mod layout;
 mod load;
 pub mod merged;
+mod places;
 pub mod rotary;
 mod segments;
 
 pub use base::BaseModel;
 pub use cache::KvCache;
 pub use config::DecoderConfig;
-pub use decoder::{
-    Context, Decoder, DecoderLayer, FeedforwardNorms, HeadNorms, MODULES, Mlp, SelfAttention, module_path,
-};
-pub use dropout::DropoutSeed;
+pub use decoder::{Context, Decoder, DecoderLayer, FeedforwardNorms, HeadNorms, Mlp, SelfAttention};
+pub use dropout::{Dropout, DropoutSeed};
+pub use places::{EMBED_TOKENS, LM_HEAD, MODULES, Place, module_path};
 pub use segments::Segments;

@@ -162,10 +162,11 @@ impl Step<'_> {
     }
 
     /// The head: the supervised rows before and after the normalisation, and their gradients; the gradient of the last
-    /// block's output.
+    /// block's output. With an adapter of its own the logits of all those rows, shifted and exponentiated, with gradients.
     fn head(&self) -> u64 {
-        let hidden = self.model.config.hidden_size;
-        ((6 * self.shape.supervised + self.shape.tokens()) * hidden) as u64 * F32
+        let (hidden, vocab) = (self.model.config.hidden_size, self.model.config.vocab_size);
+        let logits = if self.model.ends[1] > 0 { 5 * self.shape.supervised * vocab } else { 0 };
+        ((6 * self.shape.supervised + self.shape.tokens()) * hidden + logits) as u64 * F32
     }
 
     /// The widest weights, packed for a product.

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use adapters::{Init, LoraConfig};
+use adapters::gguf::names::Norms;
+use adapters::{Init, LoraConfig, PeftAdapter};
 
 use crate::error::TrainError;
-use crate::model::{DecoderConfig, MODULES, module_path};
+use crate::model::{DecoderConfig, EMBED_TOKENS, LM_HEAD, MODULES, module_path};
 
 /// The sizes of a model with its adapter.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +17,10 @@ pub struct ModelSizes {
     pub ranks: Vec<[usize; 7]>,
     /// Whether every adapted module has a magnitude.
     pub use_dora: bool,
+    /// The ranks of the embedding and of the head; 0 where there is no adapter.
+    pub ends: [usize; 2],
+    /// Whether the norms are trained.
+    pub train_norms: bool,
     /// Bytes of the base in memory: its mapped files, and what is converted on load.
     pub base_bytes: u64,
 }
@@ -28,6 +33,7 @@ impl ModelSizes {
     pub fn new(config: DecoderConfig, lora: &LoraConfig, base_bytes: u64) -> Result<Self, TrainError> {
         let rank = |path: &str| Ok(lora.module(path)?.map_or(0, |module| module.rank));
         let mut sizes = Self::of(config, base_bytes, lora.use_dora, rank)?;
+        sizes.train_norms = lora.train_norms;
         if lora.init == Init::Pissa {
             sizes.base_bytes += sizes.adapted_weights() * 4;
         }
@@ -39,8 +45,9 @@ impl ModelSizes {
     /// # Errors
     /// What [`adapters::read_peft`] says.
     pub fn with_peft(config: DecoderConfig, folder: &Path, base_bytes: u64) -> Result<Self, TrainError> {
-        let (peft, pairs) = adapters::read_peft(folder)?;
-        Self::of(config, base_bytes, peft.use_dora, |path| Ok(pairs.get(path).map_or(0, |pair| pair.rank)))
+        let PeftAdapter { config: peft, pairs, norms } = PeftAdapter::read(folder)?;
+        let rank = |path: &str| Ok(pairs.get(path).map_or(0, |pair| pair.rank));
+        Ok(Self { train_norms: !norms.is_empty(), ..Self::of(config, base_bytes, peft.use_dora, rank)? })
     }
 
     /// A model with the rank that each module's path is given.
@@ -58,7 +65,8 @@ impl ModelSizes {
             Ok(ranks)
         });
         let ranks = ranks.collect::<Result<_, TrainError>>()?;
-        Ok(Self { config, ranks, use_dora, base_bytes })
+        let ends = [rank(EMBED_TOKENS)?, rank(LM_HEAD)?];
+        Ok(Self { config, ranks, use_dora, ends, train_norms: false, base_bytes })
     }
 
     /// The blocks.
@@ -66,8 +74,11 @@ impl ModelSizes {
         self.ranks.len()
     }
 
-    /// The first block with an adapter; the number of blocks when none has one.
+    /// The first block that takes part in the backward pass; the number of blocks when none does.
     pub fn first_adapted(&self) -> usize {
+        if self.ends[0] > 0 || self.train_norms {
+            return 0;
+        }
         self.ranks.iter().position(|ranks| ranks.iter().any(|rank| *rank > 0)).unwrap_or(self.blocks())
     }
 
@@ -105,7 +116,23 @@ impl ModelSizes {
         let ranks = self.ranks[block].iter();
         let matrices: usize =
             self.modules().iter().zip(ranks).map(|((input, output), rank)| rank * (input + output)).sum();
-        matrices + self.magnitudes(block)
+        let norms = if self.train_norms { self.norms() } else { 0 };
+        matrices + self.magnitudes(block) + norms
+    }
+
+    /// Numbers in the norms of one block.
+    fn norms(&self) -> usize {
+        let family = self.config.family;
+        let around = if family.norms == Norms::Around { 4 } else { 2 };
+        around * self.config.hidden_size + if family.qk_norm { 2 * self.config.head_dim } else { 0 }
+    }
+
+    /// Trained numbers before and behind the blocks.
+    fn end_parameters(&self) -> usize {
+        let (vocab, hidden) = (self.config.vocab_size, self.config.hidden_size);
+        let matrices = (self.ends[0] + self.ends[1]) * (vocab + hidden);
+        let magnitude = if self.use_dora && self.ends[1] > 0 { vocab } else { 0 };
+        matrices + magnitude + if self.train_norms { hidden } else { 0 }
     }
 
     /// Numbers in the magnitudes of one block: one for each output of an adapted module.
@@ -117,6 +144,6 @@ impl ModelSizes {
 
     /// Trained numbers of the model.
     pub fn parameters(&self) -> usize {
-        (0..self.blocks()).map(|block| self.block_parameters(block)).sum()
+        (0..self.blocks()).map(|block| self.block_parameters(block)).sum::<usize>() + self.end_parameters()
     }
 }

@@ -130,7 +130,17 @@ fn decoder(model: &ModelSizes, blocks: usize, kernels: Kernels, device: &Device)
     };
     let layers = (0..blocks).map(layer).collect();
     let embed_tokens = random(config.vocab_size, hidden).into();
-    Decoder { config, kernels, embed_tokens, layers, norm: norm.clone(), lm_head: None }
+    Decoder {
+        config,
+        kernels,
+        embed_tokens,
+        layers,
+        norm: norm.clone(),
+        lm_head: None,
+        embed_tokens_lora: None,
+        lm_head_lora: None,
+        base_norms: None,
+    }
 }
 
 /// A micro-batch of this shape with tokens from all over the vocabulary; the supervised ones are the last.

@@ -28,7 +28,7 @@ pub(super) fn smollm2(rank: usize) -> ModelSizes {
         max_position_embeddings: 8192,
         tie_word_embeddings: true,
     };
-    ModelSizes { config, ranks: vec![[rank; 7]; 30], use_dora: false, base_bytes: 0 }
+    ModelSizes { config, ranks: vec![[rank; 7]; 30], use_dora: false, ends: [0; 2], train_norms: false, base_bytes: 0 }
 }
 
 /// A model that is computed in an instant.
@@ -45,7 +45,7 @@ pub(super) fn tiny(rank: usize) -> ModelSizes {
         vocab_size: 100,
         ..large.config
     };
-    ModelSizes { config, ranks: vec![[rank; 7]; 3], use_dora: false, base_bytes: 0 }
+    ModelSizes { config, ranks: vec![[rank; 7]; 3], use_dora: false, ends: [0; 2], train_norms: false, base_bytes: 0 }
 }
 
 fn workload(lengths: &[usize], supervised: usize, micro_batches: usize) -> Workload {

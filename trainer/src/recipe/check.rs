@@ -199,7 +199,8 @@ fn summary(recipe: &Recipe) -> Vec<(&'static str, String)> {
 fn adapter(lora: &LoraConfig) -> String {
     let kind = if lora.use_dora { "DoRA, " } else { "" };
     let start = if lora.init == Init::Pissa { "PiSSA, " } else { "" };
-    format!("{kind}{start}rank {}, alpha {}, on {}", lora.rank, lora.alpha, lora.targets)
+    let norms = if lora.train_norms { ", with the norms" } else { "" };
+    format!("{kind}{start}rank {}, alpha {}, on {}{norms}", lora.rank, lora.alpha, lora.targets)
 }
 
 fn warnings(recipe: &Recipe) -> Vec<String> {

@@ -10,7 +10,6 @@ use burn::tensor::{Device, Tensor};
 
 use super::batch::MicroBatch;
 use super::{parameters, step};
-use crate::kernels::linear_cross_entropy::linear_cross_entropy;
 use crate::kernels::seed::seed;
 use crate::model::{Context, Decoder, DropoutSeed, Segments};
 
@@ -28,8 +27,10 @@ struct Pass<'a> {
     plain: Decoder,
     segments: Segments,
     dropout: DropoutSeed,
-    /// The first block with an adapter; those before it need no gradient.
+    /// The first block that takes part in the backward pass; those before it need no gradient.
     first: usize,
+    /// Whether the embedding is trained, so that the first block's input needs a gradient.
+    embedding: bool,
 }
 
 /// Whether a block's activations are computed again, when those of the last `recomputed_blocks` of `blocks` are.
@@ -55,11 +56,13 @@ pub fn gradient(
 ) -> (f64, Tensor<1>) {
     let has_adapter = |index: &usize| decoder.layers[*index].linears().iter().any(|linear| linear.lora.is_some());
     let count = decoder.layers.len();
-    let first = (0..count).find(has_adapter).unwrap_or(count);
+    let embedding = decoder.embed_tokens_lora.is_some();
+    let from_start = embedding || decoder.base_norms.is_some();
+    let first = if from_start { 0 } else { (0..count).find(has_adapter).unwrap_or(count) };
     let segments = step::segments(decoder, batch, device);
-    let pass = Pass { decoder, plain: decoder.inner(), segments, dropout, first };
+    let pass = Pass { decoder, plain: decoder.inner(), segments, dropout, first, embedding };
 
-    let mut x = decoder.embed(batch.input_ids(device));
+    let mut x = pass.plain.embed(batch.input_ids(device));
     let mut blocks = Vec::with_capacity(count - first);
     for index in 0..count {
         let keep = index >= first && !is_recomputed(index, count, recomputed_blocks);
@@ -72,17 +75,22 @@ pub fn gradient(
 
     let last = adapters::require_grad(x);
     let hidden = decoder.normalise(last.clone().select(0, batch.predictors(device)));
-    let losses = linear_cross_entropy(decoder.kernels, hidden, decoder.head(), batch.targets(device));
+    // The head drops inputs of its own, as if it were one more block.
+    let losses = decoder.losses(hidden, batch.targets(device), dropout.block(count).as_mut());
     let loss = losses.sum().div_scalar(supervised as f64);
     let mut gradients = loss.backward();
     let mut grad = last.grad_remove(&mut gradients).expect("the loss follows from the last block");
+    let mut parts: Vec<Tensor<1>> = parameters::head_gradient(decoder, &mut gradients).into_iter().collect();
     drop((gradients, last));
 
-    let mut parts = Vec::new();
     while let Some(block) = blocks.pop() {
         let (input_grad, own) = pass.backward(block, grad);
         parts.extend(own);
         grad = input_grad;
+    }
+    if embedding {
+        let x = decoder.embed(batch.input_ids(device));
+        parts.extend(parameters::embedding_gradient(decoder, &mut seed(decoder.kernels, x, grad).backward()));
     }
     parts.reverse();
     (f64::from(loss.into_scalar::<f32>()), Tensor::cat(parts, 0))
@@ -110,13 +118,13 @@ impl Pass<'_> {
             (input.clone(), self.run(self.decoder, block.index, input))
         };
         let mut gradients = seed(self.decoder.kernels, output, grad.clone()).backward();
-        let own = parameters::block_gradient(&self.decoder.layers[block.index], &mut gradients);
-        // The first block's input has no gradient, and nobody asks for it.
+        let own = parameters::block_gradient(self.decoder, block.index, &mut gradients);
+        // The first block's input may have no gradient, and then nobody asks for it.
         (input.grad_remove(&mut gradients).unwrap_or(grad), own)
     }
 
     fn leaf(&self, index: usize, x: Tensor<2>) -> Tensor<2> {
-        if index > self.first { adapters::require_grad(x) } else { x }
+        if self.embedding || index > self.first { adapters::require_grad(x) } else { x }
     }
 
     fn run(&self, decoder: &Decoder, index: usize, x: Tensor<2>) -> Tensor<2> {

@@ -33,19 +33,27 @@ pub struct AdamW {
     pub updates: u64,
     /// How many times the learning rate each parameter's own is; `None` when all have the same.
     rates: Option<Tensor<1>>,
+    /// The share of the decay that each parameter does not take part in; `None` when all do wholly.
+    spared: Option<Tensor<1>>,
 }
 
 impl AdamW {
     /// A fresh state for `count` parameters.
     pub fn new(config: AdamWConfig, kernels: Kernels, count: usize, device: &Device) -> Self {
         let [exp_avg, exp_avg_sq] = [(); 2].map(|()| Tensor::zeros([count], device));
-        Self { config, kernels, exp_avg, exp_avg_sq, updates: 0, rates: None }
+        Self { config, kernels, exp_avg, exp_avg_sq, updates: 0, rates: None, spared: None }
     }
 
     /// The same with learning rates of their own, as [`learning_rates`](super::parameters::learning_rates) gives them.
     #[must_use]
     pub fn with_rates(self, rates: Option<Tensor<1>>) -> Self {
         Self { rates, ..self }
+    }
+
+    /// The same with parameters that do not decay, as [`spared`](super::parameters::spared) gives them.
+    #[must_use]
+    pub fn with_spared(self, spared: Option<Tensor<1>>) -> Self {
+        Self { spared, ..self }
     }
 
     /// Makes one update and returns the new parameters. The gradient is multiplied by `gradient_scale` first.
@@ -75,10 +83,15 @@ impl AdamW {
         let exp_avg = std::mem::replace(&mut self.exp_avg, empty());
         let exp_avg_sq = std::mem::replace(&mut self.exp_avg_sq, empty());
         let rates = self.rates.clone();
+        let decayed = learning_rate * self.config.weight_decay;
+        let spared = self.spared.as_ref().map(|spared| parameters.clone() * spared.clone() * decayed);
         let [parameters, exp_avg, exp_avg_sq] =
             adamw(self.kernels, parameters, exp_avg, exp_avg_sq, gradient, rates, update);
         (self.exp_avg, self.exp_avg_sq) = (exp_avg, exp_avg_sq);
-        parameters
+        match spared {
+            Some(spared) => parameters + spared,
+            None => parameters,
+        }
     }
 }
 

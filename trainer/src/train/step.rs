@@ -4,7 +4,6 @@ use burn::tensor::{Device, Tensor};
 
 use super::backward;
 use super::batch::MicroBatch;
-use crate::kernels::linear_cross_entropy::linear_cross_entropy;
 use crate::model::{Context, Decoder, DropoutSeed, Segments};
 
 /// What the backward pass of a step yields.
@@ -72,7 +71,7 @@ pub fn gradient(
 pub fn negative_log_likelihood(decoder: &Decoder, batch: &MicroBatch, device: &Device) -> Tensor<1> {
     let hidden = decoder.forward(batch.input_ids(device), &segments(decoder, batch, device), Context::default());
     let hidden = hidden.select(0, batch.predictors(device));
-    linear_cross_entropy(decoder.kernels, hidden, decoder.head(), batch.targets(device)).sum()
+    decoder.losses(hidden, batch.targets(device), None).sum()
 }
 
 /// The borders of a micro-batch's sequences.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use super::CONFIG_FILE;
+use super::keys::is_norm;
 use crate::{AdapterError, Init, LoraConfig};
 
 /// The version of PEFT whose form is written.
@@ -90,7 +91,7 @@ pub struct AdapterConfig {
     /// Whether every module has a magnitude (DoRA).
     #[serde(default)]
     pub use_dora: bool,
-    /// Always absent: no other weights are trained.
+    /// The names of the norms, where they are trained and saved whole.
     #[serde(default)]
     pub modules_to_save: Option<Vec<String>>,
     /// Ranks that differ from `r`, by a regular expression for the end of the module's path.
@@ -273,12 +274,12 @@ impl AdapterConfig {
                 ),
             );
         }
-        if self.modules_to_save.as_ref().is_some_and(|modules| !modules.is_empty()) {
+        if !self.modules_to_save.as_deref().unwrap_or_default().iter().all(|module| is_norm(module)) {
             let modules = self.modules_to_save.as_deref().unwrap_or_default().join(", ");
             return refuse(
                 "modules_to_save",
                 format!(
-                    "names {modules}: whole weights beside the adapter are not \
+                    "names {modules}: whole weights other than norms are not \
                                                       supported, and vLLM refuses them; train without new tokens"
                 ),
             );
@@ -359,6 +360,11 @@ impl<'a> Rules<'a> {
             (TargetNames::Pattern(_), Some(regex)) => regex.is_match(module),
             (TargetNames::Pattern(_), None) => true,
         }
+    }
+
+    /// Whether PEFT would take this module's whole weight from the file.
+    pub(super) fn is_saved(&self, module: &str) -> bool {
+        self.config.modules_to_save.iter().flatten().any(|name| module.ends_with(name.as_str()))
     }
 
     /// The value of the patterns that match. PEFT takes the first in the order of the file, other readers another, so

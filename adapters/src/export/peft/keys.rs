@@ -29,7 +29,7 @@ impl Part {
 }
 
 /// Whether a module is an embedding, whose adapter has keys of its own.
-pub(super) fn is_embedding(module: &str) -> bool {
+pub(in crate::export) fn is_embedding(module: &str) -> bool {
     module.rsplit('.').next() == Some("embed_tokens")
 }
 
@@ -37,6 +37,22 @@ pub(super) fn is_embedding(module: &str) -> bool {
 pub(super) fn key(module: &str, part: Part) -> String {
     let (name, end) = part.names(is_embedding(module));
     format!("{PREFIX}{module}.{name}{end}")
+}
+
+/// PEFT's key for the whole weight of a norm that is saved beside the adapter.
+pub(super) fn norm_key(module: &str) -> String {
+    format!("{PREFIX}{module}.weight")
+}
+
+/// The norm of a key that [`norm_key`] made.
+pub(super) fn parse_norm_key(key: &str) -> Option<&str> {
+    let module = key.strip_prefix(PREFIX)?.strip_suffix(".weight")?;
+    is_norm(module).then_some(module)
+}
+
+/// Whether a module's path or name is that of a norm.
+pub(super) fn is_norm(module: &str) -> bool {
+    module.ends_with("norm")
 }
 
 /// A key taken apart.

@@ -1,7 +1,7 @@
 //! Adapters as PEFT folders: `adapter_config.json` and `adapter_model.safetensors`.
 //!
-//! Training ends here with [`write_peft`], and continuing, evaluating or merging an adapter begins with
-//! [`read_peft`]. Both hold the folder to the same rules, so that what is written can be read by PEFT, vLLM and
+//! Training ends here with [`PeftAdapter::write`], and continuing, evaluating or merging an adapter begins with
+//! [`PeftAdapter::read`]. Both hold the folder to the same rules, so that what is written can be read by PEFT, vLLM and
 //! llama.cpp's converter, and what is read means what they take it to mean.
 
 mod clean;
@@ -22,7 +22,8 @@ use super::safetensors::{self, NamedTensor};
 use crate::atomic::{write_atomic, write_folder_atomic};
 use crate::{AdapterError, SafetensorsFile, file};
 use config::Rules;
-use keys::{Part, key, parse_key};
+pub(super) use keys::is_embedding;
+use keys::{Part, key, norm_key, parse_key, parse_norm_key};
 
 /// The configuration's file name.
 pub const CONFIG_FILE: &str = "adapter_config.json";
@@ -58,74 +59,168 @@ impl LoraPair {
     }
 }
 
-/// Writes an adapter folder, as a whole or not at all.
-///
-/// `tensors` maps a module's path, such as `model.layers.0.self_attn.q_proj`, to its matrices. Equal arguments give
-/// equal bytes. With `overwrite`, an existing adapter folder is replaced with everything in it; a folder that holds
-/// anything else is never replaced.
+/// What an adapter folder holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PeftAdapter {
+    /// `adapter_config.json`.
+    pub config: AdapterConfig,
+    /// The matrices by module path, such as `model.layers.0.self_attn.q_proj`.
+    pub pairs: BTreeMap<String, LoraPair>,
+    /// The whole weights of norms by module path, such as `model.norm`, as in the base's checkpoint.
+    pub norms: BTreeMap<String, Vec<f32>>,
+}
+
+impl PeftAdapter {
+    /// Writes an adapter folder, as a whole or not at all.
+    ///
+    /// Equal adapters give equal bytes. With `overwrite`, an existing adapter folder is replaced with everything in it; a
+    /// folder that holds anything else is never replaced.
+    ///
+    /// # Errors
+    /// [`AdapterError::Exists`] or [`AdapterError::File`] when something is in the way; [`AdapterError::PeftConfig`] and
+    /// [`AdapterError::Tensor`] when configuration and tensors do not fit each other or a value is not finite;
+    /// [`AdapterError::Io`] when writing fails. What was there before stays in each case.
+    pub fn write(&self, folder: &Path, overwrite: bool) -> Result<(), AdapterError> {
+        self.check(folder)?;
+        if overwrite && holds_something_else(folder) {
+            let problem =
+                format!("is not empty and has no {CONFIG_FILE}, so it is not replaced; choose another folder");
+            return Err(AdapterError::File { path: folder.into(), problem });
+        }
+        let matrices = self.pairs.iter().flat_map(|(module, pair)| {
+            pair.parts().map(|(part, values, [rows, columns])| {
+                let shape = if part == Part::Magnitude { vec![columns] } else { vec![rows, columns] };
+                NamedTensor { name: key(module, part), shape, values: values.into() }
+            })
+        });
+        let norms = self.norms.iter().map(|(module, values)| NamedTensor {
+            name: norm_key(module),
+            shape: vec![values.len()],
+            values: values.into(),
+        });
+        write_folder_atomic(folder, overwrite, |folder| {
+            safetensors::write(&folder.join(WEIGHTS_FILE), matrices.chain(norms).collect(), Some("pt"))?;
+            let text = self.config.to_json();
+            write_atomic(&folder.join(CONFIG_FILE), false, |out| out.write_all(text.as_bytes()))
+        })
+    }
+
+    /// Reads an adapter folder.
+    ///
+    /// Keys with an adapter's name in them (`lora_A.default.weight`) are taken as if it were not there, with a warning.
+    ///
+    /// # Errors
+    /// [`AdapterError::Io`] or [`AdapterError::File`] when a file is missing; [`AdapterError::Json`] and
+    /// [`AdapterError::PeftConfig`] for a configuration that is malformed or cannot be honoured;
+    /// [`AdapterError::Tensor`] for tensors that are not of a LoRA, do not fit the configuration or are not finite;
+    /// and what [`SafetensorsFile::open`] finds.
+    pub fn read(folder: &Path) -> Result<Self, AdapterError> {
+        let weights_path = folder.join(WEIGHTS_FILE);
+        if !file::is_file(&weights_path) && file::is_file(&folder.join(PICKLE_FILE)) {
+            let problem = format!(
+                "has {PICKLE_FILE} but no {WEIGHTS_FILE}; a Python pickle can run any code when it is read and is \
+                 refused; load it with PEFT and save it again"
+            );
+            return Err(AdapterError::File { path: folder.into(), problem });
+        }
+        let config_path = folder.join(CONFIG_FILE);
+        let config: AdapterConfig = file::read_json(&config_path)?;
+        config.check(&config_path)?;
+        let weights = SafetensorsFile::open(&weights_path)?;
+        let norms = read_norms(&weights, &Rules::new(&config_path, &config)?)?;
+        let adapter = Self { pairs: read_pairs(&weights, &norms)?, config, norms };
+        adapter.check(folder)?;
+        Ok(adapter)
+    }
+
+    /// Its parts for those who have no place for norms; `folder` is where it was read.
+    ///
+    /// # Errors
+    /// [`AdapterError::PeftConfig`] when the adapter has norms of its own.
+    pub fn without_norms(&self, folder: &Path) -> Result<(&AdapterConfig, &BTreeMap<String, LoraPair>), AdapterError> {
+        match self.norms.keys().next() {
+            None => Ok((&self.config, &self.pairs)),
+            Some(norm) => Err(AdapterError::PeftConfig {
+                path: folder.join(CONFIG_FILE),
+                key: "modules_to_save".into(),
+                problem: format!(
+                    "the adapter has norms of its own, such as {norm}, which this form has no place for; merge it into \
+                     its base with `greffon merge`"
+                ),
+            }),
+        }
+    }
+
+    /// What must hold of every adapter, read or about to be written.
+    fn check(&self, folder: &Path) -> Result<(), AdapterError> {
+        let (config_path, weights_path) = (folder.join(CONFIG_FILE), folder.join(WEIGHTS_FILE));
+        self.config.check(&config_path)?;
+        check(&config_path, &weights_path, &self.config, &self.pairs)?;
+        let rules = Rules::new(&config_path, &self.config)?;
+        for (module, values) in &self.norms {
+            let problem =
+                |problem| AdapterError::Tensor { path: weights_path.clone(), tensor: norm_key(module), problem };
+            if !rules.is_saved(module) {
+                return Err(problem(format!("is a norm that modules_to_save of {CONFIG_FILE} does not name")));
+            }
+            if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+                return Err(problem(format!("is {} at {at}, expected finite values", values[at])));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// [`PeftAdapter::write`] for an adapter without norms.
 ///
 /// # Errors
-/// [`AdapterError::Exists`] or [`AdapterError::File`] when something is in the way; [`AdapterError::PeftConfig`] and
-/// [`AdapterError::Tensor`] when configuration and tensors do not fit each other or a value is not finite;
-/// [`AdapterError::Io`] when writing fails. What was there before stays in each case.
+/// As [`PeftAdapter::write`].
 pub fn write_peft(
     folder: &Path,
     config: &AdapterConfig,
     tensors: &BTreeMap<String, LoraPair>,
     overwrite: bool,
 ) -> Result<(), AdapterError> {
-    let (config_path, weights_path) = (folder.join(CONFIG_FILE), folder.join(WEIGHTS_FILE));
-    config.check(&config_path)?;
-    check(&config_path, &weights_path, config, tensors)?;
-    if overwrite && holds_something_else(folder) {
-        let problem = format!("is not empty and has no {CONFIG_FILE}, so it is not replaced; choose another folder");
-        return Err(AdapterError::File { path: folder.into(), problem });
-    }
-
-    let matrices = tensors.iter().flat_map(|(module, pair)| {
-        pair.parts().map(|(part, values, [rows, columns])| {
-            let shape = if part == Part::Magnitude { vec![columns] } else { vec![rows, columns] };
-            NamedTensor { name: key(module, part), shape, values: values.into() }
-        })
-    });
-    write_folder_atomic(folder, overwrite, |folder| {
-        safetensors::write(&folder.join(WEIGHTS_FILE), matrices.collect(), Some("pt"))?;
-        write_atomic(&folder.join(CONFIG_FILE), false, |out| out.write_all(config.to_json().as_bytes()))
-    })
+    let adapter = PeftAdapter { config: config.clone(), pairs: tensors.clone(), norms: BTreeMap::new() };
+    adapter.write(folder, overwrite)
 }
 
-/// Reads an adapter folder: the configuration, and the matrices by module path.
-///
-/// Keys with an adapter's name in them (`lora_A.default.weight`) are taken as if it were not there, with a warning.
+/// [`PeftAdapter::read`] for those who have no place for norms: the configuration, and the matrices by module path.
 ///
 /// # Errors
-/// [`AdapterError::Io`] or [`AdapterError::File`] when a file is missing; [`AdapterError::Json`] and
-/// [`AdapterError::PeftConfig`] for a configuration that is malformed or cannot be honoured;
-/// [`AdapterError::Tensor`] for tensors that are not a plain LoRA, do not fit the configuration or are not finite;
-/// and what [`SafetensorsFile::open`] finds.
+/// As [`PeftAdapter::read`]; [`AdapterError::PeftConfig`] when the adapter has norms of its own.
 pub fn read_peft(folder: &Path) -> Result<(AdapterConfig, BTreeMap<String, LoraPair>), AdapterError> {
-    let (config_path, weights_path) = (folder.join(CONFIG_FILE), folder.join(WEIGHTS_FILE));
-    if !file::is_file(&weights_path) && file::is_file(&folder.join(PICKLE_FILE)) {
-        let problem = format!(
-            "has {PICKLE_FILE} but no {WEIGHTS_FILE}; a Python pickle can run any code when it is read and is \
-             refused; load it with PEFT and save it again"
-        );
-        return Err(AdapterError::File { path: folder.into(), problem });
-    }
-    let config: AdapterConfig = file::read_json(&config_path)?;
-    config.check(&config_path)?;
-    let tensors = read_pairs(&SafetensorsFile::open(&weights_path)?)?;
-    check(&config_path, &weights_path, &config, &tensors)?;
-    Ok((config, tensors))
+    let adapter = PeftAdapter::read(folder)?;
+    adapter.without_norms(folder)?;
+    Ok((adapter.config, adapter.pairs))
 }
 
-/// Reads all matrices and pairs them by module; ranks are only compared within a pair.
-fn read_pairs(file: &SafetensorsFile) -> Result<BTreeMap<String, LoraPair>, AdapterError> {
+/// Reads the norms that the configuration names.
+fn read_norms(file: &SafetensorsFile, rules: &Rules<'_>) -> Result<BTreeMap<String, Vec<f32>>, AdapterError> {
+    let mut norms = BTreeMap::new();
+    for key in file.names() {
+        let Some(module) = parse_norm_key(key).filter(|module| rules.is_saved(module)) else { continue };
+        if let [_] = file.shape(key)? {
+            norms.insert(module.to_owned(), file.f32(key)?);
+        } else {
+            let problem = format!("has the shape {:?}, expected one dimension", file.shape(key)?);
+            return Err(AdapterError::Tensor { path: file.path().into(), tensor: key.into(), problem });
+        }
+    }
+    Ok(norms)
+}
+
+/// Reads all matrices, which is everything but the norms, and pairs them by module; ranks are only compared within a pair.
+fn read_pairs(
+    file: &SafetensorsFile,
+    norms: &BTreeMap<String, Vec<f32>>,
+) -> Result<BTreeMap<String, LoraPair>, AdapterError> {
     let problem =
         |key: &str, problem: String| AdapterError::Tensor { path: file.path().into(), tensor: key.into(), problem };
     let mut keys = BTreeMap::new();
     let mut repaired = 0;
-    for key in file.names() {
+    let is_norm = |key: &&str| parse_norm_key(key).is_some_and(|module| norms.contains_key(module));
+    for key in file.names().into_iter().filter(|key| !is_norm(key)) {
         let parsed = parse_key(key).map_err(|reason| problem(key, reason))?;
         repaired += usize::from(parsed.adapter.is_some());
         if let Some(other) = keys.insert((parsed.module, parsed.part), key) {

@@ -187,7 +187,7 @@ fn a_configuration_that_cannot_be_honoured_is_refused_with_the_reason() {
     refused_config("r", json!(0), "key `r`: is 0, expected a rank of at least 1");
     refused_config("lora_dropout", json!(1.0), "key `lora_dropout`: is 1, expected 0 to below 1");
     refused_config("bias", json!("all"), "key `bias`: is \"all\": biases of the base would change");
-    refused_config("modules_to_save", json!(["lm_head"]), "key `modules_to_save`: names lm_head: whole weights");
+    refused_config("modules_to_save", json!(["lm_head"]), "key `modules_to_save`: names lm_head: whole weights other");
     refused_config(
         "use_dora",
         json!(true),

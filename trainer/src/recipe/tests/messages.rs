@@ -106,13 +106,13 @@ fn wrong_types_are_named_in_plain_words() {
     check("train: {betas: [0.9, x]}", "train.betas[1]: expected a number, got the text \"x\"");
     check(
         "lora: [8]",
-        "lora: expected a section with keys among rank, alpha, dropout, targets, use_rslora, use_dora, init, rank_pattern, \
+        "lora: expected a section with keys among rank, alpha, dropout, targets, use_rslora, use_dora, train_norms, init, rank_pattern, \
          alpha_pattern, loraplus_lr_ratio, got a list of 1",
     );
     check(
         "lora: {targets: [q_porj]}",
         "lora.targets: unknown module `q_porj`, expected one of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, \
-         down_proj; did you mean `q_proj`?",
+         down_proj, embed_tokens, lm_head; did you mean `q_proj`?",
     );
     check(
         "lora: {targets: 3}",

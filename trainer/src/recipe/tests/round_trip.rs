@@ -125,7 +125,7 @@ fn data() -> impl Strategy<Value = DataConfig> {
 fn lora() -> impl Strategy<Value = LoraConfig> {
     let targets = prop_oneof![
         Just(Targets::AllLinear),
-        subsequence(TargetModule::ALL.to_vec(), 1..=7).prop_map(Targets::Modules)
+        subsequence(TargetModule::all().collect::<Vec<_>>(), 1..=9).prop_map(Targets::Modules)
     ];
     (1usize..=512, number(1e-3, 1e6), number(0.0, 0.99), targets).prop_map(|(rank, alpha, dropout, targets)| {
         let mut lora = LoraConfig::default();
