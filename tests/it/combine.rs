@@ -155,7 +155,7 @@ fn what_cannot_be_combined_is_refused() {
     pair(&["--method", "ties", "--density", "-0.5"], &["density is -0.5, expected a number above 0 to 1"]);
     pair(&["--density", "0.5"], &["density is 0.5, expected no density, since cat drops no numbers"]);
     pair(&["--scale", "0"], &["scale is 0, expected a finite number that is not 0"]);
-    pair(&["--method", "ties_svd"], &["the methods by singular values are not supported; take cat"]);
+    pair(&["--method", "ties_svd"], &["the methods that prune dense updates are not supported; take svd"]);
     pair(&["--as", "gguf"], &["folds into a base", "--model"]);
     pair(&["--as", "peft", "--model", "base"], &["--as peft writes an adapter and takes no --model"]);
     pair(&["--type", "f16"], &["--type is f16", "an adapter's numbers are f32"]);
@@ -163,7 +163,7 @@ fn what_cannot_be_combined_is_refused() {
         &[&two[..], &[text(&other), "--method", "linear"]].concat(),
         &[
             "other-rank: cannot be combined: model.layers.0.self_attn.q_proj has rank 2, and 4 in",
-            "cat takes different",
+            "cat and svd take different",
         ],
     );
     // One of them for another base.

@@ -144,8 +144,9 @@ Examples:
   greffon merge --model base --adapter adapter --type bf16 --max-shard-size 2GB --to merged
   greffon merge --model base --adapter adapter --as gguf --type q8_0 --to merged.gguf
 
-The methods are PEFT's: linear, cat, ties, dare_linear, dare_ties, magnitude_prune. cat is exactly the weighted sum of
-the adapters' effects, and its rank is the sum of their ranks; the others keep the rank and need equal ones.")]
+The methods are PEFT's: linear, cat, ties, dare_linear, dare_ties, magnitude_prune, svd. cat is exactly the weighted sum
+of the adapters' effects, and its rank is the sum of their ranks; svd cuts that sum to a rank; the others keep the rank
+and need equal ones.")]
     Merge(MergeArgs),
 }
 
@@ -582,7 +583,7 @@ pub enum SignMethod {
 /// How adapters are combined.
 #[derive(Debug, Args)]
 pub struct CombineArgs {
-    /// linear, cat, ties, `dare_linear`, `dare_ties` or `magnitude_prune`.
+    /// linear, cat, ties, `dare_linear`, `dare_ties`, `magnitude_prune` or svd.
     #[arg(long, default_value_t = Method::Cat)]
     pub method: Method,
     /// A factor for each adapter's effect, in their order, with commas; by default equal ones that add up to 1.
@@ -594,6 +595,9 @@ pub struct CombineArgs {
     /// How ties and `dare_ties` elect the sign of a number.
     #[arg(long, value_enum, default_value_t = SignMethod::Total)]
     pub majority_sign: SignMethod,
+    /// The rank to which svd cuts the sum; by default the largest of the adapters.
+    #[arg(long)]
+    pub rank: Option<usize>,
     /// A factor for the effect of the result.
     #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
     pub scale: f64,

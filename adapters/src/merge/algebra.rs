@@ -23,7 +23,7 @@ pub(super) fn combine(
     combination: &Combination,
     masks: &mut Masks<'_>,
 ) -> LoraPair {
-    if method == Method::Cat {
+    if method.takes_different_ranks() {
         return concatenate(having);
     }
     // Half of the weight goes to each side, by its root; the sign to one of them, since two would cancel.

@@ -8,7 +8,7 @@ use crate::{AdapterError, LoraPair};
 
 /// Refuses settings that are missing, out of range or without effect.
 pub(super) fn settings(adapters: usize, combination: &Combination) -> Result<(), AdapterError> {
-    let Combination { method, weights, density, scale, .. } = combination;
+    let Combination { method, weights, density, scale, rank, .. } = combination;
     let refuse = |setting: &'static str, value: String, expected: String| {
         Err(AdapterError::CombinationSetting { setting, value, expected })
     };
@@ -32,6 +32,12 @@ pub(super) fn settings(adapters: usize, combination: &Combination) -> Result<(),
         Some(density) if !(*density > 0.0 && *density <= 1.0) => {
             refuse("density", density.to_string(), "a number above 0 to 1".into())
         }
+        _ if rank.is_some() && *method != Method::Svd => refuse(
+            "rank",
+            format!("{}", rank.unwrap_or_default()),
+            format!("no rank, since {method} does not choose it"),
+        ),
+        _ if *rank == Some(0) => refuse("rank", "0".into(), "a rank of at least 1".into()),
         _ if *scale == 0.0 || !scale.is_finite() => {
             refuse("scale", scale.to_string(), "a finite number that is not 0".into())
         }
@@ -58,9 +64,9 @@ pub(super) fn parts(parts: &[Part], method: Method) -> Result<[Option<String>; 2
                     other.display()
                 ));
             }
-            if pair.rank != own.rank && method != Method::Cat {
+            if pair.rank != own.rank && !method.takes_different_ranks() {
                 return refuse(format!(
-                    "{module} has rank {}, and {} in {}; {method} needs equal ranks, cat takes different ones",
+                    "{module} has rank {}, and {} in {}; {method} needs equal ranks, cat and svd take different ones",
                     pair.rank,
                     own.rank,
                     other.display()

@@ -23,6 +23,8 @@ pub enum Method {
     DareTies,
     /// Small numbers are dropped, then the weighted sum.
     MagnitudePrune,
+    /// The weighted sum of the updates, cut to its largest singular parts.
+    Svd,
 }
 
 /// How numbers are dropped before they are combined.
@@ -37,8 +39,8 @@ pub(super) enum Pruning {
 
 impl Method {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Linear, Self::Cat, Self::Ties, Self::DareLinear, Self::DareTies, Self::MagnitudePrune];
+    pub const ALL: [Self; 7] =
+        [Self::Linear, Self::Cat, Self::Ties, Self::DareLinear, Self::DareTies, Self::MagnitudePrune, Self::Svd];
 
     /// PEFT's name.
     pub fn name(self) -> &'static str {
@@ -49,6 +51,7 @@ impl Method {
             Self::DareLinear => "dare_linear",
             Self::DareTies => "dare_ties",
             Self::MagnitudePrune => "magnitude_prune",
+            Self::Svd => "svd",
         }
     }
 
@@ -62,9 +65,14 @@ impl Method {
         matches!(self, Self::Ties | Self::DareTies)
     }
 
+    /// Whether the adapters' ranks may differ.
+    pub fn takes_different_ranks(self) -> bool {
+        matches!(self, Self::Cat | Self::Svd)
+    }
+
     pub(super) fn pruning(self) -> Pruning {
         match self {
-            Self::Linear | Self::Cat => Pruning::None,
+            Self::Linear | Self::Cat | Self::Svd => Pruning::None,
             Self::Ties | Self::MagnitudePrune => Pruning::Magnitude,
             Self::DareLinear | Self::DareTies => Pruning::Random,
         }
@@ -86,9 +94,9 @@ impl FromStr for Method {
             return Ok(method);
         }
         let known = Self::ALL.map(Self::name);
-        if name.ends_with("svd") {
+        if name.ends_with("_svd") {
             return Err(format!(
-                "the methods by singular values are not supported; take cat, whose result is exact, or another of {}",
+                "the methods that prune dense updates are not supported; take svd, or another of {}",
                 known.join(", ")
             ));
         }

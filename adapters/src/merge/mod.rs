@@ -7,6 +7,7 @@
 mod algebra;
 mod check;
 mod method;
+mod singular;
 #[cfg(test)]
 mod tests;
 
@@ -56,6 +57,8 @@ pub struct Combination {
     pub density: Option<f64>,
     /// How TIES elects the sign.
     pub majority_sign: MajoritySign,
+    /// The rank to which [`Method::Svd`] cuts, at least 1; by default the largest of the adapters'.
+    pub rank: Option<usize>,
     /// A factor for the effect of the result, not 0.
     pub scale: f64,
     /// The seed of what DARE drops.
@@ -94,7 +97,12 @@ fn combine_with(
     combination: &Combination,
     masks: &mut Masks<'_>,
 ) -> Result<(AdapterConfig, BTreeMap<String, LoraPair>), AdapterError> {
-    let method = if parts.len() == 1 { Method::Linear } else { combination.method };
+    // One adapter alone is only weighted, as in PEFT, unless it is to be cut.
+    let method = match combination.method {
+        _ if parts.len() > 1 => combination.method,
+        Method::Svd => Method::Svd,
+        _ => Method::Linear,
+    };
     check::settings(parts.len(), combination)?;
     let base = check::parts(parts, method)?;
     let modules: BTreeSet<&String> = parts.iter().flat_map(|part| part.tensors.keys()).collect();
@@ -111,9 +119,18 @@ fn combine_with(
     }
     // What PEFT takes: the largest of each adapter, added up for a concatenation.
     let largest = parts.iter().map(|part| part.tensors.values().map(|pair| pair.rank).max().unwrap_or(1));
-    let rank = if method == Method::Cat { largest.sum() } else { largest.max().unwrap_or(1) };
+    let (sum, most) = (largest.clone().sum(), largest.max().unwrap_or(1));
+    let rank = match method {
+        Method::Cat => sum,
+        // No update has more singular parts than the ranks add up to.
+        Method::Svd => combination.rank.unwrap_or(most).min(sum),
+        _ => most,
+    };
     let scale = algebra::single(combination.scale);
     for pair in tensors.values_mut() {
+        if method == Method::Svd {
+            *pair = singular::truncated(pair, rank);
+        }
         *pair = pair.with_rank(rank, scale);
     }
     let [base_model_name_or_path, revision] = base;

@@ -19,6 +19,7 @@ fn combination(method: Method, weights: &[f64]) -> Combination {
         weights: weights.to_vec(),
         density: method.prunes().then_some(0.5),
         majority_sign: MajoritySign::Total,
+        rank: None,
         scale: 1.0,
         seed: 0,
     }
@@ -37,6 +38,7 @@ fn described(case: &Value) -> (Vec<Part>, Combination) {
             Some("frequency") => MajoritySign::Frequency,
             _ => MajoritySign::Total,
         },
+        rank: case["svd_rank"].as_u64().map(|rank| usize::try_from(rank).expect("small")),
         scale: 1.0,
         seed: 0,
     };
@@ -55,7 +57,7 @@ fn assert_close(what: &str, got: &[f32], expected: &[f32]) {
 fn every_case_equals_peft() {
     let text = std::fs::read_to_string(fixture("merge.json")).expect("the fixture is committed");
     let cases: serde_json::Map<String, Value> = serde_json::from_str(&text).expect("JSON");
-    assert_eq!(cases.len(), 12);
+    assert_eq!(cases.len(), 14);
     for (name, case) in &cases {
         let expected = SafetensorsFile::open(fixture(&format!("{name}.safetensors"))).expect("the fixture");
         let (parts, combination) = described(case);
@@ -76,6 +78,20 @@ fn every_case_equals_peft() {
         assert_eq!(theirs.len(), own.len() + masked, "{name}: other matrices");
         assert_eq!(drawn, masked, "{name}: other masks");
         for (module, pair) in &tensors {
+            if combination.method == Method::Svd {
+                // Singular vectors are only known up to their signs, the product is not.
+                let theirs =
+                    |side: &str| expected.f32(&format!("base_model.model.{module}.lora_{side}.weight")).unwrap();
+                let theirs = LoraPair { a: theirs("A"), b: theirs("B"), ..pair.clone() };
+                let difference = |own: &LoraPair, other: &LoraPair| {
+                    let products = update(&config, own, module).into_iter().zip(update(&config, other, module));
+                    products.map(|(own, other)| (own - other).abs()).fold(0.0, f64::max)
+                };
+                let nothing = LoraPair { b: vec![0.0; pair.b.len()], ..pair.clone() };
+                let largest = difference(&theirs, &nothing);
+                assert!(difference(pair, &theirs) < 1e-6 * largest, "{name} {module}: not PEFT's product");
+                continue;
+            }
             for (side, values) in [("A", &pair.a), ("B", &pair.b)] {
                 let key = format!("base_model.model.{module}.lora_{side}.weight");
                 assert_close(&format!("{name} {key}"), values, &expected.f32(&key).expect("PEFT has it"));
@@ -139,6 +155,21 @@ fn a_single_adapter_keeps_its_effect_times_its_weight() {
             for (got, before) in update(&config, pair, module).iter().zip(before) {
                 assert!((got + 1.5 * before).abs() < 1e-4, "{name} {module}: {got} of {before}");
             }
+        }
+    }
+}
+
+#[test]
+fn singular_parts_up_to_the_sum_of_the_ranks_are_the_whole_update() {
+    let parts = [part("second"), part("other-rank"), part("first")];
+    let weights = [0.7, -0.2, 1.5];
+    let (cat_config, cat) = combine(&parts, &combination(Method::Cat, &weights)).expect("ranks may differ");
+    let settings = Combination { rank: Some(usize::MAX), ..combination(Method::Svd, &weights) };
+    let (config, tensors) = combine(&parts, &settings).expect("ranks may differ");
+    assert_eq!(config.r, cat_config.r);
+    for (module, pair) in &tensors {
+        for (got, expected) in update(&config, pair, module).iter().zip(update(&cat_config, &cat[module], module)) {
+            assert!((got - expected).abs() < 1e-4, "{module}: {got}, expected {expected}");
         }
     }
 }
@@ -217,6 +248,10 @@ fn settings_out_of_range_are_refused() {
     }
     let expected = "density is missing, expected the share of numbers that ties keeps, above 0 to 1";
     check(Combination { density: None, ..settings.clone() }, expected);
+    let expected = "rank is 2, expected no rank, since ties does not choose it";
+    check(Combination { rank: Some(2), ..settings.clone() }, expected);
+    let svd = Combination { method: Method::Svd, density: None, rank: Some(0), ..settings.clone() };
+    check(svd, "rank is 0, expected a rank of at least 1");
     let cat = Combination { method: Method::Cat, ..settings.clone() };
     check(cat, "density is 0.5, expected no density, since cat drops no numbers");
     for scale in [0.0, f64::INFINITY] {
@@ -260,7 +295,10 @@ fn adapters_that_do_not_fit_are_refused() {
     );
     let ranks = [part("first"), part("other-rank")];
     let said = refused(&ranks, &settings);
-    assert!(said.contains("q_proj has rank 2, and 4 in ") && said.ends_with("cat takes different ones"), "{said}");
+    assert!(
+        said.contains("q_proj has rank 2, and 4 in ") && said.ends_with("cat and svd take different ones"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -290,6 +328,6 @@ fn methods_have_pefts_names_and_others_are_refused_with_what_there_is() {
     }
     assert_eq!("dare-ties".parse(), Ok(Method::DareTies));
     let said = |name: &str| name.parse::<Method>().expect_err("not a method");
-    assert!(said("tie").ends_with("magnitude_prune; did you mean `ties`?"), "{}", said("tie"));
-    assert!(said("ties_svd").starts_with("the methods by singular values are not supported; take cat"));
+    assert!(said("tie").ends_with("svd; did you mean `ties`?"), "{}", said("tie"));
+    assert!(said("ties_svd").starts_with("the methods that prune dense updates are not supported; take svd"));
 }

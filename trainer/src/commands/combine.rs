@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use adapters::PeftAdapter;
-use adapters::merge::{Combination, MajoritySign, Part, combine};
+use adapters::merge::{Combination, MajoritySign, Method, Part, combine};
 use anstream::println;
 use serde_json::json;
 
@@ -15,7 +15,7 @@ pub(super) fn adapter(args: &MergeArgs) -> Result<Part, TrainError> {
     let mut parts = args.adapters.iter().map(|folder| Part::read(folder)).collect::<Result<Vec<_>, _>>()?;
     let settings = &args.combine;
     #[expect(clippy::float_cmp, reason = "the default, which changes nothing")]
-    let is_plain = settings.scale == 1.0 && settings.weights.is_empty();
+    let is_plain = settings.scale == 1.0 && settings.weights.is_empty() && settings.method != Method::Svd;
     if is_plain && parts.len() == 1 {
         return Ok(parts.remove(0));
     }
@@ -32,6 +32,7 @@ pub(super) fn adapter(args: &MergeArgs) -> Result<Part, TrainError> {
             SignMethod::Total => MajoritySign::Total,
             SignMethod::Frequency => MajoritySign::Frequency,
         },
+        rank: settings.rank,
         scale: settings.scale,
         seed: settings.seed,
     };
