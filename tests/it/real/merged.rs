@@ -17,6 +17,7 @@ use trainer::model::merged::Merged;
 use trainer::model::{BaseModel, Decoder, adapter};
 
 use super::servers::Server;
+use super::table::{METHODS, adapter_of};
 use super::{export, gemma3, open, smollm2, trained, variable};
 use crate::merge::{FAMILIES, merge};
 use crate::support::{fixture, ids, json as fixture_json, parity_examples};
@@ -49,7 +50,7 @@ impl Subject {
     }
 }
 
-/// The tiny model of each family, a folder.
+/// The tiny model of each family and the tiny Llama with each method, folders.
 fn tiny() -> Vec<Subject> {
     let sequences: Vec<Vec<u32>> = parity_examples().into_iter().map(|example| example.input_ids).collect();
     let subject = |family: &&str| Subject {
@@ -58,7 +59,14 @@ fn tiny() -> Vec<Subject> {
         adapter: fixture(&format!("families/{family}-adapter")),
         sequences: sequences.clone(),
     };
-    FAMILIES.iter().map(subject).collect()
+    let method = |method: &&str| Subject {
+        name: (*method).to_owned(),
+        base: fixture("tiny-llama"),
+        adapter: adapter_of(method),
+        sequences: sequences.clone(),
+    };
+    let tied = Subject { base: fixture("tiny-llama-tied"), ..method(&"ends-tied") };
+    FAMILIES.iter().map(subject).chain(METHODS.iter().map(method)).chain([tied]).collect()
 }
 
 /// The real model with an adapter that was trained for a few steps, as a GGUF file.

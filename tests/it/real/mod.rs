@@ -7,6 +7,7 @@
 mod merged;
 mod prove;
 mod servers;
+mod table;
 
 use std::path::{Path, PathBuf};
 
