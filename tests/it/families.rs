@@ -12,7 +12,7 @@ use trainer::train::step::{StepSettings, gradient};
 
 use crate::support::{Tensors, assert_close, assert_gradients, base, device, fixture, ids, json, parity_examples};
 
-const FAMILIES: [&str; 5] = ["llama3", "mistral", "qwen2", "qwen3", "gemma3"];
+pub(crate) const FAMILIES: [&str; 5] = ["llama3", "mistral", "qwen2", "qwen3", "gemma3"];
 const KERNELS: [Kernels; 2] = [Kernels::Fused, Kernels::Reference];
 const TOLERANCE: f32 = 1e-4;
 

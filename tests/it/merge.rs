@@ -9,9 +9,8 @@ use trainer::eval::logits;
 use trainer::model::{BaseModel, adapter};
 use trainer::recipe::ModelConfig;
 
+use crate::families::FAMILIES;
 use crate::support::{assert_close, device, fixture, greffon, parity_examples};
-
-pub(crate) const FAMILIES: [&str; 5] = ["llama3", "mistral", "qwen2", "qwen3", "gemma3"];
 
 /// Merges and gives what was written.
 #[track_caller]

@@ -19,7 +19,8 @@ use trainer::model::{BaseModel, Decoder, adapter};
 use super::servers::Server;
 use super::table::{METHODS, adapter_of};
 use super::{export, gemma3, open, smollm2, trained, variable};
-use crate::merge::{FAMILIES, merge};
+use crate::families::FAMILIES;
+use crate::merge::merge;
 use crate::support::{fixture, ids, json as fixture_json, parity_examples};
 
 /// The most that log-probabilities may differ on average between float32 in two programs.

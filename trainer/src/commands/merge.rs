@@ -14,6 +14,7 @@ use super::{combine, progress};
 use crate::cli::{MergeArgs, MergedAs, MergedType};
 use crate::error::TrainError;
 use crate::model::BaseModel;
+use crate::model::family::FAMILIES;
 use crate::model::merged::Merged;
 use crate::recipe::ModelConfig;
 
@@ -132,11 +133,16 @@ fn revision(args: &MergeArgs, name: &str, adapter: &Part) -> Result<Option<Strin
 /// Refuses an adapter that says it is for another class of models; warns when it names another base.
 fn check_belongs(folder: &Path, adapter: &AdapterConfig, base: &BaseModel) -> Result<(), TrainError> {
     let class = adapter.other.get("auto_mapping").and_then(|mapping| mapping.get("base_model_class")?.as_str());
-    let expected = base.config.family.architecture;
-    if let Some(class) = class.filter(|class| *class != expected) {
+    let named = class.and_then(|class| FAMILIES.iter().find(|family| family.architecture == class));
+    let own = base.config.family;
+    // A GGUF file does not tell Mistral from Llama.
+    if let Some(other) = named.filter(|other| other.gguf_architecture != own.gguf_architecture) {
         return Err(mismatch(
             folder,
-            format!("is for a base of class {class}, got {}, a {expected}; it belongs to another base", base.name),
+            format!(
+                "is for a base of class {}, got {}, a {}; it belongs to another base",
+                other.architecture, base.name, own.architecture
+            ),
         ));
     }
     let is_this = |named: &str| {
