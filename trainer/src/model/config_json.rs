@@ -116,7 +116,9 @@ fn described(config: &DecoderConfig, base: &BaseModel) -> Result<Map<String, Val
     }
     if config.family.gemma_scaling {
         set("hidden_activation", config.family.activation.name().into());
-        set("query_pre_attn_scalar", config.query_pre_attn_scalar.unwrap_or(config.head_dim as f64).into());
+        // transformers takes a whole number here and refuses 256.0.
+        let scalar = config.query_pre_attn_scalar.map_or_else(|| config.head_dim.into(), Value::from);
+        set("query_pre_attn_scalar", scalar);
     }
     Ok(json)
 }
