@@ -124,7 +124,8 @@ adapter's configuration names that base.")]
 Examples:
   greffon verify adapter
   greffon verify adapter --for vllm,llama.cpp
-  greffon verify adapter.gguf --prove --model models/SmolLM2.gguf --adapter adapter --server http://127.0.0.1:8080
+  greffon verify adapter.gguf --prove --model models/SmolLM2.gguf --adapter adapter \\
+    --server http://127.0.0.1:8080
   greffon verify adapter --prove --model models/SmolLM2.gguf --server http://127.0.0.1:8000 --json
 
 A proof compares the server's log-probabilities with the trainer's on committed prompts, with the adapter and without.

@@ -11,7 +11,7 @@ use trainer::model::merged::Merged;
 
 use super::open;
 use super::servers::Server;
-use crate::merge::FAMILIES;
+use crate::families::FAMILIES;
 use crate::support::{fixture, greffon};
 
 /// The methods on the tiny Llama; of `PiSSA` what is exported, a plain LoRA of twice the rank.
