@@ -23,7 +23,18 @@ use crate::support::{
     Tensors, assert_close, assert_gradients, assert_near, base, device, fixture, json, parity_examples,
 };
 
-const METHODS: [&str; 7] = ["rslora", "patterns", "loraplus", "pattern-targets", "dora", "pissa", "pissa-rslora"];
+const METHODS: [&str; 10] = [
+    "rslora",
+    "patterns",
+    "loraplus",
+    "pattern-targets",
+    "dora",
+    "pissa",
+    "pissa-rslora",
+    "ends",
+    "ends-tied",
+    "norms",
+];
 const KERNELS: [Kernels; 2] = [Kernels::Fused, Kernels::Reference];
 const TOLERANCE: f32 = 1e-4;
 
@@ -300,7 +311,7 @@ fn every_method_leaves_as_it_came_and_starts_from_a_recipe() {
     let recipes = [
         ("ends", value!({ "rank": 4, "alpha": 8, "targets": ["q_proj", "down_proj", "embed_tokens", "lm_head"] })),
         ("ends-tied", value!({ "rank": 4, "alpha": 8, "targets": "(.*\\.v_proj|.*embed_tokens|lm_head)" })),
-        ("norms", value!({ "rank": 4, "alpha": 8, "targets": ["q_proj", "up_proj"], "train_norms": true })),
+        ("norms", value!({ "rank": 4, "alpha": 8, "targets": ["o_proj", "up_proj"], "train_norms": true })),
     ];
     for (method, lora) in recipes {
         let lora: LoraConfig = from_value(lora).unwrap();
