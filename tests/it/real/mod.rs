@@ -66,6 +66,7 @@ fn export(run: &Path, to: &Path, arguments: &[&str]) {
 }
 
 /// Token ids, logits, and generation with a cache, against a fixture of a real model.
+#[expect(clippy::print_stdout, reason = "the figures, for whoever runs it with --nocapture")]
 fn equals_transformers(base: &BaseModel, name: &str) {
     let device = Device::flex();
     let decoder = base.decoder(&device).unwrap();

@@ -48,6 +48,7 @@ impl Case {
     }
 
     /// Runs the verb and gives its exit code and report.
+    #[expect(clippy::print_stdout, reason = "the figures, for whoever runs it with --nocapture")]
     fn run(&self, export: &Path, adapter: Option<&Path>, server: &Server, limit: f64) -> (i32, Value) {
         let (limit, export_path) = (limit.to_string(), export.to_str().unwrap());
         let mut arguments = vec!["verify", export_path, "--prove", "--json", "--limit", &limit];

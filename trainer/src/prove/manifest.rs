@@ -97,7 +97,8 @@ impl Manifest {
         self.proofs.retain(|earlier| earlier.files == proof.files && key(earlier) != key(&proof));
         self.proofs.push(proof);
         let path = Self::path(export);
-        let text = serde_json::to_string_pretty(&self).expect("a manifest is plain data") + "\n";
+        let failed = |error: serde_json::Error| TrainError::Write { path: path.clone(), source: error.into() };
+        let text = serde_json::to_string_pretty(&self).map_err(failed)? + "\n";
         adapters::write_atomic(&path, true, |out| out.write_all(text.as_bytes()))?;
         Ok(path)
     }

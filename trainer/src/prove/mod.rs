@@ -12,7 +12,7 @@ mod server;
 use std::path::Path;
 
 use burn::tensor::Device;
-use datasets::sha256_files;
+use datasets::{hex, sha256_files};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
@@ -41,10 +41,9 @@ pub const PROMPTS: [&str; 8] = [
 /// The most probable tokens of a server that are compared; vLLM gives no more by default.
 pub const TOP: usize = 20;
 
-/// SHA-256 of the prompts.
+/// SHA-256 of the prompts, with a zero byte between two.
 pub fn prompts_digest() -> String {
-    let text = serde_json::to_string(&PROMPTS).expect("texts are JSON");
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(PROMPTS.join("\0")))
 }
 
 /// What the server is asked to answer with.
@@ -95,11 +94,11 @@ pub fn prove(
         prompts.iter().map(|prompt| server.next(prompt, adapter, base.config.vocab_size)).collect()
     };
     let compare = |own: &[Vec<f64>], adapter| Ok::<_, TrainError>(Agreement::of(own, &ask(adapter)?, limit));
-    let (on, off) = if export.form().is_adapter() {
-        let own_adapted = own_adapted.as_deref().expect("an adapter has numbers of its own");
-        (compare(own_adapted, Adapter::On)?, Some(compare(&own_plain, Adapter::Off)?))
-    } else {
-        (compare(own_adapted.as_deref().unwrap_or(&own_plain), Adapter::Folded)?, None)
+    let (on, off) = match own_adapted.as_deref() {
+        Some(adapted) if export.form().is_adapter() => {
+            (compare(adapted, Adapter::On)?, Some(compare(&own_plain, Adapter::Off)?))
+        }
+        adapted => (compare(adapted.unwrap_or(&own_plain), Adapter::Folded)?, None),
     };
     let effect = own_adapted.map(|adapted| agreement::effect(&adapted, &own_plain));
 

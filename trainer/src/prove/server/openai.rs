@@ -20,10 +20,10 @@ pub(super) fn look(http: &Http, list: &[Value], export: &Export, names: &Names) 
         if is_adapter { &mut adapters } else { &mut models }.push((id, ()));
     }
     // A server that tells no parents lists adapters among its models.
-    if let Some(name) = names.adapter.as_ref().filter(|name| !adapters.iter().any(|(id, ())| id == *name)) {
-        if let Some(index) = models.iter().position(|(id, ())| id == name) {
-            adapters.push(models.remove(index));
-        }
+    if let Some(name) = names.adapter.as_ref().filter(|name| !adapters.iter().any(|(id, ())| id == *name))
+        && let Some(index) = models.iter().position(|(id, ())| id == name)
+    {
+        adapters.push(models.remove(index));
     }
     let own = export.name();
     let (model, ()) = choose(http, "model", "--served-model", &models, names.model.as_deref(), |id| id == own)?;
