@@ -48,7 +48,7 @@ def load(base: Path, adapters: list[str]):
         else:
             model = PeftModel.from_pretrained(model, path, adapter_name=name)
         # PEFT only warns about tensors that are missing or fit nowhere; here that is an error.
-        expected = get_peft_model_state_dict(model, adapter_name=name).keys()
+        expected = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False).keys()
         for odd in expected ^ load_peft_weights(path, device="cpu").keys():
             raise SystemExit(f"transformers_server.py: {path}: tensor {odd} is missing or unknown")
         names.append(name)

@@ -240,7 +240,7 @@ fn next(server: &Server, prompt: &[u32]) -> Option<Vec<(usize, f64)>> {
 
 /// How far the server's log-probabilities after each sequence, or the longest part of it that does not end the text, are
 /// from the trainer's, on average.
-fn mean_difference(server: &Server, decoder: &Decoder, sequences: &[Vec<u32>]) -> f64 {
+pub(super) fn mean_difference(server: &Server, decoder: &Decoder, sequences: &[Vec<u32>]) -> f64 {
     let mut differences = Vec::new();
     for ids in sequences {
         let answer = (1..=ids.len()).rev().find_map(|length| Some((length, next(server, &ids[..length])?)));

@@ -1,18 +1,22 @@
 //! The table of the README, cell by cell: each family and each method as a PEFT folder in transformers with PEFT, and as
 //! a GGUF adapter in llama.cpp's server. Merged models of the same are in `merged`.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use adapters::export::gguf_lora::write_gguf_lora;
 use adapters::export::peft::fold_patterns;
 use adapters::{GgmlType, PeftAdapter};
+use burn::tensor::Device;
 use serde_json::Value;
+use trainer::model::adapter;
 use trainer::model::merged::Merged;
 
+use super::merged::mean_difference;
 use super::open;
 use super::servers::Server;
 use crate::families::FAMILIES;
-use crate::support::{fixture, greffon};
+use crate::support::{fixture, greffon, parity_examples};
 
 /// The methods on the tiny Llama; of `PiSSA` what is exported, a plain LoRA of twice the rank.
 pub(super) const METHODS: [&str; 8] =
@@ -20,7 +24,7 @@ pub(super) const METHODS: [&str; 8] =
 
 /// What GGUF has no form for, with a word of the refusal.
 const NOT_IN_GGUF: [(&str, &str); 3] =
-    [("dora", "magnitude"), ("ends", "no name in GGUF"), ("ends-tied", "no name in GGUF")];
+    [("dora", "magnitude"), ("ends", "outside the blocks"), ("ends-tied", "outside the blocks")];
 
 /// The adapter of a method after ten steps, as PEFT wrote it.
 pub(super) fn adapter_of(method: &str) -> PathBuf {
@@ -34,11 +38,10 @@ pub(super) fn adapter_of(method: &str) -> PathBuf {
 const LIMIT: &str = "0.001";
 
 /// Runs the verb; the export must be proved.
-fn proves(export: &Path, base: &Path, adapter: Option<&Path>, server: &Server) {
+fn proves(export: &Path, base: &Path, server: &Server) {
     let [export, base] = [export, base].map(|path| path.to_str().unwrap());
     let mut arguments = vec!["verify", export, "--prove", "--json", "--limit", LIMIT];
     arguments.extend(["--model", base, "--server", &server.address]);
-    arguments.extend(adapter.iter().flat_map(|path| ["--adapter", path.to_str().unwrap()]));
     let out = greffon(&arguments);
     let said = String::from_utf8_lossy(&out.stderr);
     let report: Value = serde_json::from_slice(&out.stdout).unwrap_or_else(|_| panic!("{export}: {said}"));
@@ -81,9 +84,15 @@ fn prove_all(base: &Path, subjects: &[(String, PathBuf)], in_llama_cpp: bool) {
         }
     }
     let named: Vec<(&str, &Path)> = folders.iter().map(|(name, path)| (*name, path.as_path())).collect();
-    let server = Server::transformers(base, &named);
+    // Without tokenizer: transformers 5 cuts Qwen's texts by rules of its own, whatever the folder says.
+    let served = folder.path().join("base");
+    fs::create_dir(&served).unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        fs::copy(base.join(file), served.join(file)).unwrap();
+    }
+    let server = Server::transformers(&served, &named);
     for (_, path) in &named {
-        proves(path, base, None, &server);
+        proves(path, base, &server);
     }
     drop(server);
     if !in_llama_cpp {
@@ -91,10 +100,16 @@ fn prove_all(base: &Path, subjects: &[(String, PathBuf)], in_llama_cpp: bool) {
     }
     let gguf = folder.path().join("base.gguf");
     Merged::new(&opened).unwrap().write_gguf(&gguf, GgmlType::F32, false).unwrap();
-    let paths: Vec<&Path> = files.iter().map(|(file, _)| file.as_path()).collect();
-    let server = Server::llama_cpp(&gguf, &paths);
+    let plain = opened.decoder(&Device::flex()).unwrap();
+    let sequences: Vec<Vec<u32>> = parity_examples().into_iter().map(|example| example.input_ids).collect();
     for (file, ours) in &files {
-        proves(file, base, Some(ours), &server);
+        let mut decoder = plain.clone();
+        adapter::load(&mut decoder, ours, &Device::flex()).unwrap();
+        let server = Server::llama_cpp(&gguf, &[file]);
+        let (on, effect) =
+            (mean_difference(&server, &decoder, &sequences), mean_difference(&server, &plain, &sequences));
+        println!("{} in llama.cpp: on {on:.1e}, effect {effect:.1e}", file.file_name().unwrap().display());
+        assert!(on <= 0.01 && effect > 0.1, "{}: {on}, {effect}", file.display());
     }
 }
 
@@ -110,7 +125,7 @@ fn adapters_of_every_family_are_proved() {
     for family in FAMILIES {
         let adapter = fixture(&format!("families/{family}-adapter"));
         // llama.cpp has no window for Mistral, and the prompts are longer than the tiny model's.
-        let subjects = [(family.to_owned(), adapter)];
+        let subjects = [(format!("{family}-adapter"), adapter)];
         prove_all(&fixture(&format!("families/{family}")), &subjects, family != "mistral");
     }
 }

@@ -77,8 +77,10 @@ pub(super) fn next(
     let scale = if adapter == Adapter::On { 1.0 } else { 0.0 };
     // Adapters that the list does not name are off; what was computed with another scale must not be used again.
     let scales: Vec<Value> = id.iter().map(|id| json!({ "id": id, "scale": scale })).collect();
+    // Of a token that ends the text the server says nothing, so it must go on; the probabilities are those before that.
     let body = json!({
-        "prompt": prompt, "n_predict": 1, "n_probs": TOP, "temperature": 0.0, "cache_prompt": false, "lora": scales,
+        "prompt": prompt, "n_predict": 1, "n_probs": TOP, "temperature": 0.0, "ignore_eos": true,
+        "cache_prompt": false, "lora": scales,
     });
     let answer = http.post_json(PATH, &body)?;
     let list = answer.get("completion_probabilities").and_then(|list| list.get(0)?.get("top_logprobs")?.as_array());
