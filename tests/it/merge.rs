@@ -15,12 +15,12 @@ use crate::support::{assert_close, device, fixture, greffon, parity_examples};
 /// Merges and gives what was written.
 #[track_caller]
 pub(crate) fn merge(base: &Path, adapter: &Path, to: PathBuf, arguments: &[&str]) -> PathBuf {
-    let [base, adapter, to] = [base, adapter, &to].map(|path| path.to_str().expect("plain path"));
-    let mut all = vec!["merge", "--model", base, "--adapter", adapter, "--to", to];
+    let [base, adapter, target] = [base, adapter, &to].map(|path| path.to_str().expect("plain path"));
+    let mut all = vec!["merge", "--model", base, "--adapter", adapter, "--to", target];
     all.extend(arguments);
     let out = greffon(&all);
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    to.into()
+    to
 }
 
 fn open(path: &Path) -> BaseModel {

@@ -96,6 +96,7 @@ impl FloatType {
 /// # Errors
 /// [`AdapterError::Exists`] when the file is there; [`AdapterError::File`] when two tensors have one name;
 /// [`AdapterError::Tensor`] when a shape does not fit its values; [`AdapterError::Io`] when writing fails.
+#[expect(clippy::needless_pass_by_value, reason = "callers make the tensors for the file and are done with them")]
 pub fn write(path: &Path, tensors: Vec<NamedTensor<'_>>, format: Option<&str>) -> Result<(), AdapterError> {
     let lazy = tensors.iter().map(|tensor| LazyTensor {
         name: tensor.name.clone(),
@@ -126,7 +127,8 @@ pub fn write_lazy(
             check_values(path, tensor, &values, float).map_err(io::Error::other)?;
             // In pieces, so that the bytes are no second copy of the tensor.
             for values in values.chunks(1 << 18) {
-                out.write_all(&quantize(float.ggml_type(), values).expect("floating-point types can be written"))?;
+                let bytes = quantize(float.ggml_type(), values);
+                out.write_all(&bytes.ok_or_else(|| io::Error::other("floating-point types can be written"))?)?;
             }
         }
         Ok(())

@@ -69,7 +69,9 @@ impl<'a> Update<'a> {
             let squares: f64 = row.iter().map(|value| f64::from(*value).powi(2)).sum();
             #[expect(clippy::cast_possible_truncation, reason = "the weights are in single precision")]
             let factor = (f64::from(*length) / squares.sqrt()) as f32;
-            row.iter_mut().for_each(|value| *value *= factor);
+            for value in row {
+                *value *= factor;
+            }
         });
     }
 }

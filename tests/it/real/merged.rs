@@ -202,7 +202,7 @@ fn llama_cpp_scores_every_type_near_the_trainer() {
     let folder = tempfile::tempdir().unwrap();
     let subject = real(folder.path());
     let (_, decoder) = subject.open();
-    for (number_type, tolerance) in [("f16", 0.02), ("bf16", 0.05), ("q8_0", 0.2), ("q4_0", 0.8), ("q4_k", 0.6)] {
+    for (number_type, tolerance) in [("f16", 0.02), ("bf16", 0.05), ("q8_0", 0.2), ("q4_0", 1.0), ("q4_k", 0.6)] {
         let to = folder.path().join(format!("{number_type}.gguf"));
         let merged = merge(&subject.base, &subject.adapter, to, &["--as", "gguf", "--type", number_type]);
         let bytes = merged.metadata().unwrap().len();

@@ -121,9 +121,8 @@ fn revision(args: &MergeArgs, name: &str, adapter: &Part) -> Result<Option<Strin
         (Some(given), Some(trained_on)) if given != trained_on => Err(mismatch(
             &adapter.path,
             format!(
-                "was trained on revision {trained_on} of {}, got --revision {given}; leave --revision out, or merge an \
-                 adapter that was trained on it",
-                name
+                "was trained on revision {trained_on} of {name}, got --revision {given}; leave --revision out, or merge \
+                 an adapter that was trained on it"
             ),
         )),
         (given, trained_on) => Ok(given.as_ref().or(trained_on).cloned()),

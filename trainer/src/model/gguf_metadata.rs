@@ -120,15 +120,17 @@ fn window(config: &DecoderConfig, metadata: &mut Metadata) -> Result<(), String>
 }
 
 /// What the norms of queries are multiplied with, so that the scores are scaled as the model's own `config.json` says:
-/// llama.cpp has no key for it, and takes the head's width, or for 62 blocks the width of the model by its heads.
+/// llama.cpp has no key for it, and takes the head's width, or for 62 blocks the width of the model by its heads. `None`
+/// where they are the same.
 #[expect(clippy::cast_possible_truncation, reason = "norms are in single precision")]
-pub(super) fn q_norm_factor(config: &DecoderConfig) -> f32 {
-    let Some(own) = config.query_pre_attn_scalar.filter(|_| config.family.gemma_scaling) else { return 1.0 };
+pub(super) fn q_norm_factor(config: &DecoderConfig) -> Option<f32> {
+    let own = config.query_pre_attn_scalar.filter(|_| config.family.gemma_scaling)?;
     let theirs = match config.num_hidden_layers {
         62 => config.hidden_size / config.num_attention_heads,
         _ => config.head_dim,
     };
-    (theirs as f64 / own).sqrt() as f32
+    let factor = (theirs as f64 / own).sqrt() as f32;
+    ((factor - 1.0).abs() > f32::EPSILON).then_some(factor)
 }
 
 /// By what each rotary frequency is divided, for the tensor that llama.cpp reads; `None` where nothing is, or all by one

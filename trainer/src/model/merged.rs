@@ -141,7 +141,7 @@ impl<'a> Merged<'a> {
 
     /// A weight under its name in a GGUF file, with its rows in the order of that; the norms of queries are multiplied
     /// with `q_norm`.
-    fn in_gguf<'s>(&'s self, tensor: LazyTensor<'s>, q_norm: f32) -> Result<LazyTensor<'s>, TrainError> {
+    fn in_gguf<'s>(&'s self, tensor: LazyTensor<'s>, q_norm: Option<f32>) -> Result<LazyTensor<'s>, TrainError> {
         let config = &self.base.config;
         let LazyTensor { name, shape, values } = tensor;
         let no_name = || TrainError::Weights {
@@ -155,11 +155,11 @@ impl<'a> Merged<'a> {
             _ => None,
         });
         let (rows, columns) = (shape[0], shape.get(1).copied().unwrap_or(1));
-        let factor = if name.ends_with("q_norm.weight") { q_norm } else { 1.0 };
-        let values = move || match heads {
-            Some(heads) => Ok(permute(&values()?, rows, columns, heads)?.into()),
-            None if factor == 1.0 => values(),
-            None => Ok(values()?.iter().map(|value| value * factor).collect::<Vec<_>>().into()),
+        let factor = q_norm.filter(|_| name.ends_with("q_norm.weight"));
+        let values = move || match (heads, factor) {
+            (Some(heads), _) => Ok(permute(&values()?, rows, columns, heads)?.into()),
+            (None, Some(factor)) => Ok(values()?.iter().map(|value| value * factor).collect::<Vec<_>>().into()),
+            (None, None) => values(),
         };
         Ok(LazyTensor { name: own, shape, values: Box::new(values) })
     }
@@ -171,7 +171,9 @@ impl<'a> Merged<'a> {
             let values = move || {
                 let mut values = self.values(&own)?;
                 if is_norm(&own) && norms != 0.0 {
-                    values.iter_mut().for_each(|value| *value += norms);
+                    for value in &mut values {
+                        *value += norms;
+                    }
                 }
                 Ok(values.into())
             };
