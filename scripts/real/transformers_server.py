@@ -66,8 +66,11 @@ class Service:
         self.vocab_size = self.model.config.get_text_config().vocab_size
         self.version = transformers.__version__
         try:
-            source = {"gguf_file": base.name} if base.suffix == ".gguf" else {}
-            self.tokenizer = transformers.AutoTokenizer.from_pretrained(base.parent if source else base, **source)
+            # A folder's tokenizer.json as it is: by the model's type, transformers 5 gives Qwen rules of its own instead.
+            if base.suffix == ".gguf":
+                self.tokenizer = transformers.AutoTokenizer.from_pretrained(base.parent, gguf_file=base.name)
+            else:
+                self.tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(base)
         except (OSError, ValueError):
             self.tokenizer = None
 

@@ -1,7 +1,6 @@
 //! The table of the README, cell by cell: each family and each method as a PEFT folder in transformers with PEFT, and as
 //! a GGUF adapter in llama.cpp's server. Merged models of the same are in `merged`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use adapters::export::gguf_lora::write_gguf_lora;
@@ -84,13 +83,7 @@ fn prove_all(base: &Path, subjects: &[(String, PathBuf)], in_llama_cpp: bool) {
         }
     }
     let named: Vec<(&str, &Path)> = folders.iter().map(|(name, path)| (*name, path.as_path())).collect();
-    // Without tokenizer: transformers 5 cuts Qwen's texts by rules of its own, whatever the folder says.
-    let served = folder.path().join("base");
-    fs::create_dir(&served).unwrap();
-    for file in ["config.json", "model.safetensors"] {
-        fs::copy(base.join(file), served.join(file)).unwrap();
-    }
-    let server = Server::transformers(&served, &named);
+    let server = Server::transformers(base, &named);
     for (_, path) in &named {
         proves(path, base, &server);
     }
