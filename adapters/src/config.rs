@@ -41,8 +41,8 @@ pub struct LoraConfig {
     /// Train the weights of all norms, too. Servers refuse such an adapter; `greffon merge` makes a model that they take.
     /// Off by default.
     pub train_norms: bool,
-    /// How A and B start: random and zero, or as principal parts of the weight. The latter, PiSSA, takes them out of the
-    /// frozen weight; its loss falls faster at first. Every file is a plain LoRA of twice the rank on the base as it was.
+    /// How A and B start: random and zero, or as principal parts of the weight. The latter, `PiSSA`, takes them out of
+    /// the frozen weight; its loss falls faster at first. Every file is a plain LoRA of twice the rank on the base as it was.
     pub init: Init,
     /// Ranks that differ, by a regular expression for the end of a module's path. Default none.
     pub rank_pattern: BTreeMap<String, usize>,

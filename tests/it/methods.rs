@@ -304,7 +304,7 @@ fn every_method_leaves_as_it_came_and_starts_from_a_recipe() {
         assert_eq!(PeftAdapter::read(&saved).unwrap(), peft, "{method}");
         let keys = |folder: &Path| {
             let file = adapters::SafetensorsFile::open(folder.join("adapter_model.safetensors")).unwrap();
-            file.names().into_iter().map(ToOwned::to_owned).collect::<Vec<_>>()
+            file.names().map(ToOwned::to_owned).collect::<Vec<_>>()
         };
         assert_eq!(keys(&saved), keys(&first), "{method}");
     }

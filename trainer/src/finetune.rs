@@ -94,22 +94,9 @@ pub fn finetune(
 
     // 3. The weights, the adapter and its optimizer.
     let mut decoder = base.decoder(&device)?.with_kernels(recipe.kernels);
-    let peft = if let Some(folder) = &recipe.model.adapter {
-        let config = adapter::load(&mut decoder, folder, &device)?;
-        adapter::require_grad(&mut decoder);
-        config
-    } else {
-        parameters::attach_adapter(&mut decoder, &recipe.lora, recipe.train.seed, &device)?;
-        let mut config = AdapterConfig::of_files(&recipe.lora, base.name.clone(), base.revision.clone());
-        config.modules_to_save = recipe.lora.train_norms.then(|| adapter::norm_names(&mut decoder));
-        config
-    };
+    let peft = put_adapter(recipe, &base, &mut decoder, &device)?;
     let trainable_parameters = parameters::count(&decoder);
     let adapted_modules = decoder.adapters().count();
-    if trainable_parameters == 0 {
-        let targets = &recipe.lora.targets;
-        return Err(TrainError::Run(format!("lora.targets: there are no {targets} in {}", base.name)));
-    }
     let ratio = recipe.lora.loraplus_lr_ratio;
     let rates = parameters::learning_rates(&decoder, ratio, &device);
     let spared = parameters::spared(&decoder, ratio, &device);
@@ -197,6 +184,29 @@ pub fn finetune(
     }
     adapter::save(&run.decoder, &run.peft, &folder.adapter(), true).map_err(|error| run.explain(error, &folder))?;
     Ok(Outcome { folder, progress: run.progress, stopped_early })
+}
+
+/// Puts the adapter that is trained onto the decoder, a fresh one or that which the recipe names, and returns the
+/// configuration of its files.
+fn put_adapter(
+    recipe: &crate::recipe::Recipe,
+    base: &BaseModel,
+    decoder: &mut Decoder,
+    device: &Device,
+) -> Result<AdapterConfig, TrainError> {
+    let lora = &recipe.lora;
+    if let Some(folder) = &recipe.model.adapter {
+        let config = adapter::load(decoder, folder, device)?;
+        adapter::require_grad(decoder);
+        return Ok(config);
+    }
+    parameters::attach_adapter(decoder, lora, recipe.train.seed, device)?;
+    if parameters::count(decoder) == 0 {
+        return Err(TrainError::Run(format!("lora.targets: there are no {} in {}", lora.targets, base.name)));
+    }
+    let mut config = AdapterConfig::of_files(lora, base.name.clone(), base.revision.clone());
+    config.modules_to_save = lora.train_norms.then(|| adapter::norm_names(decoder));
+    Ok(config)
 }
 
 impl Run<'_> {

@@ -8,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::model::{Decoder, DecoderLayer, EMBED_TOKENS, adapter};
+use crate::model::{Decoder, DecoderLayer, EMBED_TOKENS, Place, adapter};
 
 /// Puts a freshly initialised adapter on every module that the configuration names, and returns how many there are.
 ///
@@ -44,7 +44,7 @@ pub fn attach_adapter(
         };
         linear.attach(LowRank { magnitude, ..lora }.require_grad());
     });
-    for (index, place) in decoder.places_mut().into_iter().filter(|place| place.is_end()).enumerate() {
+    for (index, place) in decoder.places_mut().into_iter().filter(Place::is_end).enumerate() {
         let Some(module) = config.module(&place.path)? else { continue };
         let mut rng = generator(seed, u64::MAX - index as u64);
         let (d_input, d_output) = place.sizes;

@@ -88,7 +88,7 @@ pub struct AdapterConfig {
     /// Whether the scale is `alpha / sqrt(r)` instead of `alpha / r`.
     #[serde(default)]
     pub use_rslora: bool,
-    /// Whether every module has a magnitude (DoRA).
+    /// Whether every module has a magnitude (`DoRA`).
     #[serde(default)]
     pub use_dora: bool,
     /// The names of the norms, where they are trained and saved whole.

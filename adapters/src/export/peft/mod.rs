@@ -220,7 +220,7 @@ fn read_pairs(
     let mut keys = BTreeMap::new();
     let mut repaired = 0;
     let is_norm = |key: &&str| parse_norm_key(key).is_some_and(|module| norms.contains_key(module));
-    for key in file.names().into_iter().filter(|key| !is_norm(key)) {
+    for key in file.names().filter(|key| !is_norm(key)) {
         let parsed = parse_key(key).map_err(|reason| problem(key, reason))?;
         repaired += usize::from(parsed.adapter.is_some());
         if let Some(other) = keys.insert((parsed.module, parsed.part), key) {
