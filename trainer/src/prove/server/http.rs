@@ -44,6 +44,9 @@ impl Http {
             .timeout_global(Some(TIMEOUT))
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .http_status_as_error(false)
+            // While the trainer computes, a server may close a connection that is kept for the next request.
+            .max_idle_connections(0)
+            .max_idle_connections_per_host(0)
             .build();
         Ok(Self { address: trimmed.to_owned(), agent: config.into() })
     }
