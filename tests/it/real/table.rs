@@ -1,5 +1,6 @@
 //! The table of the README, cell by cell: each family and each method as a PEFT folder in transformers with PEFT, and as
 //! a GGUF adapter in llama.cpp's server. Merged models of the same are in `merged`.
+#![expect(clippy::print_stdout, reason = "the figures of the README come from here")]
 
 use std::path::{Path, PathBuf};
 
