@@ -138,7 +138,8 @@ be mended.")]
     /// Combine adapters into one, or fold them into their base: a PEFT folder, a Hugging Face folder or a GGUF file.
     #[command(after_help = "\
 Examples:
-  greffon merge --adapter french --adapter legal --method ties --weights 0.7,0.3 --density 0.5 --to both
+  greffon merge --adapter french --adapter legal --method ties --weights 0.7,0.3 --density 0.5 \\
+    --to both
   greffon merge --adapter french --scale 0.5 --to weaker
   greffon merge --adapter french --adapter legal --model base --as gguf --to merged.gguf
   greffon merge --model models/SmolLM2.gguf --adapter adapter --to merged
