@@ -22,7 +22,8 @@ step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --locked --quiet
 
 step "tests"
-cargo build --release --workspace --locked
+# With the tests, so that features are resolved as `cargo test` resolves them, and nothing is compiled twice.
+cargo build --release --workspace --locked --bins --tests
 if $real; then
   GREFFON_PEER_PYTHON=$(./scripts/real/setup.sh | tail -n 1)
   GREFFON_SMOLLM2=$PWD/$(python3 scripts/fetch_smollm2.py models | tail -n 1)
