@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use adapters::export::gguf_merged::write_gguf_merged;
 use adapters::{GgmlType, GgufFile, Weight};
 use trainer::model::BaseModel;
+use trainer::model::merged::Merged;
 use trainer::recipe::{ModelConfig, WeightType};
 
 use crate::support::{base, device, fixture, greffon, tiny_recipe};
@@ -13,8 +13,7 @@ use crate::support::{base, device, fixture, greffon, tiny_recipe};
 /// The tiny model as a GGUF file whose matrices are in blocks.
 fn quantised(folder: &Path, ggml_type: GgmlType) -> PathBuf {
     let path = folder.join(format!("{ggml_type}.gguf"));
-    let source = GgufFile::open(fixture("tiny-llama.gguf")).unwrap();
-    write_gguf_merged(&path, &source, None, &base("tiny-llama.gguf").gguf(), ggml_type, true).unwrap();
+    Merged::new(&base("tiny-llama.gguf")).unwrap().write_gguf(&path, ggml_type, true).unwrap();
     path
 }
 

@@ -1,18 +1,14 @@
-//! A model as a GGUF file of any type that can be written, with an adapter folded into its weights or without.
+//! A model as a GGUF file of any type that can be written.
 //!
 //! Tensors are read, changed and written one by one, so that the model is never in memory as a whole.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use super::gguf_lora::GgufBase;
 use super::safetensors::{LazyTensor, too_large_for};
-pub use super::update::Adapter;
-use super::update::{Update, check_module};
-use crate::gguf::{GgmlType, GgufFile, GgufValue, GgufWriter, names, quantize, type_of_rows};
-use crate::{AdapterError, TargetModule, write_atomic};
+use crate::gguf::{GgmlType, GgufValue, GgufWriter, quantize, type_of_rows};
+use crate::{AdapterError, write_atomic};
 
 /// The numbers of `general.file_type`, llama.cpp's `enum llama_ftype`.
 const FILE_TYPES: [(GgmlType, u32); 6] = [
@@ -32,38 +28,9 @@ const EMBEDDING: &str = "token_embd.weight";
 /// quantiser gives it six there.
 const FOUR_BITS: [GgmlType; 2] = [GgmlType::Q4_0, GgmlType::Q4K];
 
-/// Writes a GGUF base of another type, with an adapter folded into its weights or without; as [`write_gguf`] does.
-/// Metadata, with tokenizer and chat template, and the order of the tensors are the base's own.
-///
-/// # Errors
-/// As [`write_gguf`]; [`AdapterError::File`] when a module of the adapter is not in the base or has another shape
-/// there; what reading the base says.
-pub fn write_gguf_merged(
-    path: &Path,
-    source: &GgufFile,
-    adapter: Option<Adapter<'_>>,
-    base: &GgufBase,
-    ggml_type: GgmlType,
-    overwrite: bool,
-) -> Result<(), AdapterError> {
-    let updates = adapter.map(|adapter| updates(source, adapter, base)).transpose()?.unwrap_or_default();
-    let metadata = source.metadata().clone();
-    let tensors = source.tensors().iter().map(|tensor| {
-        let update = updates.get(tensor.name.as_str());
-        let values = move || {
-            let mut values = source.dequantize(&tensor.name)?;
-            if let Some(update) = update {
-                update.add_to(&mut values);
-            }
-            Ok(values.into())
-        };
-        LazyTensor { name: tensor.name.clone(), shape: tensor.shape.clone(), values: Box::new(values) }
-    });
-    write_gguf(path, metadata, tensors.collect(), ggml_type, overwrite)
-}
-
 /// Writes a model as a GGUF file, as a whole or not at all. Matrices become `ggml_type`, or the next type that fits
-/// their rows; the head of a model in four bits becomes `Q8_0`, and vectors F32. What `metadata` says of the types of the file is set here.
+/// their rows; the head of a model in four bits becomes `Q8_0`, and vectors F32. What `metadata` says of the types of
+/// the file is set here.
 ///
 /// # Errors
 /// [`AdapterError::Exists`] when the file is there and `overwrite` is off; [`AdapterError::File`] when it is a folder;
@@ -114,26 +81,4 @@ pub fn write_gguf(
         writer.tensor_with(name, &shape, own_type, bytes);
     }
     write_atomic(path, overwrite, |out| writer.write(out))
-}
-
-/// The updates by the names of the file's tensors.
-fn updates<'a>(
-    source: &GgufFile,
-    (config, pairs): Adapter<'a>,
-    base: &GgufBase,
-) -> Result<BTreeMap<String, Update<'a>>, AdapterError> {
-    let mut updates = BTreeMap::new();
-    for (module, pair) in pairs {
-        let name = names::to_gguf(&format!("{module}.weight"), names::Norms::Before).unwrap_or_default();
-        let shape = source.tensor(&name).ok().map(|tensor| tensor.shape.as_slice());
-        check_module(source.path(), module, pair, shape)?;
-        if TargetModule::ENDS.iter().any(|end| module.rsplit('.').next() == Some(end.name())) {
-            let problem = format!("module {module} is outside the blocks; merge into a folder instead");
-            return Err(AdapterError::File { path: source.path().into(), problem });
-        }
-        let magnitude = pair.magnitude.as_ref().map(|m| base.rows_of(module, m, 1)).transpose()?;
-        let b = base.b_of(module, pair)?;
-        updates.insert(name, Update::new(config, module, pair, b.into(), magnitude.map(Cow::Owned))?);
-    }
-    Ok(updates)
 }

@@ -9,7 +9,8 @@ use datasets::{ChatTokenizer, Hub};
 
 use super::config::DecoderConfig;
 use super::decoder::Decoder;
-use super::load::{self, Weights};
+use super::weights::Weights;
+use super::{from_gguf, load};
 use crate::error::TrainError;
 use crate::recipe::{ModelConfig, WeightType, is_hub_name};
 
@@ -45,8 +46,8 @@ impl BaseModel {
                 (config, ChatTokenizer::from_folder(&path, chat_template)?)
             }
             Weights::Gguf(file) => {
-                let vocabulary = load::gguf_vocabulary(file)?;
-                (load::gguf_config(file)?, ChatTokenizer::from_gguf(vocabulary, &path, chat_template)?)
+                let vocabulary = from_gguf::vocabulary(file)?;
+                (from_gguf::config(file)?, ChatTokenizer::from_gguf(vocabulary, &path, chat_template)?)
             }
         };
         tokenizer.check_fits(config.vocab_size)?;

@@ -17,9 +17,9 @@ use adapters::{AdapterError, GgmlType};
 use super::base::BaseModel;
 use super::config::DecoderConfig;
 use super::config_json::{config_json, generation_config};
+use super::from_gguf::ROPE_FACTORS;
 use super::gguf_metadata;
 use super::layout::{self, is_norm};
-use super::load::ROPE_FACTORS;
 use super::places::{EMBED_TOKENS, LM_HEAD};
 use crate::error::TrainError;
 

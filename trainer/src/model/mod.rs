@@ -8,6 +8,7 @@ mod config_json;
 mod decoder;
 mod dropout;
 pub mod family;
+mod from_gguf;
 pub mod generate;
 mod gguf_metadata;
 mod layout;
@@ -16,6 +17,7 @@ pub mod merged;
 mod places;
 pub mod rotary;
 mod segments;
+mod weights;
 
 pub use base::BaseModel;
 pub use cache::KvCache;
