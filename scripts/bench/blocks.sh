@@ -7,7 +7,8 @@ case "${1:-}" in
   -h | --help) exec python3 scripts/bench/blocks.py --help ;;
 esac
 model=${GREFFON_SMOLLM2:-$(python3 scripts/fetch_smollm2.py models | tail -n 1)}
-cargo build --release --locked --workspace >&2
+# With the tests, so that features are resolved as for the benchmark, and nothing is compiled twice.
+cargo build --release --locked --workspace --bins --tests >&2
 # Cargo names the program that it built.
 memory=$(cargo bench --locked --workspace --bench base --no-run --message-format=json 2>/dev/null |
   python3 -c 'import json, sys

@@ -38,15 +38,10 @@ impl GgufBase {
     }
 
     /// A module's B with its rows in the order of the base's GGUF file.
-    pub(super) fn b_of(&self, module: &str, pair: &LoraPair) -> Result<Vec<f32>, AdapterError> {
-        self.rows_of(module, &pair.b, pair.rank)
-    }
-
-    /// Rows of a module's outputs, `columns` numbers each, in the order of the base's GGUF file.
-    pub(super) fn rows_of(&self, module: &str, rows: &[f32], columns: usize) -> Result<Vec<f32>, AdapterError> {
+    fn b_of(&self, module: &str, pair: &LoraPair) -> Result<Vec<f32>, AdapterError> {
         match self.heads_of(module) {
-            Some(heads) => permute(rows, rows.len() / columns, columns, heads),
-            None => Ok(rows.to_vec()),
+            Some(heads) => permute(&pair.b, pair.out_features, pair.rank, heads),
+            None => Ok(pair.b.clone()),
         }
     }
 }

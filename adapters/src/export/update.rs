@@ -15,7 +15,7 @@ use crate::AdapterError;
 pub type Adapter<'a> = (&'a AdapterConfig, &'a BTreeMap<String, LoraPair>);
 
 /// The update of one weight, as its factors.
-pub(super) struct Update<'a> {
+struct Update<'a> {
     scale: f32,
     /// `[rank, columns]`.
     a: Cow<'a, [f32]>,
@@ -24,22 +24,15 @@ pub(super) struct Update<'a> {
     /// `[rows, rank]`, in the order of the weight's rows.
     b: Cow<'a, [f32]>,
     /// The length of each row, in the order of the weight's; `None` but for `DoRA`.
-    magnitude: Option<Cow<'a, [f32]>>,
+    magnitude: Option<&'a [f32]>,
 }
 
 impl<'a> Update<'a> {
-    /// The update of a module; `b` and `magnitude` are the pair's own, or those with their rows in the order of the
-    /// file.
-    pub(super) fn new(
-        config: &AdapterConfig,
-        module: &str,
-        pair: &'a LoraPair,
-        b: Cow<'a, [f32]>,
-        magnitude: Option<Cow<'a, [f32]>>,
-    ) -> Result<Self, AdapterError> {
+    fn new(config: &AdapterConfig, module: &str, pair: &'a LoraPair) -> Result<Self, AdapterError> {
         #[expect(clippy::cast_possible_truncation, reason = "the matrices are in single precision")]
         let scale = config.scaling(module)? as f32;
-        Ok(Self { scale, a: Cow::Borrowed(&pair.a), rank: pair.rank, columns: pair.in_features, b, magnitude })
+        let (a, b, magnitude) = (Cow::Borrowed(&pair.a[..]), Cow::Borrowed(&pair.b[..]), pair.magnitude.as_deref());
+        Ok(Self { scale, a, rank: pair.rank, columns: pair.in_features, b, magnitude })
     }
 
     /// The update of an embedding. Its adapter counts as a map from the vocabulary, but its weight has a row for each
@@ -50,11 +43,11 @@ impl<'a> Update<'a> {
         };
         let b = Cow::Owned(turned(&pair.a, pair.in_features));
         let (a, columns) = (Cow::Owned(turned(&pair.b, pair.rank)), pair.out_features);
-        Ok(Self { a, columns, ..Self::new(config, module, pair, b, None)? })
+        Ok(Self { a, b, columns, magnitude: None, ..Self::new(config, module, pair)? })
     }
 
     /// Adds `scale · B A` to `[out, in]`, and brings the rows to their length where the adapter has one for each.
-    pub(super) fn add_to(&self, values: &mut [f32]) {
+    fn add_to(&self, values: &mut [f32]) {
         let (rank, columns) = (self.rank, self.columns);
         values.par_chunks_exact_mut(columns).zip(self.b.par_chunks_exact(rank)).for_each(|(row, b)| {
             for (b, a) in b.iter().zip(self.a.chunks_exact(columns)) {
@@ -64,7 +57,7 @@ impl<'a> Update<'a> {
                 }
             }
         });
-        let Some(magnitude) = &self.magnitude else { return };
+        let Some(magnitude) = self.magnitude else { return };
         values.par_chunks_exact_mut(columns).zip(magnitude.par_iter()).for_each(|(row, length)| {
             let squares: f64 = row.iter().map(|value| f64::from(*value).powi(2)).sum();
             #[expect(clippy::cast_possible_truncation, reason = "the weights are in single precision")]
@@ -102,9 +95,7 @@ impl<'a> Updates<'a> {
                 return Ok((weight, Update::of_embedding(config, module, pair)?));
             }
             check_module(folder, module, pair, shape.as_deref())?;
-            let magnitude = pair.magnitude.as_deref().map(Cow::Borrowed);
-            let update = Update::new(config, module, pair, Cow::Borrowed(&pair.b), magnitude)?;
-            Ok((weight, update))
+            Ok((weight, Update::new(config, module, pair)?))
         };
         Ok(Self(pairs.iter().map(update).collect::<Result<_, AdapterError>>()?))
     }
@@ -118,12 +109,7 @@ impl<'a> Updates<'a> {
 }
 
 /// Refuses a module that the base does not have, or has in another shape.
-pub(super) fn check_module(
-    adapter: &Path,
-    module: &str,
-    pair: &LoraPair,
-    shape: Option<&[usize]>,
-) -> Result<(), AdapterError> {
+fn check_module(adapter: &Path, module: &str, pair: &LoraPair, shape: Option<&[usize]>) -> Result<(), AdapterError> {
     let problem = match shape {
         Some(&[rows, columns]) if [rows, columns] == [pair.out_features, pair.in_features] => return Ok(()),
         Some(&[rows, columns]) => format!(

@@ -12,14 +12,12 @@ use datasets::{Push, PushFile};
 use owo_colors::OwoColorize as _;
 use serde_json::json;
 
+use super::verify::REFUSED;
 use super::{progress, verify};
 use crate::cli::PushArgs;
 use crate::error::TrainError;
 use crate::recipe::is_hub_name;
 use crate::track::card;
-
-/// The exit code when a server refuses the adapter.
-const REFUSED: u8 = 3;
 
 /// What goes up, where it is there; anything else in the folder stays.
 const FILES: [&str; 6] = [CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, "greffon.json", "LICENSE", "NOTICE"];

@@ -39,30 +39,23 @@ impl Weights {
         }
     }
 
-    /// A tensor as it is stored; blocks in float32.
+    /// A tensor as it is stored; blocks, and rows that llama.cpp interleaves, in float32.
     pub(super) fn read(&self, name: &str, config: &DecoderConfig) -> Result<TensorData, TrainError> {
-        match self {
-            Self::Folder(folder) => {
-                let shape = folder.shape(name)?.to_vec();
-                match dtype(folder.dtype(name)?) {
-                    Some(dtype) => mapped(folder.mapped(name)?, shape, dtype, || folder.read_f32(name)),
-                    None => Ok(TensorData::new(folder.read_f32(name)?, shape)),
-                }
-            }
+        let (dtype, bytes) = match self {
+            Self::Folder(folder) => (dtype(folder.dtype(name)?), folder.mapped(name)?),
             Self::Gguf(file) => {
                 let own = gguf_name(name, config);
-                let tensor = file.tensor(&own)?;
-                let shape = tensor.shape.clone();
-                if let Some(heads) = interleaved_heads(name, config).filter(|_| shape.len() == 2) {
-                    let values = unpermute(&file.dequantize(&own)?, shape[0], shape[1], heads)?;
-                    return Ok(TensorData::new(values, shape));
-                }
-                match gguf_dtype(tensor.ggml_type) {
-                    Some(dtype) => mapped(file.mapped(&own)?, shape, dtype, || file.dequantize(&own)),
-                    None => Ok(TensorData::new(file.dequantize(&own)?, shape)),
-                }
+                let dtype = gguf_dtype(file.tensor(&own)?.ggml_type);
+                (dtype.filter(|_| interleaved_heads(name, config).is_none()), file.mapped(&own)?)
             }
+        };
+        let shape = self.shape(name, config)?;
+        // The numbers of a mapped file are used where they lie if they lie where numbers may.
+        if let Some(dtype) = dtype.filter(|dtype| cfg!(target_endian = "little") && is_aligned(&bytes, *dtype)) {
+            let bytes = Bytes::from_shared(bytes, AllocationProperty::File);
+            return Ok(TensorData::from_bytes(bytes, shape, dtype));
         }
+        Ok(TensorData::new(self.read_f32(name, config)?, shape))
     }
 
     /// The values of a tensor in float32, with its rows in the order of a checkpoint.
@@ -90,6 +83,15 @@ impl Weights {
 
     /// A matrix that is stored in blocks, as it is stored.
     pub(super) fn blocks(&self, name: &str, config: &DecoderConfig) -> Result<Option<BlockMatrix>, TrainError> {
+        let Some(blocks) = self.mapped_blocks(name, config)? else { return Ok(None) };
+        Ok(Some(match interleaved_heads(name, config) {
+            Some(heads) => blocks.reordered(unpermuted_row(blocks.dims()[0], heads)?),
+            None => blocks,
+        }))
+    }
+
+    /// The same with its rows in the order of the file, where they lie.
+    fn mapped_blocks(&self, name: &str, config: &DecoderConfig) -> Result<Option<BlockMatrix>, TrainError> {
         let Self::Gguf(file) = self else { return Ok(None) };
         let own = gguf_name(name, config);
         let tensor = file.tensor(&own)?;
@@ -97,12 +99,7 @@ impl Weights {
         if gguf_dtype(tensor.ggml_type).is_some() {
             return Ok(None);
         }
-        let form = BlockForm::Ggml(tensor.ggml_type);
-        let Some(blocks) = BlockMatrix::new(form, [rows, columns], file.mapped(&own)?) else { return Ok(None) };
-        Ok(Some(match interleaved_heads(name, config) {
-            Some(heads) => blocks.reordered(unpermuted_row(rows, heads)?),
-            None => blocks,
-        }))
+        Ok(BlockMatrix::new(BlockForm::Ggml(tensor.ggml_type), [rows, columns], file.mapped(&own)?))
     }
 
     /// Bytes in memory once the decoder is loaded: the files, which are mapped, and what is made of their tensors.
@@ -120,24 +117,13 @@ impl Weights {
         for name in self.names(config.family.norms) {
             // Vectors are small, and what the decoder does not know is refused when it is loaded.
             let Ok(&[rows, columns]) = self.shape(&name, config).as_deref() else { continue };
-            let blocks = self.blocks(&name, config)?;
+            let blocks = self.mapped_blocks(&name, config)?;
             let is_reordered = interleaved_heads(&name, config).is_some() && matches!(self, Self::Gguf(_));
             let numbers = rows * columns;
             bytes += match (dtype, blocks) {
-                (WeightType::Stored, Some(blocks)) if reads_blocks => {
-                    if is_reordered {
-                        blocks.len()
-                    } else {
-                        0
-                    }
-                }
-                (WeightType::Stored, None) => {
-                    if is_reordered {
-                        numbers * 4
-                    } else {
-                        0
-                    }
-                }
+                (WeightType::Stored, Some(_)) if reads_blocks && !is_reordered => 0,
+                (WeightType::Stored, Some(blocks)) if reads_blocks => blocks.len(),
+                (WeightType::Stored, None) if !is_reordered => 0,
                 (WeightType::Stored | WeightType::F32, _) => numbers * 4,
                 (WeightType::Bf16 | WeightType::F16, _) => numbers * 2,
                 (WeightType::Nf4, _) if name.contains(".layers.") => {
@@ -220,20 +206,6 @@ fn interleaved_heads(name: &str, config: &DecoderConfig) -> Option<usize> {
         _ => return None,
     };
     config.family.gguf_permutes_q_k.then_some(heads)
-}
-
-/// Numbers of a mapped file, which are used where they lie if they lie where numbers may; else they are read.
-fn mapped(
-    bytes: bytes::Bytes,
-    shape: Vec<usize>,
-    dtype: DType,
-    read: impl FnOnce() -> Result<Vec<f32>, AdapterError>,
-) -> Result<TensorData, TrainError> {
-    if cfg!(target_endian = "little") && is_aligned(&bytes, dtype) {
-        let bytes = Bytes::from_shared(bytes, AllocationProperty::File);
-        return Ok(TensorData::from_bytes(bytes, shape, dtype));
-    }
-    Ok(TensorData::new(read()?, shape))
 }
 
 /// The dtype of a GGUF tensor that is not in blocks.

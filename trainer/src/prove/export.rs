@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use adapters::GgufFile;
+use adapters::export::peft::{CONFIG_FILE, WEIGHTS_FILE};
 use datasets::sha256_files;
 
 use crate::error::TrainError;
-
-const ADAPTER_CONFIG: &str = "adapter_config.json";
 
 /// The forms of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +42,7 @@ impl Export {
     /// # Errors
     /// When it is none of the [forms](Form), or a GGUF file that cannot be read.
     pub fn open(path: &Path) -> Result<Self, TrainError> {
-        let form = if path.join(ADAPTER_CONFIG).is_file() {
+        let form = if path.join(CONFIG_FILE).is_file() {
             Form::Peft
         } else if path.join("config.json").is_file() {
             Form::Folder
@@ -53,7 +52,7 @@ impl Export {
             if is_adapter { Form::GgufLora } else { Form::Gguf }
         } else {
             return Err(TrainError::Run(format!(
-                "{}: expected a PEFT folder ({ADAPTER_CONFIG}), a model folder (config.json) or a GGUF file",
+                "{}: expected a PEFT folder ({CONFIG_FILE}), a model folder (config.json) or a GGUF file",
                 path.display()
             )));
         };
@@ -123,5 +122,5 @@ impl Export {
 
 /// The two files of a PEFT folder.
 pub(super) fn peft_files(folder: &Path) -> [PathBuf; 2] {
-    [folder.join(ADAPTER_CONFIG), folder.join("adapter_model.safetensors")]
+    [folder.join(CONFIG_FILE), folder.join(WEIGHTS_FILE)]
 }
