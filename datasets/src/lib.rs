@@ -13,6 +13,7 @@ mod key;
 mod mixture;
 mod pack;
 mod prepare;
+pub mod probes;
 mod source;
 mod split;
 mod stats;

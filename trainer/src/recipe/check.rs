@@ -42,7 +42,7 @@ impl Loaded {
     }
 
     fn file_problems(&self) -> Vec<FileProblem> {
-        let Recipe { model, data, .. } = &self.recipe;
+        let Recipe { model, data, forgetting, .. } = &self.recipe;
         let mut problems = Vec::new();
         let mut note = |key: String, path: &Path, problem: Option<String>| {
             if let Some(problem) = problem {
@@ -65,6 +65,13 @@ impl Loaded {
         }
         if let Some(path) = &data.chat_template {
             note("data.chat_template".to_owned(), path, file_problem(path, "a Jinja file"));
+        }
+        for (index, path) in forgetting.probes.iter().enumerate() {
+            note(format!("forgetting.probes[{index}]"), path, file_problem(path, "a file of questions (.jsonl)"));
+        }
+        for (index, path) in forgetting.orthogonal.iter().flat_map(|orthogonal| &orthogonal.adapters).enumerate() {
+            let problem = folder_problem(path, "adapter_config.json", "a PEFT folder");
+            note(format!("forgetting.orthogonal.adapters[{index}]"), path, problem);
         }
         for (key, source) in sources(&self.recipe) {
             if let Some(path) = &source.path {
@@ -100,7 +107,8 @@ fn sources(recipe: &Recipe) -> impl Iterator<Item = (String, &SourceConfig)> {
         ("data.validation", &recipe.data.validation),
         ("eval.test", &recipe.eval.test),
     ];
-    lists.into_iter().flat_map(|(list, sources)| {
+    let replay = recipe.forgetting.replay.as_ref().map(|replay| ("forgetting.replay.sources", &replay.sources));
+    lists.into_iter().chain(replay).flat_map(|(list, sources)| {
         sources.iter().enumerate().map(move |(index, source)| (format!("{list}[{index}]"), source))
     })
 }
@@ -149,7 +157,7 @@ fn base_problem(path: &Path) -> Option<String> {
 }
 
 fn summary(recipe: &Recipe) -> Vec<(&'static str, String)> {
-    let Recipe { model, data, lora, train, eval, device, output, kernels, plan: _ } = recipe;
+    let Recipe { model, data, lora, train, eval, forgetting: _, device, output, kernels, plan: _ } = recipe;
     let revision = model.revision.as_deref().filter(|_| model.is_on_hub());
     let count = |sources: &[SourceConfig]| match sources.len() {
         1 => "1 source".to_owned(),

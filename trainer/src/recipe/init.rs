@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use datasets::{DataConfig, Format, SourceConfig};
 use serde_json::{Map, Value};
 
-use super::{EvalConfig, ModelConfig, PlanConfig, Recipe, RecipeError, TrainConfig, schema};
+use super::{EvalConfig, ForgettingConfig, ModelConfig, PlanConfig, Recipe, RecipeError, TrainConfig, schema};
 use crate::kernels::Kernels;
 
 /// Writes a commented recipe for a base model and a data file; the file's first record tells its format.
@@ -39,6 +39,7 @@ pub(super) fn recipe_text(base: &str, data: &Path, format: Format) -> String {
         lora: adapters::LoraConfig::default(),
         train: TrainConfig::default(),
         eval: EvalConfig::default(),
+        forgetting: ForgettingConfig::default(),
         device: "flex".to_owned(),
         kernels: Kernels::default(),
         plan: PlanConfig::default(),

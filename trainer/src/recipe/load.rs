@@ -204,11 +204,18 @@ fn resolve(recipe: &mut Recipe, source: &Source) -> Result<PathBuf, RecipeError>
     let mut paths = Vec::new();
     paths.extend(model.adapter.as_mut().map(|path| ("model.adapter".to_owned(), path)));
     paths.extend(recipe.data.chat_template.as_mut().map(|path| ("data.chat_template".to_owned(), path)));
-    for (list, sources) in [
+    let forgetting = &mut recipe.forgetting;
+    paths.extend(listed("probes", &mut forgetting.probes));
+    if let Some(orthogonal) = &mut forgetting.orthogonal {
+        paths.extend(listed("orthogonal.adapters", &mut orthogonal.adapters));
+    }
+    let replay = forgetting.replay.as_mut().map(|replay| ("forgetting.replay.sources", &mut replay.sources));
+    let lists = [
         ("data.train", &mut recipe.data.train),
         ("data.validation", &mut recipe.data.validation),
         ("eval.test", &mut recipe.eval.test),
-    ] {
+    ];
+    for (list, sources) in lists.into_iter().chain(replay) {
         let files = sources.iter_mut().enumerate();
         paths.extend(files.filter_map(|(i, source)| Some((format!("{list}[{i}].path"), source.path.as_mut()?))));
     }
@@ -221,6 +228,11 @@ fn resolve(recipe: &mut Recipe, source: &Source) -> Result<PathBuf, RecipeError>
         *path = absolute(start(&key), path)?;
     }
     Ok(root)
+}
+
+/// Paths of a list in the section `forgetting`, with their keys.
+fn listed<'a>(key: &str, files: &'a mut [PathBuf]) -> Vec<(String, &'a mut PathBuf)> {
+    files.iter_mut().enumerate().map(|(i, path)| (format!("forgetting.{key}[{i}]"), path)).collect()
 }
 
 /// A path from an absolute folder without links; an empty one stays empty.

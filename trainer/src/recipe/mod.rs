@@ -9,6 +9,7 @@ mod check;
 mod device_name;
 mod error;
 mod eval;
+mod forgetting;
 mod hints;
 mod init;
 mod key_path;
@@ -38,6 +39,7 @@ pub use check::Report;
 pub use device_name::DeviceName;
 pub use error::{FileProblem, Place, Problem, RecipeError};
 pub use eval::EvalConfig;
+pub use forgetting::{Answers, ForgettingConfig, LimitsConfig, OrthogonalConfig, ReplayConfig, SuiteName};
 pub use init::init_recipe;
 pub use load::Loaded;
 pub use memory_size::MemorySize;
@@ -63,6 +65,9 @@ pub struct Recipe {
     /// How base and adapter are compared once the run is over.
     #[serde(default)]
     pub eval: EvalConfig,
+    /// How forgetting is measured against the base, limited and held back.
+    #[serde(default)]
+    pub forgetting: ForgettingConfig,
     /// Where the model runs: flex (the CPU), cuda, cuda:N, vulkan, vulkan:N, webgpu or libtorch; N counts from 0.
     #[serde(default = "default_device")]
     pub device: String,

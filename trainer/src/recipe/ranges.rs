@@ -19,7 +19,7 @@ pub(super) struct Ranges {
 impl Ranges {
     /// All that is out of range in a recipe, in the order of its sections.
     pub(super) fn problems(recipe: &Recipe) -> Vec<Problem> {
-        let Recipe { model, data, lora, train, eval, output: _, device, kernels: _, plan } = recipe;
+        let Recipe { model, data, lora, train, eval, forgetting, output: _, device, kernels: _, plan } = recipe;
         let mut ranges = Self { section: "model.", ..Self::default() };
         model.validate(&mut ranges);
         ranges.section = "data.";
@@ -36,6 +36,8 @@ impl Ranges {
         ranges.section = "eval.";
         eval.validate(&mut ranges);
         ranges.test(data, &eval.test);
+        ranges.section = "forgetting.";
+        forgetting.validate(&mut ranges);
         ranges.section = "plan.";
         plan.validate(&mut ranges);
         ranges.section = "";

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use super::super::{
-    ActivationCheckpointing, DeviceConfig, EvalConfig, MemorySize, ModelConfig, PlanConfig, Recipe, Schedule,
-    TrainConfig, WeightType,
+    ActivationCheckpointing, Answers, DeviceConfig, EvalConfig, ForgettingConfig, LimitsConfig, MemorySize,
+    ModelConfig, OrthogonalConfig, PlanConfig, Recipe, ReplayConfig, Schedule, SuiteName, TrainConfig, WeightType,
 };
 use super::{SMALL, load_in};
 use crate::kernels::Kernels;
@@ -178,6 +178,46 @@ fn plan() -> impl Strategy<Value = PlanConfig> {
     option::of(device).prop_map(|device| PlanConfig { device })
 }
 
+fn forgetting() -> impl Strategy<Value = ForgettingConfig> {
+    let suite = select(vec![SuiteName::Quick, SuiteName::Standard, SuiteName::French, SuiteName::None]);
+    let share = || option::of(number(0.0, 0.99));
+    let limits = (share(), share(), share(), share()).prop_map(|(task, average, bits_per_byte, kl)| LimitsConfig {
+        task,
+        average,
+        bits_per_byte,
+        kl,
+    });
+    let answers = select(vec![Answers::Own, Answers::Base]);
+    let replay = (vec(source(), 1..2), number(1e-3, 4.0), number(0.0, 10.0), answers, 1usize..).prop_map(
+        |(sources, share, weight, answers, max_new_tokens)| ReplayConfig {
+            sources,
+            share,
+            weight,
+            answers,
+            max_new_tokens,
+        },
+    );
+    let orthogonal = (vec(path(), 1..2), number(1e-3, 10.0)).prop_map(|(adapters, weight)| OrthogonalConfig {
+        adapters: adapters.into_iter().map(Into::into).collect(),
+        weight,
+    });
+    let asked = (suite, vec(path(), 0..2), option::of((1u64.., any::<bool>())), number(0.5, 0.99));
+    (asked, limits, option::of((replay, number(0.0, 10.0))), number(0.0, 10.0), option::of(orthogonal)).prop_map(
+        |((suite, probes, every, confidence), limits, replay, l2_weight, orthogonal)| ForgettingConfig {
+            suite,
+            probes: probes.into_iter().map(Into::into).collect(),
+            every: every.map(|(steps, _)| steps),
+            early_stop: every.is_some_and(|(_, early_stop)| early_stop),
+            limits,
+            confidence,
+            kl_weight: replay.as_ref().map_or(0.0, |(_, weight)| *weight),
+            replay: replay.map(|(replay, _)| replay),
+            l2_weight,
+            orthogonal,
+        },
+    )
+}
+
 fn recipe() -> impl Strategy<Value = Recipe> {
     let dtype = select(vec![WeightType::Stored, WeightType::F32, WeightType::Bf16, WeightType::F16, WeightType::Nf4]);
     let model = ("[a-z][a-z0-9]{0,8}/[a-zA-Z0-9_-]{1,8}", option::of(text()), option::of(path()), dtype).prop_map(
@@ -194,13 +234,14 @@ fn recipe() -> impl Strategy<Value = Recipe> {
     );
     let device = select(vec!["flex", "cuda", "cuda:3", "vulkan:1", "webgpu", "libtorch"]);
     let kernels = select(vec![Kernels::Fused, Kernels::Reference]);
-    (model, data(), lora(), train(), eval, (device, kernels, plan()), path()).prop_map(
-        |(model, data, lora, train, eval, (device, kernels, plan), output)| Recipe {
+    (model, data(), lora(), train(), (eval, forgetting()), (device, kernels, plan()), path()).prop_map(
+        |(model, data, lora, train, (eval, forgetting), (device, kernels, plan), output)| Recipe {
             model,
             data,
             lora,
             train,
             eval,
+            forgetting,
             device: device.to_owned(),
             kernels,
             plan,
