@@ -8,6 +8,7 @@ pub mod device;
 pub mod error;
 pub mod eval;
 pub mod finetune;
+pub mod forgetting;
 #[cfg_attr(
     feature = "flex",
     expect(

@@ -180,7 +180,7 @@ impl ChatTokenizer {
     ///
     /// # Errors
     /// [`TokenizerError::Encoding`] when the tokenizer cannot be written down.
-    pub(crate) fn digest(&self) -> Result<String, DataError> {
+    pub fn digest(&self) -> Result<String, DataError> {
         let tokenizer = guarded(|| self.tokenizer.to_string(false)).map_err(|message| self.refused(message))?;
         let template = self.template.as_ref().map(ChatTemplate::source);
         let rest = format!("{template:?} {:?} {:?}", self.special, self.eos_token_ids);

@@ -10,7 +10,7 @@ use super::subject::{is_run, run_recipe};
 use crate::cli::EvalArgs;
 use crate::device;
 use crate::error::TrainError;
-use crate::eval::bootstrap::difference_interval;
+use crate::eval::statistics::resample;
 use crate::eval::{Findings, Score, Subject, probes};
 use crate::model::{BaseModel, Decoder, adapter};
 use crate::recipe::Recipe;
@@ -104,12 +104,14 @@ fn test_conversations(recipe: &Recipe, limit: Option<usize>, hub: &Hub) -> Resul
 }
 
 fn compare(base: &Score, adapted: &Score) -> Comparison {
+    let items = base.items.iter().zip(&adapted.items).zip(&base.weights);
+    let differences = items.map(|((base, adapted), weight)| ((adapted - base) * weight, *weight));
     Comparison {
         metric: base.metric,
         base: base.mean(),
         adapter: adapted.mean(),
         difference: adapted.mean() - base.mean(),
-        interval: difference_interval(base, adapted),
+        interval: resample(&[differences.collect()]).interval(0.95),
         items: base.items.len(),
     }
 }

@@ -2,9 +2,11 @@
 //!
 //! **The one place to add a probe** is [`probes`]: a file there, and its line in [`probes::all`].
 
-pub mod bootstrap;
+pub mod log_likelihood;
 pub mod probes;
 pub mod squad;
+pub mod statistics;
+pub mod tasks;
 
 use burn::tensor::{Device, Tensor};
 use datasets::{ChatTokenizer, Conversation};

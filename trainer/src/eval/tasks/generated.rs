@@ -1,0 +1,117 @@
+//! Questions whose answers are generated, then compared or checked.
+
+use datasets::probes::{Compare, ProbeItem, Question};
+use datasets::{Message, Role};
+
+use super::ItemScore;
+use crate::error::TrainError;
+use crate::eval::Subject;
+use crate::eval::squad::{exact_match, f1};
+use crate::model::generate::{Generated, Sampling, generate};
+
+/// The most tokens of an answer.
+const MAX_NEW_TOKENS: usize = 256;
+/// Answers written at a time.
+const BATCH: usize = 16;
+
+/// Scores items, in order; `progress` is told how many are done.
+pub(super) fn score(
+    subject: &Subject<'_>,
+    items: &[&ProbeItem],
+    progress: &mut dyn FnMut(usize) -> Result<(), TrainError>,
+) -> Result<Vec<ItemScore>, TrainError> {
+    let mut scores = Vec::with_capacity(items.len());
+    for chunk in items.chunks(BATCH) {
+        let prompts: Vec<&str> = chunk.iter().map(|item| prompt(item)).collect();
+        let answers = answer(subject, &prompts, MAX_NEW_TOKENS)?;
+        scores.extend(chunk.iter().zip(answers).map(|(item, (answer, _))| judge(item, answer)));
+        progress(scores.len())?;
+    }
+    Ok(scores)
+}
+
+/// The model's greedy answers, as a turn of the assistant where it has a chat template, and how each ended.
+pub fn answer(
+    subject: &Subject<'_>,
+    prompts: &[&str],
+    max_new_tokens: usize,
+) -> Result<Vec<(String, Generated)>, TrainError> {
+    let tokenizer = subject.tokenizer;
+    let encode = |prompt: &&str| match tokenizer.template() {
+        Ok(_) => tokenizer.render_prompt(&[Message { role: Role::User, content: (*prompt).to_owned() }]),
+        Err(_) => tokenizer.encode_document(&format!("{prompt}\n")),
+    };
+    let prompts = prompts.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
+    let sampling = Sampling::greedy(max_new_tokens);
+    let generated =
+        generate(subject.decoder, &prompts, sampling, tokenizer.eos_token_ids(), subject.device, |_, _| true);
+    let text = |generated: Generated| Ok((tokenizer.decode(&generated.ids, true)?.trim().to_owned(), generated));
+    generated.into_iter().map(text).collect()
+}
+
+fn prompt(item: &ProbeItem) -> &str {
+    match &item.question {
+        Question::Generation { prompt, .. } | Question::Instructions { prompt, .. } => prompt,
+        _ => "",
+    }
+}
+
+fn judge(item: &ProbeItem, answer: String) -> ItemScore {
+    let right = |is_right: bool| f64::from(u8::from(is_right));
+    let (value, other) = match &item.question {
+        Question::Generation { answers, compare: Compare::Number, .. } => {
+            let got = last_number(&answer);
+            let is_right = got.is_some_and(|got| answers.iter().any(|gold| last_number(gold) == Some(got)));
+            (right(is_right), None)
+        }
+        Question::Generation { answers, compare: Compare::ExactMatch, .. } => (exact_match(&answer, answers), None),
+        Question::Generation { answers, compare: Compare::F1, .. } => (f1(&answer, answers), None),
+        Question::Instructions { instructions, .. } => {
+            let all = |response: &str| instructions.iter().all(|instruction| instruction.is_followed(response));
+            let loose = datasets::probes::instructions::loose_variants(&answer);
+            (right(all(&answer)), Some(right(loose.iter().any(|variant| all(variant)))))
+        }
+        _ => (0.0, None),
+    };
+    ItemScore { id: item.id.clone(), value, weight: 1.0, other, answer, log_likelihoods: Vec::new() }
+}
+
+/// The last number of a text, with its commas between thousands read over.
+///
+/// Source: lm-evaluation-harness, `tasks/gsm8k`, the filter `flexible-extract`.
+fn last_number(text: &str) -> Option<f64> {
+    let is_part = |c: char| c.is_ascii_digit() || matches!(c, '.' | ',');
+    let mut rest = text;
+    loop {
+        let end = rest.rfind(|c: char| c.is_ascii_digit())? + 1;
+        let start = rest[..end]
+            .rfind(|c: char| !is_part(c))
+            .map_or(0, |at| at + rest[at..].chars().next().map_or(1, char::len_utf8));
+        let digits = rest[start..end].replace(',', "");
+        let sign = if rest[..start].ends_with('-') { -1.0 } else { 1.0 };
+        if let Ok(number) = digits.trim_start_matches('.').parse::<f64>() {
+            return Some(sign * number);
+        }
+        rest = &rest[..start];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_number_counts() {
+        for (text, number) in [
+            ("so 3 + 4 = 7.", Some(7.0)),
+            ("#### 1,250", Some(1250.0)),
+            ("it is $18.50 a day", Some(18.5)),
+            ("minus -4 degrees", Some(-4.0)),
+            ("1.2.3", None),
+            ("nothing", None),
+            ("", None),
+        ] {
+            assert_eq!(last_number(text), number, "{text}");
+        }
+    }
+}

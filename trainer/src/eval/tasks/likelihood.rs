@@ -1,0 +1,109 @@
+//! Questions that are answered by what the model finds probable.
+
+use datasets::probes::{ProbeItem, Question};
+
+use super::ItemScore;
+use super::encode::Opening;
+use crate::error::TrainError;
+use crate::eval::Subject;
+use crate::eval::log_likelihood::{Request, Scored, Sequence, log_likelihoods};
+
+/// Scores items, in order; `progress` is told how many are done.
+pub(super) fn score(
+    subject: &Subject<'_>,
+    items: &[&ProbeItem],
+    progress: &mut dyn FnMut(usize) -> Result<(), TrainError>,
+) -> Result<Vec<ItemScore>, TrainError> {
+    let opening = Opening::of(subject.tokenizer)?;
+    let mut requests = Vec::new();
+    // A long text is several requests, one a window.
+    let mut counts = Vec::with_capacity(items.len());
+    for item in items {
+        let before = requests.len();
+        requests.extend(ask(subject, &opening, item)?);
+        counts.push(requests.len() - before);
+    }
+    let total = requests.len();
+    let scored = log_likelihoods(subject, requests, &mut |done| {
+        progress(if done == total { items.len() } else { done * items.len() / total })
+    })?;
+    let mut scored = scored.into_iter();
+    Ok(items
+        .iter()
+        .zip(counts)
+        .map(|(item, count)| judge(item, &scored.by_ref().take(count).collect::<Vec<_>>()))
+        .collect())
+}
+
+/// The requests of an item.
+fn ask(subject: &Subject<'_>, opening: &Opening, item: &ProbeItem) -> Result<Vec<Request>, TrainError> {
+    let tokenizer = subject.tokenizer;
+    let pair = |context: &str, continuation: &str| opening.pair(tokenizer, context, continuation);
+    let spaced = |text: &str| format!(" {text}");
+    let sequences: Vec<Sequence> = match &item.question {
+        Question::MultipleChoice { query, choices, .. } => {
+            choices.iter().map(|choice| pair(query, &spaced(choice))).collect::<Result<_, _>>()?
+        }
+        Question::Partial { contexts, continuation, .. } => {
+            contexts.iter().map(|context| pair(context, &spaced(continuation))).collect::<Result<_, _>>()?
+        }
+        Question::Pair { good, bad } => vec![pair("", good)?, pair("", bad)?],
+        Question::Cloze { context, target } => {
+            return Ok(vec![Request { sequences: vec![pair(context, &spaced(target))?], greedy: true }]);
+        }
+        Question::Text { text } => {
+            let windows = opening.windows(tokenizer, text, subject.decoder.config.max_position_embeddings)?;
+            return Ok(windows.into_iter().map(|window| Request { sequences: vec![window], greedy: false }).collect());
+        }
+        Question::Generation { .. } | Question::Instructions { .. } => Vec::new(),
+    };
+    Ok(vec![Request { sequences, greedy: false }])
+}
+
+/// What the log-likelihoods say.
+fn judge(item: &ProbeItem, scored: &[Scored]) -> ItemScore {
+    let score = |value, weight, other, answer: &str, log_likelihoods| ItemScore {
+        id: item.id.clone(),
+        value,
+        weight,
+        other,
+        answer: answer.to_owned(),
+        log_likelihoods,
+    };
+    let right = |is_right: bool| f64::from(u8::from(is_right));
+    match &item.question {
+        Question::Text { text } => {
+            let sum: f64 = scored.iter().flat_map(|scored| &scored.sums).sum();
+            let bytes = text.len() as f64;
+            score(-sum / std::f64::consts::LN_2 / bytes, bytes, None, "", vec![sum])
+        }
+        Question::Cloze { .. } => score(right(scored[0].greedy), 1.0, None, "", scored[0].sums.clone()),
+        Question::MultipleChoice { choices, gold, .. } => {
+            let sums = &scored[0].sums;
+            let per_character = sums.iter().zip(choices).map(|(sum, choice)| sum / choice.chars().count() as f64);
+            let chosen = largest(per_character);
+            let other = Some(right(largest(sums.iter().copied()) == *gold));
+            score(right(chosen == *gold), 1.0, other, &choices[chosen], sums.clone())
+        }
+        Question::Partial { contexts, gold, .. } => {
+            let chosen = largest(scored[0].sums.iter().copied());
+            score(right(chosen == *gold), 1.0, None, &contexts[chosen], scored[0].sums.clone())
+        }
+        Question::Pair { good, bad } => {
+            let chosen = largest(scored[0].sums.iter().copied());
+            score(right(chosen == 0), 1.0, None, [good, bad][chosen], scored[0].sums.clone())
+        }
+        Question::Generation { .. } | Question::Instructions { .. } => score(0.0, 1.0, None, "", Vec::new()),
+    }
+}
+
+/// The first of the largest.
+fn largest(values: impl Iterator<Item = f64>) -> usize {
+    let mut best = (0, f64::NEG_INFINITY);
+    for (index, value) in values.enumerate() {
+        if value > best.1 {
+            best = (index, value);
+        }
+    }
+    best.0
+}

@@ -1,0 +1,173 @@
+//! The gate: whether more was lost than a recipe allows, with the confidence that it asks.
+//!
+//! A limit is passed when the loss is beyond it with confidence; so what is too small to be told from noise does not stop
+//! a run, and the gate of an unchanged model opens as often as its confidence says. The confidence holds for all limits
+//! together: each is checked at `1 - (1 - confidence) / limits` (Bonferroni).
+
+use serde::{Deserialize, Serialize};
+
+use super::comparison::Pair;
+use super::divergence::{TextDivergence, by_language, paired};
+use crate::eval::statistics::{Paired, items_needed, resample, share_at_least};
+use crate::eval::tasks::Measure;
+use crate::recipe::{ForgettingConfig, LimitsConfig};
+
+/// What a limit is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Subject {
+    /// The accuracy of a task.
+    Task(String),
+    /// The mean accuracy over the tasks.
+    Average,
+    /// The bits per byte of a text, relative to the base's.
+    BitsPerByte(String),
+    /// The divergence from the base on the texts of a language.
+    Kl(String),
+}
+
+/// How a check ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Not beyond the limit with confidence.
+    Within,
+    /// Beyond it.
+    Beyond,
+    /// Not checked, and why.
+    LeftOut(String),
+}
+
+/// One limit and what was found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    /// What is limited.
+    pub subject: Subject,
+    /// The most that may be lost.
+    pub limit: f64,
+    /// What was lost.
+    pub loss: f64,
+    /// What was lost at least, with the check's confidence.
+    pub at_least: f64,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// What the gate says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Whether the model may pass.
+    pub passed: bool,
+    /// Over all checks together.
+    pub confidence: f64,
+    /// The checks.
+    pub checks: Vec<Check>,
+    /// Items that the training data holds, by name; a suite that was trained on says nothing of forgetting.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contaminated: Vec<String>,
+}
+
+/// What is to be checked, before the confidence of a single check is known.
+struct Candidate {
+    subject: Subject,
+    limit: f64,
+    tasks: Vec<Paired>,
+    left_out: Option<String>,
+}
+
+impl Verdict {
+    /// Checks every limit of a recipe.
+    pub fn new(
+        pairs: &[Pair<'_>],
+        texts: &[TextDivergence],
+        config: &ForgettingConfig,
+        contaminated: Vec<String>,
+    ) -> Self {
+        let LimitsConfig { task, average, bits_per_byte, kl } = config.limits;
+        let accuracies: Vec<&Pair<'_>> = pairs.iter().filter(|pair| pair.base.measure != Measure::BitsPerByte).collect();
+        // Every limit that is set counts, whether or not it can be checked in the end.
+        let texts_of = by_language(texts);
+        let count = task.map_or(0, |_| accuracies.len())
+            + usize::from(average.is_some())
+            + bits_per_byte.map_or(0, |_| pairs.len() - accuracies.len())
+            + kl.map_or(0, |_| texts_of.len());
+        let single = 1.0 - (1.0 - config.confidence) / count.max(1) as f64;
+
+        let mut candidates = Vec::new();
+        if let Some(limit) = task {
+            candidates.extend(accuracies.iter().map(|pair| Candidate {
+                subject: Subject::Task(pair.base.task.clone()),
+                limit,
+                tasks: vec![pair.losses()],
+                left_out: at_chance(pair).or_else(|| too_few(pair, limit, single)),
+            }));
+        }
+        if let Some(limit) = average {
+            let tasks: Vec<Paired> =
+                accuracies.iter().filter(|pair| at_chance(pair).is_none()).map(|pair| pair.losses()).collect();
+            let left_out = tasks.is_empty().then(|| "the base is at chance on every task".to_owned());
+            candidates.push(Candidate { subject: Subject::Average, limit, tasks, left_out });
+        }
+        if let Some(limit) = bits_per_byte {
+            let texts = pairs.iter().filter(|pair| pair.base.measure == Measure::BitsPerByte);
+            candidates.extend(texts.map(|pair| Candidate {
+                subject: Subject::BitsPerByte(pair.base.task.clone()),
+                limit,
+                tasks: vec![pair.losses()],
+                left_out: None,
+            }));
+        }
+        if let Some(limit) = kl {
+            candidates.extend(texts_of.iter().map(|(lang, texts)| Candidate {
+                subject: Subject::Kl(lang.unwrap_or("text").to_owned()),
+                limit,
+                tasks: vec![paired(texts)],
+                left_out: None,
+            }));
+        }
+        let checks: Vec<Check> = candidates.into_iter().map(|candidate| candidate.check(single)).collect();
+        let passed = contaminated.is_empty() && checks.iter().all(|check| check.outcome != Outcome::Beyond);
+        Self { passed, confidence: config.confidence, checks, contaminated }
+    }
+}
+
+impl Candidate {
+    fn check(self, confidence: f64) -> Check {
+        let Self { subject, limit, tasks, left_out } = self;
+        let mean = |task: &Paired| {
+            let (above, below) = task.iter().fold((0.0, 0.0), |(a, b), (above, below)| (a + above, b + below));
+            above / below
+        };
+        let loss = tasks.iter().map(mean).sum::<f64>() / tasks.len().max(1) as f64;
+        let at_least = if tasks.is_empty() { 0.0 } else { resample(&tasks).at_least(confidence) };
+        let outcome = match left_out {
+            Some(reason) => Outcome::LeftOut(reason),
+            None if at_least > limit => Outcome::Beyond,
+            None => Outcome::Within,
+        };
+        Check { subject, limit, loss, at_least, outcome }
+    }
+}
+
+/// Why a task says nothing: the base itself may be guessing.
+fn at_chance(pair: &Pair<'_>) -> Option<String> {
+    let (base, count) = (pair.base.mean(), pair.base.items.len());
+    (share_at_least(base, count) <= pair.base.chance).then(|| {
+        format!("the base is at chance: {:.1} % right where guessing gives {:.1} %", 100.0 * base, 100.0 * pair.base.chance)
+    })
+}
+
+/// Why a limit cannot be checked: even the loss of the whole ability would not be told from noise.
+fn too_few(pair: &Pair<'_>, limit: f64, confidence: f64) -> Option<String> {
+    let (base, count) = (pair.base.mean(), pair.base.items.len());
+    match items_needed(base, pair.base.chance, limit, confidence) {
+        None => Some(format!(
+            "the limit allows the loss of the whole ability: {:.1} points above chance",
+            100.0 * (base - pair.base.chance)
+        )),
+        Some(needed) if needed > count => {
+            Some(format!("{count} items are too few for a limit of {:.1} points: {needed} are needed", 100.0 * limit))
+        }
+        Some(_) => None,
+    }
+}

@@ -1,0 +1,214 @@
+//! Catastrophic forgetting: measured against the base, limited by a gate, and repaired.
+//!
+//! `suite` has the questions, [`crate::eval::tasks`] scores one model on them, `comparison`, `divergence` and `chat` put
+//! base and adapted model side by side, `gate` judges, and `scale` looks for a smaller scale of the adapter that passes.
+//! What holds forgetting back during training is in [`crate::train`].
+
+pub mod cache;
+pub mod chat;
+pub mod comparison;
+pub mod divergence;
+pub mod gate;
+pub mod suite;
+
+use std::time::Instant;
+
+use burn::tensor::Device;
+use datasets::ChatTokenizer;
+use serde::{Deserialize, Serialize};
+
+use crate::error::TrainError;
+use crate::eval::statistics::resample;
+use crate::eval::tasks::{self, Measure, TaskScores};
+use crate::eval::Subject;
+use crate::model::{BaseModel, Decoder};
+use crate::recipe::{ForgettingConfig, Recipe};
+
+use cache::ScoreCache;
+use chat::{ChatAnswer, ChatDrift};
+use comparison::{Pair, TaskComparison};
+use divergence::{Divergence, TextDivergence, divergences};
+use gate::Verdict;
+use suite::Questions;
+
+/// What is compared.
+#[derive(Clone, Copy)]
+pub struct Models<'a> {
+    /// The base, outside autodiff.
+    pub base: &'a Decoder,
+    /// The adapted model, outside autodiff.
+    pub adapted: &'a Decoder,
+    /// Their tokenizer.
+    pub tokenizer: &'a ChatTokenizer,
+    /// Where they lie.
+    pub device: &'a Device,
+}
+
+/// Under which names the scores are kept.
+#[derive(Clone, Debug, Default)]
+pub struct Keys {
+    /// A digest of all that the base's answers follow from.
+    pub base: String,
+    /// The same of the adapted model; `None` for one that is still in training.
+    pub adapted: Option<String>,
+}
+
+impl Keys {
+    /// Of a base as a recipe uses it, and an adapter by the digest of its files.
+    ///
+    /// # Errors
+    /// When a file of the base cannot be read.
+    pub fn new(recipe: &Recipe, base: &BaseModel, adapter_digest: Option<&str>) -> Result<Self, TrainError> {
+        let tokenizer = base.tokenizer.digest()?;
+        let computed = format!("{} {:?} {:?}", recipe.device, recipe.kernels, recipe.model.dtype);
+        let base = cache::key(&[&base.digest()?, &tokenizer, &computed]);
+        Ok(Self { adapted: adapter_digest.map(|adapter| cache::key(&[&base, adapter])), base })
+    }
+}
+
+/// How far the questioning has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// `base` or `adapter`.
+    pub model: &'static str,
+    /// Questions answered.
+    pub done: usize,
+    /// Of how many.
+    pub total: usize,
+}
+
+/// What one model answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answers {
+    /// Task by task.
+    pub tasks: Vec<TaskScores>,
+    /// To the turns of the chat format; empty for a model without a chat template.
+    pub chat: Vec<ChatAnswer>,
+}
+
+/// What an adapted model forgot: the whole comparison, `forgetting.json` in a run folder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Forgetting {
+    /// Version of greffon.
+    pub greffon_version: String,
+    /// When, UTC.
+    pub date: String,
+    /// SHA-256 over all that was asked.
+    pub questions_digest: String,
+    /// Task by task.
+    pub tasks: Vec<TaskComparison>,
+    /// The mean accuracy over the tasks; `None` where no task has one.
+    pub average: Option<Average>,
+    /// The divergence from the base, language by language.
+    pub divergences: Vec<Divergence>,
+    /// The chat format; `None` for a model without a chat template.
+    pub chat: Option<ChatDrift>,
+    /// What the gate says.
+    pub verdict: Verdict,
+    /// Wall-clock seconds of the measurement.
+    pub seconds: f64,
+    /// Whether the base's answers were those of an earlier time.
+    pub base_from_cache: bool,
+}
+
+/// The mean over the tasks whose answers are right or wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Average {
+    /// The base's.
+    pub base: f64,
+    /// The adapted model's.
+    pub adapted: f64,
+    /// `adapted - base`.
+    pub difference: f64,
+    /// Its 95 % interval, by the bootstrap within each task.
+    pub interval: (f64, f64),
+}
+
+/// Questions both models, or takes the answers of an earlier time, and judges the difference.
+///
+/// # Errors
+/// When a text cannot be tokenised; whatever `progress` ends the work with.
+pub fn measure(
+    models: Models<'_>,
+    questions: &Questions,
+    config: &ForgettingConfig,
+    contaminated: Vec<String>,
+    (cache, keys): (&ScoreCache, &Keys),
+    progress: &mut dyn FnMut(Progress) -> Result<(), TrainError>,
+) -> Result<Forgetting, TrainError> {
+    let started = Instant::now();
+    let Models { base, adapted, tokenizer, device } = models;
+    let digest = questions.digest();
+    let subject = |decoder| Subject { decoder, tokenizer, device };
+    let mut ask = |model: &'static str, decoder: &Decoder, key: Option<&String>| {
+        let key = key.map(|key| cache::key(&[key, &digest]));
+        if let Some(kept) = key.as_deref().and_then(|key| cache.get::<Answers>(key)) {
+            return Ok((kept, true));
+        }
+        let total = questions.items.len() + questions.chat.len();
+        let answers = answers(&subject(decoder), questions, &mut |done| progress(Progress { model, done, total }))?;
+        if let Some(key) = key {
+            cache.put(&key, &answers);
+        }
+        Ok::<_, TrainError>((answers, false))
+    };
+    let (before, base_from_cache) = ask("base", base, Some(&keys.base))?;
+    let (after, _) = ask("adapter", adapted, keys.adapted.as_ref())?;
+
+    let key = keys.adapted.as_deref().map(|key| cache::key(&[key, &digest, "divergence"]));
+    let texts = match key.as_deref().and_then(|key| cache.get::<Vec<TextDivergence>>(key)) {
+        Some(kept) => kept,
+        None => {
+            let total = questions.texts();
+            let mut told = |done| progress(Progress { model: "difference", done, total });
+            let texts = divergences(&subject(adapted), base, &questions.items, &mut told)?;
+            if let Some(key) = key {
+                cache.put(&key, &texts);
+            }
+            texts
+        }
+    };
+    let pairs = Pair::all(&before.tasks, &after.tasks);
+    Ok(Forgetting {
+        greffon_version: env!("CARGO_PKG_VERSION").to_owned(),
+        date: jiff::Timestamp::now().to_string(),
+        questions_digest: digest,
+        tasks: pairs.iter().map(Pair::compare).collect(),
+        average: average(&pairs),
+        divergences: divergence::summarise(&texts),
+        chat: ChatDrift::new(&before.chat, &after.chat),
+        verdict: Verdict::new(&pairs, &texts, config, contaminated),
+        seconds: started.elapsed().as_secs_f64(),
+        base_from_cache,
+    })
+}
+
+/// Questions one model.
+///
+/// # Errors
+/// As [`measure`].
+pub fn answers(
+    subject: &Subject<'_>,
+    questions: &Questions,
+    progress: &mut dyn FnMut(usize) -> Result<(), TrainError>,
+) -> Result<Answers, TrainError> {
+    let tasks = tasks::score(subject, &questions.items, progress)?;
+    let asked = questions.items.len();
+    let chat = match subject.tokenizer.template() {
+        Ok(_) => chat::ask(subject, &questions.chat, &mut |done| progress(asked + done))?,
+        Err(_) => Vec::new(),
+    };
+    Ok(Answers { tasks, chat })
+}
+
+fn average(pairs: &[Pair<'_>]) -> Option<Average> {
+    let tasks: Vec<&Pair<'_>> = pairs.iter().filter(|pair| pair.base.measure != Measure::BitsPerByte).collect();
+    if tasks.is_empty() {
+        return None;
+    }
+    let mean = |of: fn(&Pair<'_>) -> f64| tasks.iter().map(|pair| of(pair)).sum::<f64>() / tasks.len() as f64;
+    let (base, adapted) = (mean(|pair| pair.base.mean()), mean(|pair| pair.adapted.mean()));
+    let losses: Vec<_> = tasks.iter().map(|pair| pair.losses()).collect();
+    let (low, high) = resample(&losses).interval(0.95);
+    Some(Average { base, adapted, difference: adapted - base, interval: (-high, -low) })
+}
