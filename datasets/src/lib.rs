@@ -26,7 +26,9 @@ pub use cache::Cache;
 pub use config::{DataConfig, HubSource, MAX_WEIGHT, Overlong, SourceConfig};
 pub use conversation::{Conversation, Message, Origin, Role};
 pub use digest::{hex, sha256_files};
-pub use error::{DataError, ExampleError, HubError, RecordError, TemplateError, TokenizerError};
+pub use error::{
+    DataError, ExampleError, HubError, InstructionError, ProbeError, RecordError, TemplateError, TokenizerError,
+};
 pub use hub::{Hub, HubFile, Push, PushFile, Pushed, RepoKind, TransferProgress};
 pub use mixture::{Order, permutation};
 pub use pack::{Row, pack};

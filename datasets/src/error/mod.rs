@@ -5,6 +5,7 @@
 
 mod example;
 mod hub;
+mod probe;
 mod record;
 mod template;
 mod tokenizer;
@@ -15,6 +16,7 @@ use crate::conversation::Origin;
 
 pub use example::ExampleError;
 pub use hub::HubError;
+pub use probe::{InstructionError, ProbeError};
 pub use record::RecordError;
 pub use template::TemplateError;
 pub use tokenizer::TokenizerError;
@@ -92,6 +94,9 @@ pub enum DataError {
     /// A conversation cannot be learned from.
     #[error(transparent)]
     Example(#[from] ExampleError),
+    /// A probe item cannot be asked.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
 }
 
 impl DataError {

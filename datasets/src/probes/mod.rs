@@ -3,9 +3,14 @@
 //! The kinds and their scores follow lm-evaluation-harness (Gao et al., <https://doi.org/10.5281/zenodo.5371628>). Here
 //! is what is asked and what is right; the trainer does the asking.
 
+pub mod instructions;
+mod read;
+
 use serde::{Deserialize, Serialize};
 
 use crate::conversation::Origin;
+
+pub use read::{parse_items, read_items};
 
 /// One question.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,5 +97,3 @@ pub enum Compare {
     /// The F1 of the words, as SQuAD does.
     F1,
 }
-
-pub mod instructions;

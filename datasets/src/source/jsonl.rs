@@ -126,7 +126,7 @@ impl Records for DocumentRecords {
 }
 
 /// The record on a line.
-pub(super) fn parse_line(line: &[u8], origin: &Origin) -> Result<Value, DataError> {
+pub(crate) fn parse_line(line: &[u8], origin: &Origin) -> Result<Value, DataError> {
     let text = std::str::from_utf8(line).map_err(|error| {
         DataError::Record(RecordError::NotUtf8 { origin: origin.clone(), byte: error.valid_up_to() + 1 })
     })?;

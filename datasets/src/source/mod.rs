@@ -22,6 +22,8 @@ use crate::error::DataError;
 use crate::hub::{Hub, HubFile, RepoKind};
 
 pub use format::Format;
+pub(crate) use jsonl::parse_line;
+pub(crate) use record::{got, keys, shorten, wrong_type};
 pub(crate) use stream::Stream;
 
 /// What one source holds.

@@ -67,7 +67,7 @@ impl<'a> Record<'a> {
 }
 
 /// The keys of a record, for messages.
-pub(super) fn keys(fields: &Map<String, Value>) -> String {
+pub(crate) fn keys(fields: &Map<String, Value>) -> String {
     const SHOWN: usize = 20;
     if fields.is_empty() {
         return "no keys".to_owned();
@@ -78,7 +78,7 @@ pub(super) fn keys(fields: &Map<String, Value>) -> String {
 }
 
 /// At most 60 characters of a text from a file, for messages.
-pub(super) fn shorten(text: &str) -> String {
+pub(crate) fn shorten(text: &str) -> String {
     const SHOWN: usize = 60;
     match text.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -87,8 +87,14 @@ pub(super) fn shorten(text: &str) -> String {
 }
 
 /// The error for `what`, which holds `value` where `expected` should stand.
-pub(super) fn wrong_type(origin: &Origin, what: impl Into<String>, value: &Value, expected: &'static str) -> DataError {
-    let got = match value {
+pub(crate) fn wrong_type(origin: &Origin, what: impl Into<String>, value: &Value, expected: &'static str) -> DataError {
+    let got = got(value);
+    DataError::Record(RecordError::WrongType { origin: origin.clone(), what: what.into(), got, expected })
+}
+
+/// What a value is, with its article, for messages.
+pub(crate) fn got(value: &Value) -> String {
+    match value {
         Value::Null => "null".to_owned(),
         Value::Bool(value) => format!("the boolean {value}"),
         Value::Number(number) => format!("the number {number}"),
@@ -96,6 +102,5 @@ pub(super) fn wrong_type(origin: &Origin, what: impl Into<String>, value: &Value
         Value::Array(list) if list.is_empty() => "an empty list".to_owned(),
         Value::Array(_) => "a list".to_owned(),
         Value::Object(_) => "an object".to_owned(),
-    };
-    DataError::Record(RecordError::WrongType { origin: origin.clone(), what: what.into(), got, expected })
+    }
 }
