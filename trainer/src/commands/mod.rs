@@ -6,6 +6,7 @@ mod combine;
 mod eval;
 mod export;
 mod fetch;
+mod forgetting;
 mod generate;
 mod import;
 mod init;
@@ -43,6 +44,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let done = match cli.verb {
         Verb::Verify(args) => return verify::verify(&args),
         Verb::Push(args) => return push::push(&args),
+        Verb::Forgetting(verb) => return forgetting::forgetting(&verb),
         Verb::Init(args) => init::init(&args),
         Verb::Check(args) => check::check(&args),
         Verb::Schema => schema::schema(),

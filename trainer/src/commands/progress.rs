@@ -22,6 +22,28 @@ pub(super) fn bar(length: usize, what: &'static str) -> ProgressBar {
     ProgressBar::new(length as u64).with_style(style).with_message(what)
 }
 
+/// A bar over the questions that a model is asked; silent when standard error is not a terminal.
+#[derive(Default)]
+pub(super) struct Questioning(Option<(&'static str, ProgressBar)>);
+
+impl Questioning {
+    pub(super) fn show(&mut self, at: crate::forgetting::Progress) {
+        if self.0.as_ref().is_none_or(|(model, _)| *model != at.model) {
+            self.clear();
+            self.0 = Some((at.model, bar(at.total, at.model)));
+        }
+        if let Some((_, bar)) = &self.0 {
+            bar.set_position(at.done as u64);
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        if let Some((_, bar)) = self.0.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 /// The hub of this machine, with a bar over what it downloads; silent when standard error is not a terminal.
 pub(super) fn hub() -> Hub {
     let hub = Hub::from_env();

@@ -148,9 +148,14 @@ mod tests {
     /// Values of `scipy.stats.binomtest(lost, lost + gained).pvalue`.
     #[test]
     fn mcnemar_is_the_exact_binomial_test() {
-        for (lost, gained, p) in
-            [(0, 0, 1.0), (5, 5, 1.0), (10, 2, 0.038_574), (0, 8, 0.007_812_5), (120, 80, 0.005_685), (1500, 1600, 0.075_4)]
-        {
+        for (lost, gained, p) in [
+            (0, 0, 1.0),
+            (5, 5, 1.0),
+            (10, 2, 0.038_574),
+            (0, 8, 0.007_812_5),
+            (120, 80, 0.005_685),
+            (1500, 1600, 0.075_4),
+        ] {
             let got = mcnemar(lost, gained);
             assert!((got - p).abs() < 2e-4, "{lost} and {gained}: {got} instead of {p}");
         }

@@ -84,7 +84,8 @@ impl Verdict {
         contaminated: Vec<String>,
     ) -> Self {
         let LimitsConfig { task, average, bits_per_byte, kl } = config.limits;
-        let accuracies: Vec<&Pair<'_>> = pairs.iter().filter(|pair| pair.base.measure != Measure::BitsPerByte).collect();
+        let accuracies: Vec<&Pair<'_>> =
+            pairs.iter().filter(|pair| pair.base.measure != Measure::BitsPerByte).collect();
         // Every limit that is set counts, whether or not it can be checked in the end.
         let texts_of = by_language(texts);
         let count = task.map_or(0, |_| accuracies.len())
@@ -153,7 +154,11 @@ impl Candidate {
 fn at_chance(pair: &Pair<'_>) -> Option<String> {
     let (base, count) = (pair.base.mean(), pair.base.items.len());
     (share_at_least(base, count) <= pair.base.chance).then(|| {
-        format!("the base is at chance: {:.1} % right where guessing gives {:.1} %", 100.0 * base, 100.0 * pair.base.chance)
+        format!(
+            "the base is at chance: {:.1} % right where guessing gives {:.1} %",
+            100.0 * base,
+            100.0 * pair.base.chance
+        )
     })
 }
 

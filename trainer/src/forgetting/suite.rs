@@ -131,7 +131,10 @@ impl Questions {
 
     /// SHA-256 over all that is asked.
     pub fn digest(&self) -> String {
-        let text = format!("{:?}", self.items.iter().map(|item| (&item.id, &item.task, &item.lang, &item.question)).collect::<Vec<_>>());
+        let text = format!(
+            "{:?}",
+            self.items.iter().map(|item| (&item.id, &item.task, &item.lang, &item.question)).collect::<Vec<_>>()
+        );
         hex(&Sha256::digest(format!("{text}{:?}", self.chat)))
     }
 }

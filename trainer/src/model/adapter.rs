@@ -1,8 +1,9 @@
 //! Between the decoder's adapter and a PEFT folder.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use adapters::export::peft::{CONFIG_FILE, WEIGHTS_FILE};
 use adapters::{AdapterConfig, LoraPair, LowRank, Magnitude, PeftAdapter};
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -95,6 +96,20 @@ pub fn load(decoder: &mut Decoder, folder: &Path, device: &Device) -> Result<Ada
 }
 
 /// Puts an adapter's norms into the decoder: all of them or none.
+
+/// A PEFT folder's two files.
+pub fn files(folder: &Path) -> [PathBuf; 2] {
+    [CONFIG_FILE, WEIGHTS_FILE].map(|name| folder.join(name))
+}
+
+/// SHA-256 of a PEFT folder's two files.
+///
+/// # Errors
+/// When one cannot be read.
+pub fn digest(folder: &Path) -> Result<String, TrainError> {
+    datasets::sha256_files(files(folder)).map_err(|source| TrainError::Read { path: folder.to_owned(), source })
+}
+
 fn load_norms(decoder: &mut Decoder, mut own: BTreeMap<String, Vec<f32>>, device: &Device) -> Result<(), String> {
     if own.is_empty() {
         return Ok(());

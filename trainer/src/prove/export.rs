@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use adapters::GgufFile;
-use adapters::export::peft::{CONFIG_FILE, WEIGHTS_FILE};
+use adapters::export::peft::CONFIG_FILE;
 use datasets::sha256_files;
 
 use crate::error::TrainError;
+use crate::model::adapter;
 
 /// The forms of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +94,7 @@ impl Export {
     /// When one cannot be read.
     pub fn digests(&self) -> Result<BTreeMap<String, String>, TrainError> {
         let files = match self.form {
-            Form::Peft => peft_files(&self.path).to_vec(),
+            Form::Peft => adapter::files(&self.path).to_vec(),
             Form::GgufLora | Form::Gguf => vec![self.path.clone()],
             Form::Folder => self.model_files()?,
         };
@@ -118,9 +119,4 @@ impl Export {
         files.sort();
         Ok(files)
     }
-}
-
-/// The two files of a PEFT folder.
-pub(super) fn peft_files(folder: &Path) -> [PathBuf; 2] {
-    [folder.join(CONFIG_FILE), folder.join(WEIGHTS_FILE)]
 }

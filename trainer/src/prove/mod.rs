@@ -12,7 +12,7 @@ mod server;
 use std::path::Path;
 
 use burn::tensor::Device;
-use datasets::{hex, sha256_files};
+use datasets::hex;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
@@ -103,9 +103,6 @@ pub fn prove(
     let effect = own_adapted.map(|adapted| agreement::effect(&adapted, &own_plain));
 
     let reasons = reasons(&on, off.as_ref(), effect, limit);
-    let digest = |folder: &Path| {
-        sha256_files(export::peft_files(folder)).map_err(|source| TrainError::Read { path: folder.to_owned(), source })
-    };
     let proof = Proof {
         proved: reasons.is_empty(),
         date: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
@@ -113,7 +110,7 @@ pub fn prove(
         server: server.info().clone(),
         base: base.name.clone(),
         base_digest: base.digest()?,
-        adapter_digest: adapter_folder.map(digest).transpose()?,
+        adapter_digest: adapter_folder.map(adapter::digest).transpose()?,
         files: export.digests()?,
         prompts: PROMPTS.len(),
         prompts_digest: prompts_digest(),

@@ -1,5 +1,7 @@
 //! The command line. Every verb carries an example.
 
+mod forgetting;
+
 use std::path::PathBuf;
 
 use adapters::export::card::Card;
@@ -7,6 +9,8 @@ use adapters::merge::Method;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::recipe::MemorySize;
+
+pub use forgetting::{ForgettingVerb, MeasureArgs, QuestionArgs, RepairArgs};
 
 /// Fine-tune small open language models with LoRA, check what they gained, and export adapters as PEFT folders.
 #[derive(Debug, Parser)]
@@ -21,9 +25,10 @@ Examples:
   greffon plan recipe.yaml
   greffon train recipe.yaml
   greffon eval runs/recipe
+  greffon forgetting measure runs/recipe
   greffon export runs/recipe --to adapter
 
-Exit codes: 0 done, 1 failed, 2 the input must be mended, 130 interrupted with everything saved."
+Exit codes: 0 done, 1 failed, 2 the input must be mended, 3 refused by a check, 130 interrupted with everything saved."
 )]
 pub struct Cli {
     /// What to do.
@@ -78,6 +83,15 @@ Examples:
   greffon eval runs/recipe --limit 50 --json
   greffon eval recipe.yaml --adapter adapter")]
     Eval(EvalArgs),
+    /// Measure what an adapted model forgot of its base, and repair it.
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  greffon forgetting measure runs/recipe
+  greffon forgetting repair runs/recipe --to adapter-repaired"
+    )]
+    Forgetting(ForgettingVerb),
     /// Answer a prompt, or a file of prompts.
     #[command(after_help = "\
 Examples:
