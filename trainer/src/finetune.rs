@@ -9,6 +9,7 @@ use datasets::{Cache, ExampleRef, Hub, Prepared};
 
 use crate::device;
 use crate::error::TrainError;
+use crate::forgetting::{Forgetting, Progress as Asked, Watch};
 use crate::model::{BaseModel, Decoder, adapter};
 use crate::plan::workload::Workload;
 use crate::plan::{self, Checkpointing};
@@ -39,8 +40,19 @@ pub struct Outcome {
     pub folder: RunFolder,
     /// The last step and the best validation.
     pub progress: Progress,
-    /// Training stopped before its last step since validation no longer gained.
-    pub stopped_early: bool,
+    /// Why training stopped before its last step.
+    pub stopped_early: Option<EarlyStop>,
+    /// What the result lost of the base; `None` where the recipe does not ask.
+    pub forgetting: Option<Forgetting>,
+}
+
+/// Why training ends before its last step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EarlyStop {
+    /// Validation no longer gains.
+    Validation,
+    /// More was forgotten than the recipe allows.
+    Forgetting,
 }
 
 /// A run under way.
@@ -93,7 +105,8 @@ pub fn finetune(
     let data = datasets::prepare(&recipe.data, &base.tokenizer, recipe.train.seed, hub, &cache, &mut preparing)?;
 
     // 3. The weights, the adapter and its optimizer.
-    let mut decoder = base.decoder(&device)?.with_kernels(recipe.kernels);
+    let plain = base.decoder(&device)?.with_kernels(recipe.kernels);
+    let mut decoder = plain.clone();
     let peft = put_adapter(recipe, &base, &mut decoder, &device)?;
     let trainable_parameters = parameters::count(&decoder);
     let adapted_modules = decoder.adapters().count();
@@ -121,7 +134,13 @@ pub fn finetune(
         tracing::warn!("{warning}");
     }
 
-    // 5. The run folder, and the state of an earlier run in it.
+    // 5. The questions by which forgetting is measured.
+    let watch = match &recipe.forgetting {
+        config if config.is_measured() => Some(Watch::open(recipe, config, &base, plain, &device, hub)?),
+        _ => None,
+    };
+
+    // 6. The run folder, and the state of an earlier run in it.
     // Digesting the base takes a while: before the folder is made, so that a kill meanwhile leaves nothing behind.
     let mut info = match earlier {
         Some(info) => info,
@@ -137,7 +156,7 @@ pub fn finetune(
         recipe,
         progress: Progress { fingerprint: fingerprint.clone(), ..Progress::default() },
         warmup_steps: recipe.train.warmup(total_steps),
-        device,
+        device: device.clone(),
         decoder,
         peft,
         data,
@@ -165,8 +184,8 @@ pub fn finetune(
     };
     trackers.iter_mut().try_for_each(|t| t.started(&plan))?;
 
-    // 6. The steps.
-    let ended = run.steps(stop, trackers, &folder).map_err(|error| run.explain(error, &folder));
+    // 7. The steps.
+    let ended = run.steps(stop, trackers, &folder, watch.as_ref()).map_err(|error| run.explain(error, &folder));
     let (status, reason) = match &ended {
         Ok(_) => (RunStatus::Finished, None),
         Err(TrainError::Interrupted { .. }) => (RunStatus::Interrupted, None),
@@ -178,12 +197,37 @@ pub fn finetune(
     let stopped_early = ended?;
     noted?;
 
-    // 7. The result: the best adapter where there was a validation, else the last.
-    if run.progress.best_loss.is_some() {
+    // 8. The result: the best adapter where there was a validation, else the last; after a stop by the forgetting gate
+    // the last that it let pass.
+    let within = run.checkpoints.within_limits();
+    if stopped_early == Some(EarlyStop::Forgetting) && within.is_dir() {
+        adapter::load(&mut run.decoder, &within, &run.device)?;
+    } else if run.progress.best_loss.is_some() {
         adapter::load(&mut run.decoder, &run.checkpoints.best(), &run.device)?;
     }
     adapter::save(&run.decoder, &run.peft, &folder.adapter(), true).map_err(|error| run.explain(error, &folder))?;
-    Ok(Outcome { folder, progress: run.progress, stopped_early })
+
+    // 9. What it cost the base's abilities.
+    let forgetting = match &watch {
+        Some(watch) => Some(run.forgetting(watch, &folder, stop, trackers)?),
+        None => None,
+    };
+    Ok(Outcome { folder, progress: run.progress, stopped_early, forgetting })
+}
+
+/// Tells of the questioning, or ends it.
+fn told(
+    at: Asked,
+    step: u64,
+    stop: &AtomicBool,
+    trackers: &mut [Box<dyn Tracker>],
+    folder: &RunFolder,
+) -> Result<(), TrainError> {
+    if stop.load(Ordering::Relaxed) {
+        return Err(TrainError::Interrupted { step, run: folder.path().to_owned() });
+    }
+    trackers.iter_mut().for_each(|tracker| tracker.questioning(&at));
+    Ok(())
 }
 
 /// Puts the adapter that is trained onto the decoder, a fresh one or that which the recipe names, and returns the
@@ -210,17 +254,30 @@ fn put_adapter(
 }
 
 impl Run<'_> {
-    /// Makes the steps that are left. Returns whether early stopping ended them.
+    /// Makes the steps that are left. Returns why they ended early, if they did.
     fn steps(
         &mut self,
         stop: &AtomicBool,
         trackers: &mut [Box<dyn Tracker>],
         folder: &RunFolder,
-    ) -> Result<bool, TrainError> {
+        watch: Option<&Watch<'_>>,
+    ) -> Result<Option<EarlyStop>, TrainError> {
         let eval_every = self.eval_every();
         let save_every = self.recipe.train.save_every.unwrap_or(eval_every);
         let mut saved = self.progress.step;
         while self.progress.step < self.total_steps {
+            if let Some(watch) = watch.filter(|watch| self.is_measured_now(watch.config.every)) {
+                let passed = match self.measure(watch, stop, trackers, folder) {
+                    Err(error @ TrainError::Interrupted { .. }) if saved != self.progress.step => {
+                        self.save(trackers)?;
+                        return Err(error);
+                    }
+                    passed => passed?,
+                };
+                if !passed && watch.config.early_stop {
+                    return Ok(Some(EarlyStop::Forgetting));
+                }
+            }
             let Some(record) = self.step(stop)? else {
                 if saved != self.progress.step {
                     self.save(trackers)?;
@@ -240,10 +297,10 @@ impl Run<'_> {
                 saved = self.progress.step;
             }
             if patience_over && !last {
-                return Ok(true);
+                return Ok(Some(EarlyStop::Validation));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Makes one optimizer step; `None` when stopped before its end, with nothing changed.
@@ -337,6 +394,50 @@ impl Run<'_> {
         let seconds = started.elapsed().as_secs_f64();
         let record = ValidationRecord { step: self.progress.step, validation_loss: loss, best, seconds };
         trackers.iter_mut().try_for_each(|t| t.validation(&record))
+    }
+
+    /// Whether forgetting is to be measured before the next step.
+    fn is_measured_now(&self, every: Option<u64>) -> bool {
+        let step = self.progress.step;
+        step > self.progress.measured_step && every.is_some_and(|every| step.is_multiple_of(every))
+    }
+
+    /// Measures forgetting between two steps, and keeps an adapter that the gate lets pass. Returns whether it does.
+    fn measure(
+        &mut self,
+        watch: &Watch<'_>,
+        stop: &AtomicBool,
+        trackers: &mut [Box<dyn Tracker>],
+        folder: &RunFolder,
+    ) -> Result<bool, TrainError> {
+        let step = self.progress.step;
+        let adapted = self.decoder.inner();
+        let found = watch.measure(&adapted, None, &mut |at| told(at, step, stop, trackers, folder))?;
+        trackers.iter_mut().try_for_each(|t| t.forgetting(&found.record(step)))?;
+        self.progress.measured_step = step;
+        if found.verdict.passed {
+            adapter::save(&self.decoder, &self.peft, &self.checkpoints.within_limits(), true)?;
+        }
+        Ok(found.verdict.passed)
+    }
+
+    /// Measures what the result lost, and keeps the figures in the run folder.
+    fn forgetting(
+        &self,
+        watch: &Watch<'_>,
+        folder: &RunFolder,
+        stop: &AtomicBool,
+        trackers: &mut [Box<dyn Tracker>],
+    ) -> Result<Forgetting, TrainError> {
+        // As it was written, so that it is the model that others load.
+        let mut adapted = watch.base().clone();
+        adapter::load(&mut adapted, &folder.adapter(), &self.device)?;
+        let digest = adapter::digest(&folder.adapter())?;
+        let step = self.progress.step;
+        let found = watch.measure(&adapted, Some(&digest), &mut |at| told(at, step, stop, trackers, folder))?;
+        trackers.iter_mut().try_for_each(|t| t.forgetting(&found.record(step)))?;
+        found.save(folder).map_err(|error| self.explain(error, folder))?;
+        Ok(found)
     }
 
     /// The lowest validation loss and its step.

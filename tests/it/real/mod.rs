@@ -5,6 +5,7 @@
 //! were written by `scripts/fixtures/smollm2.py` and `gemma3.py`.
 
 mod merged;
+mod probes;
 mod prove;
 mod servers;
 mod table;

@@ -44,6 +44,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let done = match cli.verb {
         Verb::Verify(args) => return verify::verify(&args),
         Verb::Push(args) => return push::push(&args),
+        Verb::Train(args) => return train::train(&args),
         Verb::Forgetting(verb) => return forgetting::forgetting(&verb),
         Verb::Init(args) => init::init(&args),
         Verb::Check(args) => check::check(&args),
@@ -52,7 +53,6 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Data(DataVerb::Preview(args)) => preview::preview(&args),
         Verb::Data(DataVerb::Prepare(args)) => prepare::prepare(&args),
         Verb::Plan(args) => plan::plan(&args),
-        Verb::Train(args) => train::train(&args),
         Verb::Eval(args) => eval::eval(&args),
         Verb::Generate(args) => generate::generate(&args),
         Verb::Chat(args) => chat::chat(&args),

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::TrainError;
 use crate::plan::Checkpointing;
-use crate::track::{Plan, StepRecord, Tracker, ValidationRecord};
+use crate::track::{ForgettingRecord, Plan, StepRecord, Tracker, ValidationRecord};
 
 /// A bar over a known number of things; silent when standard error is not a terminal.
 pub(super) fn bar(length: usize, what: &'static str) -> ProgressBar {
@@ -91,6 +91,7 @@ impl Tokenising {
 /// Follows a training run.
 pub(super) struct TrainProgress {
     tokenising: Tokenising,
+    questioning: Questioning,
     bar: ProgressBar,
     terminal: bool,
     total_steps: u64,
@@ -103,6 +104,7 @@ impl TrainProgress {
     pub(super) fn new() -> Self {
         Self {
             tokenising: Tokenising::default(),
+            questioning: Questioning::default(),
             bar: ProgressBar::hidden(),
             terminal: std::io::stderr().is_terminal(),
             total_steps: 0,
@@ -169,6 +171,24 @@ impl Tracker for TrainProgress {
     fn validation(&mut self, record: &ValidationRecord) -> Result<(), TrainError> {
         let best = if record.best { ", the lowest so far" } else { "" };
         let line = format!("step {}  validation loss {:.4}{best}", record.step, record.validation_loss);
+        if self.terminal {
+            self.bar.println(line);
+        } else {
+            eprintln!("{line}");
+        }
+        Ok(())
+    }
+
+    fn questioning(&mut self, progress: &crate::forgetting::Progress) {
+        self.questioning.show(*progress);
+    }
+
+    fn forgetting(&mut self, record: &ForgettingRecord) -> Result<(), TrainError> {
+        self.questioning.clear();
+        let average = record.average_difference.map(|d| format!(", mean of the tasks {:+.1} points", 100.0 * d));
+        let kl: String = record.kl.iter().map(|(lang, kl)| format!(", KL {lang} {kl:.3}")).collect();
+        let verdict = if record.passed { "within the limits" } else { "beyond the limits" };
+        let line = format!("step {}  forgetting: {verdict}{}{kl}", record.step, average.unwrap_or_default());
         if self.terminal {
             self.bar.println(line);
         } else {

@@ -1,19 +1,22 @@
 //! `greffon train`.
 
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anstream::{eprintln, println};
 use anyhow::Context as _;
 
+use super::forgetting::show;
 use super::progress::{self, TrainProgress};
 use super::subject::run_recipe;
+use super::verify::REFUSED;
 use crate::cli::TrainArgs;
-use crate::finetune::{Start, finetune};
+use crate::finetune::{EarlyStop, Start, finetune};
 use crate::recipe::Recipe;
 use crate::track::{RunFolder, Tracker};
 
-pub(super) fn train(args: &TrainArgs) -> anyhow::Result<()> {
+pub(super) fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     let (loaded, start) = match (&args.resume, &args.recipe) {
         (Some(run), _) => {
             let folder = RunFolder::open(run.clone())?;
@@ -44,22 +47,29 @@ pub(super) fn train(args: &TrainArgs) -> anyhow::Result<()> {
     let outcome = finetune(&loaded, start, &progress::hub(), &stop, &mut trackers)?;
     drop(trackers);
 
+    let passed = outcome.forgetting.as_ref().is_none_or(|forgetting| forgetting.verdict.passed);
+    let code = if passed { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) };
     let progress = &outcome.progress;
     if args.json {
         let json = serde_json::json!({
             "run": outcome.folder.path(),
             "adapter": outcome.folder.adapter(),
             "steps": progress.step,
-            "stopped_early": outcome.stopped_early,
+            "stopped_early": outcome.stopped_early.is_some(),
+            "forgetting": outcome.forgetting,
             "tokens": progress.tokens,
             "seconds": progress.seconds,
             "validation_loss": progress.best_loss,
             "best_step": progress.best_step,
         });
         println!("{}", serde_json::to_string_pretty(&json)?);
-        return Ok(());
+        return Ok(code);
     }
-    let early = if outcome.stopped_early { ", stopped early" } else { "" };
+    let early = match outcome.stopped_early {
+        Some(EarlyStop::Validation) => ", stopped early",
+        Some(EarlyStop::Forgetting) => ", stopped by the forgetting gate",
+        None => "",
+    };
     println!(
         "trained {} steps{early}: {} tokens in {:.0} s, {:.0} tokens/s",
         progress.step,
@@ -71,6 +81,14 @@ pub(super) fn train(args: &TrainArgs) -> anyhow::Result<()> {
         println!("lowest validation loss {loss:.4} at step {}", progress.best_step);
     }
     let run = outcome.folder.path().display();
-    println!("adapter: {}\nnext: greffon eval {run}", outcome.folder.adapter().display());
-    Ok(())
+    println!("adapter: {}", outcome.folder.adapter().display());
+    if let Some(forgetting) = &outcome.forgetting {
+        show::print(forgetting);
+    }
+    if passed {
+        println!("next: greffon eval {run}");
+    } else {
+        println!("next: greffon forgetting repair {run}; an export needs --accept-forgetting \"REASON\"");
+    }
+    Ok(code)
 }

@@ -10,7 +10,10 @@ pub mod comparison;
 pub mod divergence;
 pub mod gate;
 pub mod suite;
+mod watch;
 
+use std::fs;
+use std::io::ErrorKind;
 use std::time::Instant;
 
 use burn::tensor::Device;
@@ -23,6 +26,7 @@ use crate::eval::statistics::resample;
 use crate::eval::tasks::{self, Measure, TaskScores};
 use crate::model::{BaseModel, Decoder};
 use crate::recipe::{ForgettingConfig, Recipe};
+use crate::track::{ForgettingRecord, RunFolder};
 
 use cache::ScoreCache;
 use chat::{ChatAnswer, ChatDrift};
@@ -30,6 +34,7 @@ use comparison::{Pair, TaskComparison};
 use divergence::{Divergence, TextDivergence, divergences};
 use gate::Verdict;
 use suite::Questions;
+pub use watch::Watch;
 
 /// What is compared.
 #[derive(Clone, Copy)]
@@ -53,16 +58,46 @@ pub struct Keys {
     pub adapted: Option<String>,
 }
 
+impl Forgetting {
+    /// Keeps it in a run folder.
+    ///
+    /// # Errors
+    /// When the file cannot be written; the one before stays.
+    pub fn save(&self, folder: &RunFolder) -> Result<(), TrainError> {
+        let path = folder.forgetting();
+        let failed = |error: serde_json::Error| TrainError::Write { path: path.clone(), source: error.into() };
+        let text = serde_json::to_string_pretty(self).map_err(failed)? + "\n";
+        Ok(adapters::write_atomic(&path, true, |out| out.write_all(text.as_bytes()))?)
+    }
+
+    /// The run's record of it.
+    pub fn record(&self, step: u64) -> ForgettingRecord {
+        ForgettingRecord {
+            step,
+            passed: self.verdict.passed,
+            average_difference: self.average.map(|average| average.difference),
+            kl: self.divergences.iter().map(|d| (d.lang.clone().unwrap_or_default(), d.kl)).collect(),
+            forgetting_seconds: self.seconds,
+        }
+    }
+}
+
 impl Keys {
-    /// Of a base as a recipe uses it, and an adapter by the digest of its files.
+    /// Of a base as a recipe uses it.
     ///
     /// # Errors
     /// When a file of the base cannot be read.
-    pub fn new(recipe: &Recipe, base: &BaseModel, adapter_digest: Option<&str>) -> Result<Self, TrainError> {
+    pub fn new(recipe: &Recipe, base: &BaseModel) -> Result<Self, TrainError> {
         let tokenizer = base.tokenizer.digest()?;
         let computed = format!("{} {:?} {:?}", recipe.device, recipe.kernels, recipe.model.dtype);
         let base = cache::key(&[&base.digest()?, &tokenizer, &computed]);
-        Ok(Self { adapted: adapter_digest.map(|adapter| cache::key(&[&base, adapter])), base })
+        Ok(Self { base, adapted: None })
+    }
+
+    /// The same with an adapter, by the digest of its files.
+    #[must_use]
+    pub fn with_adapter(&self, digest: Option<&str>) -> Self {
+        Self { base: self.base.clone(), adapted: digest.map(|digest| cache::key(&[&self.base, digest])) }
     }
 }
 
@@ -75,6 +110,23 @@ pub struct Progress {
     pub done: usize,
     /// Of how many.
     pub total: usize,
+}
+
+/// What the run folder's `forgetting.json` holds of the run's adapter; `None` where it was not measured.
+///
+/// # Errors
+/// When the file is there and cannot be read.
+pub fn of_run(folder: &RunFolder) -> Result<Option<Forgetting>, TrainError> {
+    let path = folder.forgetting();
+    match fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+            let run = folder.path().display();
+            let remedy = format!("measure again with `greffon forgetting measure {run}`");
+            TrainError::Run(format!("{}: not a measurement of forgetting: {error}; {remedy}", path.display()))
+        }),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(TrainError::Read { path, source }),
+    }
 }
 
 /// What one model answered.
@@ -93,6 +145,8 @@ pub struct Forgetting {
     pub greffon_version: String,
     /// When, UTC.
     pub date: String,
+    /// SHA-256 of the adapter's two files; none for an adapter in training.
+    pub adapter_digest: Option<String>,
     /// SHA-256 over all that was asked.
     pub questions_digest: String,
     /// Task by task.
@@ -132,7 +186,7 @@ pub fn measure(
     models: Models<'_>,
     questions: &Questions,
     config: &ForgettingConfig,
-    contaminated: Vec<String>,
+    contaminated: &[String],
     (cache, keys): (&ScoreCache, &Keys),
     progress: &mut dyn FnMut(Progress) -> Result<(), TrainError>,
 ) -> Result<Forgetting, TrainError> {
@@ -174,12 +228,13 @@ pub fn measure(
     Ok(Forgetting {
         greffon_version: env!("CARGO_PKG_VERSION").to_owned(),
         date: jiff::Timestamp::now().to_string(),
+        adapter_digest: None,
         questions_digest: digest,
         tasks: pairs.iter().map(Pair::compare).collect(),
         average: average(&pairs),
         divergences: divergence::summarise(&texts),
         chat: ChatDrift::new(&before.chat, &after.chat),
-        verdict: Verdict::new(&pairs, &texts, config, contaminated),
+        verdict: Verdict::new(&pairs, &texts, config, contaminated.to_vec()),
         seconds: started.elapsed().as_secs_f64(),
         base_from_cache,
     })

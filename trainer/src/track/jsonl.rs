@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Plan, StepRecord, Tracker, ValidationRecord};
+use super::{ForgettingRecord, Plan, StepRecord, Tracker, ValidationRecord};
 use crate::error::TrainError;
 
 /// Writes one JSON object a line, flushed line by line.
@@ -66,6 +66,10 @@ impl Tracker for JsonLines {
     }
 
     fn validation(&mut self, record: &ValidationRecord) -> Result<(), TrainError> {
+        self.write(record)
+    }
+
+    fn forgetting(&mut self, record: &ForgettingRecord) -> Result<(), TrainError> {
         self.write(record)
     }
 

@@ -7,6 +7,7 @@ pub mod card;
 mod jsonl;
 mod run_folder;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -76,6 +77,21 @@ pub struct ValidationRecord {
     pub seconds: f64,
 }
 
+/// One measurement of forgetting.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ForgettingRecord {
+    /// The step after which it was made.
+    pub step: u64,
+    /// The gate lets the model pass.
+    pub passed: bool,
+    /// The mean accuracy over the tasks less that of the base.
+    pub average_difference: Option<f64>,
+    /// The divergence from the base by language, in nats per token.
+    pub kl: BTreeMap<String, f64>,
+    /// Wall-clock seconds.
+    pub forgetting_seconds: f64,
+}
+
 /// Something that follows a run.
 pub trait Tracker {
     /// The data is being tokenised; never called when its tokens come from the cache.
@@ -98,6 +114,15 @@ pub trait Tracker {
     /// # Errors
     /// As for [`Self::started`].
     fn validation(&mut self, record: &ValidationRecord) -> Result<(), TrainError>;
+
+    /// The model is being questioned.
+    fn questioning(&mut self, _progress: &crate::forgetting::Progress) {}
+
+    /// What was forgotten was measured.
+    ///
+    /// # Errors
+    /// As for [`Self::started`].
+    fn forgetting(&mut self, record: &ForgettingRecord) -> Result<(), TrainError>;
 
     /// A checkpoint was written, or something else worth a line.
     fn note(&mut self, text: &str);

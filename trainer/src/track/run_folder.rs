@@ -7,6 +7,7 @@
 //! log.txt          what happened when
 //! checkpoints/     step-00000040/ …, best/
 //! adapter/         the result, a PEFT folder
+//! forgetting.json  what it lost of the base, and whether the gate lets it pass
 //! ```
 
 use std::fs;
@@ -141,6 +142,11 @@ impl RunFolder {
     /// The result.
     pub fn adapter(&self) -> PathBuf {
         self.path.join("adapter")
+    }
+
+    /// What the result lost of the base.
+    pub fn forgetting(&self) -> PathBuf {
+        self.path.join("forgetting.json")
     }
 
     /// Reads `run.json`.

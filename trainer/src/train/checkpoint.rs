@@ -33,6 +33,9 @@ pub struct Progress {
     pub best_step: u64,
     /// Evaluations since the lowest validation loss.
     pub evaluations_without_gain: u64,
+    /// The step after which forgetting was measured last.
+    #[serde(default)]
+    pub measured_step: u64,
     /// Digest of the examples and of the settings that decide the numbers.
     pub fingerprint: String,
 }
@@ -57,6 +60,11 @@ impl Checkpoints {
     /// The adapter with the lowest validation loss.
     pub fn best(&self) -> PathBuf {
         self.folder.join("best")
+    }
+
+    /// The last adapter that the forgetting gate let pass.
+    pub fn within_limits(&self) -> PathBuf {
+        self.folder.join("within-limits")
     }
 
     /// Writes the best adapter.

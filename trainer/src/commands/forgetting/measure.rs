@@ -11,42 +11,41 @@ use crate::commands::subject::{is_run, run_recipe};
 use crate::commands::verify::REFUSED;
 use crate::device;
 use crate::error::TrainError;
-use crate::forgetting::cache::ScoreCache;
-use crate::forgetting::suite::Questions;
-use crate::forgetting::{self, Keys, Models};
+use crate::forgetting::Watch;
 use crate::model::{BaseModel, adapter};
 use crate::recipe::{ForgettingConfig, Loaded, Recipe};
 use crate::track::RunFolder;
 
 pub(super) fn measure(args: &MeasureArgs) -> anyhow::Result<ExitCode> {
-    let (loaded, own_adapter) = if is_run(&args.subject) {
-        let folder = RunFolder::open(args.subject.clone())?;
-        (run_recipe(&folder, &args.questions.set)?, Some(folder.adapter()))
-    } else {
-        (Recipe::load(&args.subject, &args.questions.set).map_err(TrainError::from)?, None)
+    let run = if is_run(&args.subject) { Some(RunFolder::open(args.subject.clone())?) } else { None };
+    let loaded = match &run {
+        Some(run) => run_recipe(run, &args.questions.set)?,
+        None => Recipe::load(&args.subject, &args.questions.set).map_err(TrainError::from)?,
     };
-    let Some(folder) = args.adapter.clone().or(own_adapter) else {
+    let Some(folder) = args.adapter.clone().or_else(|| Some(run.as_ref()?.adapter())) else {
         let reason = "a recipe alone has no adapter to compare; name one with --adapter, or give the run folder";
         return Err(TrainError::Run(reason.to_owned()).into());
     };
     let (recipe, config) = (&loaded.recipe, asked(&loaded, &args.questions)?);
     let hub = progress::hub();
-    let questions = Questions::open(&config).map_err(TrainError::from)?;
-    let contaminated = forgetting::contaminated(&questions, recipe, &hub)?;
     let base = BaseModel::open(&recipe.model, recipe.data.chat_template.as_deref(), &hub)?;
     let device = device::open(&recipe.device)?;
     let plain = base.decoder(&device)?.with_kernels(recipe.kernels);
     let mut adapted = plain.clone();
     adapter::load(&mut adapted, &folder, &device)?;
-    let keys = Keys::new(recipe, &base, Some(&adapter::digest(&folder)?))?;
-    let models = Models { base: &plain, adapted: &adapted, tokenizer: &base.tokenizer, device: &device };
+    let watch = Watch::open(recipe, &config, &base, plain, &device, &hub)?;
     let mut bar = progress::Questioning::default();
-    let cache = ScoreCache::from_env();
-    let found = forgetting::measure(models, &questions, &config, contaminated, (&cache, &keys), &mut |at| {
+    let found = watch.measure(&adapted, Some(&adapter::digest(&folder)?), &mut |at| {
         bar.show(at);
         Ok(())
     })?;
     bar.clear();
+    if let Some(run) =
+        run.filter(|run| run.adapter() == folder && config == loaded.recipe.forgetting && args.questions.set.is_empty())
+    {
+        // As the run itself would have measured it.
+        found.save(&run)?;
+    }
     if let Some(file) = &args.report {
         let text = show::markdown(&found);
         adapters::write_atomic(file, args.force, |out| out.write_all(text.as_bytes())).map_err(TrainError::from)?;

@@ -47,7 +47,7 @@ fn ask(subject: &Subject<'_>, opening: &Opening, item: &ProbeItem) -> Result<Vec
         Question::Partial { contexts, continuation, .. } => {
             contexts.iter().map(|context| pair(context, &spaced(continuation))).collect::<Result<_, _>>()?
         }
-        Question::Pair { good, bad } => vec![pair("", good)?, pair("", bad)?],
+        Question::Pair { good, bad } => vec![pair("", &spaced(good))?, pair("", &spaced(bad))?],
         Question::Cloze { context, target } => {
             return Ok(vec![Request { sequences: vec![pair(context, &spaced(target))?], greedy: true }]);
         }
