@@ -6,6 +6,7 @@
 mod cache;
 mod config;
 mod conversation;
+mod decontaminate;
 mod digest;
 mod error;
 mod hub;
@@ -25,6 +26,7 @@ mod tokenizer;
 pub use cache::Cache;
 pub use config::{DataConfig, HubSource, MAX_WEIGHT, Overlong, SourceConfig};
 pub use conversation::{Conversation, Message, Origin, Role};
+pub use decontaminate::{Contaminated, Decontamination, contaminated};
 pub use digest::{hex, sha256_files};
 pub use error::{
     DataError, ExampleError, HubError, InstructionError, ProbeError, RecordError, TemplateError, TokenizerError,
