@@ -29,7 +29,7 @@ def recipe(folder: Path, model: Path, dtype: str, steps: int, validate: bool) ->
         data["validation"] = questions("validation.jsonl")
         train["eval_every"] = steps
     parts = {"model": {"base": str(model), "dtype": dtype}, "data": data, "lora": {"rank": 16, "alpha": 32},
-             "train": train, "output": str(folder / f"run-{dtype}-{steps}")}
+             "train": train, "forgetting": {"suite": "none"}, "output": str(folder / f"run-{dtype}-{steps}")}
     path = folder / f"{dtype}-{steps}.yaml"
     path.write_text(json.dumps(parts), encoding="utf-8")
     return path

@@ -45,6 +45,7 @@ def write_recipe(folder: Path, model: Path, parts: dict) -> Path:
         "data": {"train": [{"path": str(DATA), "format": "squad", "prompt": PROMPT}], **parts["data"]},
         "lora": parts["lora"],
         "train": parts["train"],
+        "forgetting": {"suite": "none"},
         "output": str(folder / "run"),
     }
     path = folder / "recipe.yaml"

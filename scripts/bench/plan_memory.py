@@ -59,6 +59,7 @@ def measure(greffon: str, model: Path, data: Path, folder: Path, run) -> dict:
         "data": {"train": [{"path": str(data), "format": "messages"}], "max_length": length, "overlong": "truncate"},
         "lora": {"rank": rank, "alpha": 2 * rank, "targets": modules, "dropout": dropout},
         "train": {"max_steps": 2, "global_batch_size": 2 * micro_batch, "micro_batch_size": micro_batch, **settings},
+        "forgetting": {"suite": "none"},
         "output": str(output),
     }
     path = folder / "recipe.yaml"

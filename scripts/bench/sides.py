@@ -70,7 +70,7 @@ class Sides:
             f"lora: {{rank: {rank}, alpha: {2 * rank}, targets: all-linear}}\n"
             f"train:\n  seed: 0\n  max_steps: {steps}\n  global_batch_size: {batch}\n"
             f"  micro_batch_size: {micro_batch}\n  learning_rate: 2e-4\n  schedule: constant\n  warmup_steps: 0\n"
-            f"  max_grad_norm: 0\noutput: run\n", encoding="utf-8")
+            f"  max_grad_norm: 0\nforgetting: {{suite: none}}\noutput: run\n", encoding="utf-8")
         command = [self.greffon, "train", recipe]
         for value in self.set_values:
             command += ["--set", value]

@@ -170,7 +170,7 @@ pub(crate) fn tiny_recipe(folder: &Path, set: &[&str]) -> String {
     let text = format!(
         "model:\n  base: {}\ndata:\n  train:\n    - path: train.jsonl\n  validation_fraction: 0.2\n  max_length: 128\n\
          lora:\n  rank: 4\n  alpha: 8\ntrain:\n  global_batch_size: 5\n  micro_batch_size: 2\n  learning_rate: 1e-2\n\
-         output: run\n",
+         forgetting:\n  suite: none\noutput: run\n",
         fixture("tiny-llama").display()
     );
     let plain = folder.join("plain.yaml");

@@ -90,6 +90,9 @@ pub enum TrainError {
         /// The first examples that took part, by place.
         examples: String,
     },
+    /// A check does not let something pass.
+    #[error("{0}")]
+    Refused(String),
     /// A run cannot start or go on.
     #[error("{0}")]
     Run(String),
@@ -134,10 +137,11 @@ pub enum TrainError {
 }
 
 impl TrainError {
-    /// The process's exit code: 2 for input that must be mended, 130 after Ctrl-C, 1 otherwise.
+    /// The process's exit code: 2 for input that must be mended, 3 for what a check refuses, 130 after Ctrl-C, 1 otherwise.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Interrupted { .. } => 130,
+            Self::Refused(_) => 3,
             Self::NotFinite { .. } | Self::NotSaved { .. } => 1,
             error if error.is_write() => 1,
             _ => 2,

@@ -49,6 +49,7 @@ fn trained(folder: &Path, model: &Path, template: Option<&Path>) -> PathBuf {
         "data.validation=[]".to_owned(),
         // So that four steps move the adapter clearly.
         "train.warmup_steps=1".to_owned(),
+        "forgetting.suite=none".to_owned(),
     ];
     values.extend(template.map(|path| format!("data.chat_template={}", path.display())));
     let mut arguments = vec!["train", recipe.to_str().unwrap()];

@@ -108,7 +108,10 @@ Examples:
 Examples:
   greffon export runs/recipe --to adapter
   greffon export runs/recipe --checkpoint last --to adapter-last
-  greffon export runs/recipe --as gguf-lora --type f16 --to adapter.gguf")]
+  greffon export runs/recipe --as gguf-lora --type f16 --to adapter.gguf
+  greffon export runs/recipe --to adapter --accept-forgetting \"Serves this one task only.\"
+
+Exit codes: 0 written; 3 the adapter forgot more of its base than the recipe allows; 2 the input must be mended.")]
     Export(ExportArgs),
     /// Upload an adapter with its card to the hub.
     #[command(after_help = "\
@@ -466,6 +469,9 @@ pub struct ExportArgs {
     /// The card of a PEFT folder.
     #[command(flatten)]
     pub card: CardArgs,
+    /// Export an adapter that the forgetting gate holds back, and write why into its manifest.
+    #[arg(long, value_name = "REASON", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub accept_forgetting: Option<String>,
     /// Write no card.
     #[arg(long)]
     pub no_card: bool,

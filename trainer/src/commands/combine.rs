@@ -7,6 +7,7 @@ use adapters::merge::{Combination, MajoritySign, Method, Part, combine};
 use anstream::println;
 use serde_json::json;
 
+use super::verify;
 use crate::cli::{MergeArgs, SignMethod};
 use crate::error::TrainError;
 
@@ -17,6 +18,7 @@ pub(super) fn adapter(args: &MergeArgs) -> Result<Part, TrainError> {
     #[expect(clippy::float_cmp, reason = "the default, which changes nothing")]
     let is_plain = settings.scale == 1.0 && settings.weights.is_empty() && settings.method != Method::Svd;
     if is_plain && parts.len() == 1 {
+        verify::let_out(&args.adapters[0])?;
         return Ok(parts.remove(0));
     }
     let weights = if settings.weights.is_empty() {

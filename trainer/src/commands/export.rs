@@ -10,6 +10,7 @@ use super::subject::run_recipe;
 use crate::cli::{ExportArgs, Form, NumberType, Which};
 use crate::error::TrainError;
 use crate::model::BaseModel;
+use crate::prove::{Export, Manifest};
 use crate::recipe::Recipe;
 use crate::track::{RunFolder, card};
 use crate::train::checkpoint::Checkpoints;
@@ -25,6 +26,13 @@ pub(super) fn export(args: &ExportArgs) -> anyhow::Result<()> {
             format!("the run has no adapter yet; finish it with `greffon train --resume {}`", args.run.display());
         return Err(TrainError::Checkpoint { path: source, reason }.into());
     }
+    // Whatever checkpoint is taken, the verdict on the run's result stands for it.
+    let judged = Export::open(&folder.adapter()).and_then(|result| Manifest::read(&result))?.forgetting;
+    if judged.is_none() && run_recipe(&folder, &[])?.recipe.forgetting.is_measured() {
+        let run = args.run.display();
+        tracing::warn!("what the adapter forgot was not measured; `greffon forgetting measure {run}` does");
+    }
+    let note = judged.map(|note| note.let_out(&folder.adapter(), args.accept_forgetting.as_deref())).transpose()?;
     let mut adapter = PeftAdapter::read(&source).map_err(TrainError::from)?;
     if args.fold_patterns {
         (adapter.config, adapter.pairs) = fold_patterns(&adapter.config, &adapter.pairs).map_err(TrainError::from)?;
@@ -51,6 +59,10 @@ pub(super) fn export(args: &ExportArgs) -> anyhow::Result<()> {
             "GGUF adapter"
         }
     };
+    if note.is_some() {
+        let export = Export::open(&args.to)?;
+        Manifest { forgetting: note, ..Manifest::read(&export)? }.write(&export)?;
+    }
     println!(
         "wrote {}: {form}, rank {}, {} modules, base {}",
         args.to.display(),

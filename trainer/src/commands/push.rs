@@ -34,6 +34,7 @@ pub(super) fn push(args: &PushArgs) -> anyhow::Result<ExitCode> {
             refused = true;
         }
     }
+    verify::let_out(folder)?;
     if refused {
         eprintln!("  or name the servers that it is for with --for");
         return Ok(ExitCode::from(REFUSED));

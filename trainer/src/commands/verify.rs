@@ -1,6 +1,7 @@
 //! `greffon verify`: the rules of servers, and the proofs that an export has.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::ExitCode;
 
 use adapters::serving::{Facts, SERVERS, Server, Verdict, server};
@@ -11,7 +12,7 @@ use serde_json::json;
 use super::prove::{self, describe_proof};
 use crate::cli::VerifyArgs;
 use crate::error::TrainError;
-use crate::prove::{Export, Form, Manifest};
+use crate::prove::{Export, ForgettingNote, Form, Manifest};
 
 /// The exit code when a server refuses the adapter or gets it wrong, or a proof does not succeed.
 pub(super) const REFUSED: u8 = 3;
@@ -39,6 +40,7 @@ pub(super) fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
             "adapter": args.export,
             "servers": verdicts.collect::<Vec<_>>(),
             "proofs": proofs.collect::<Vec<_>>(),
+            "forgetting": manifest.forgetting,
         });
         println!("{report:#}");
     } else {
@@ -50,6 +52,9 @@ pub(super) fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         if !verdicts.is_empty() {
             println!("{table}");
         }
+        if let Some(note) = &manifest.forgetting {
+            println!("{}", describe_forgetting(note));
+        }
         for proof in &manifest.proofs {
             println!("{}", describe_proof(proof, proof.outdated(&files)));
         }
@@ -59,6 +64,12 @@ pub(super) fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     }
     let refused = verdicts.iter().any(|(_, verdict)| matches!(verdict, Verdict::Refuses { .. }));
     Ok(if refused { ExitCode::from(REFUSED) } else { ExitCode::SUCCESS })
+}
+
+/// Refuses an adapter that the forgetting gate holds back, unless its manifest says why it was let out.
+pub(super) fn let_out(adapter: &Path) -> Result<(), TrainError> {
+    let note = Manifest::read(&Export::open(adapter)?)?.forgetting;
+    note.map(|note| note.let_out(adapter, None)).transpose().map(drop)
 }
 
 fn judge(args: &VerifyArgs) -> Result<Vec<(&'static str, Verdict)>, TrainError> {
@@ -83,5 +94,14 @@ fn describe(verdict: &Verdict) -> String {
         Verdict::Loads => "loads".to_owned(),
         Verdict::LoadsWith { with } => format!("loads with {with}"),
         Verdict::Refuses { because, remedy } => format!("refuses: {because}\n  remedy: {remedy}"),
+    }
+}
+
+fn describe_forgetting(note: &ForgettingNote) -> String {
+    let beyond = note.beyond.join("; ");
+    match (&note.accepted, note.passed) {
+        (_, true) => format!("forgetting: within its limits, measured {}", note.date),
+        (Some(reason), false) => format!("forgetting: beyond its limits: {beyond}\n  accepted: {reason}"),
+        (None, false) => format!("forgetting: beyond its limits: {beyond}"),
     }
 }

@@ -4,6 +4,8 @@
 //! a run, and the gate of an unchanged model opens as often as its confidence says. The confidence holds for all limits
 //! together: each is checked at `1 - (1 - confidence) / limits` (Bonferroni).
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::comparison::Pair;
@@ -129,6 +131,49 @@ impl Verdict {
         let checks: Vec<Check> = candidates.into_iter().map(|candidate| candidate.check(single)).collect();
         let passed = contaminated.is_empty() && checks.iter().all(|check| check.outcome != Outcome::Beyond);
         Self { passed, confidence: config.confidence, checks, contaminated }
+    }
+}
+
+impl Verdict {
+    /// The limits that were passed, each with what was lost; the questions that were trained on.
+    pub fn beyond(&self) -> Vec<String> {
+        let checks = self.checks.iter().filter(|check| check.outcome == Outcome::Beyond).map(Check::to_string);
+        let trained = (!self.contaminated.is_empty())
+            .then(|| format!("{} of the questions were trained on, so they tell nothing", self.contaminated.len()));
+        trained.into_iter().chain(checks).collect()
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Task(task) => f.write_str(task),
+            Self::Average => f.write_str("mean of the tasks"),
+            Self::BitsPerByte(task) => write!(f, "bits per byte of {task}"),
+            Self::Kl(lang) => write!(f, "KL to the base, {lang}"),
+        }
+    }
+}
+
+impl Subject {
+    /// A loss in the subject's unit.
+    fn loss(&self, value: f64) -> String {
+        match self {
+            Self::Task(_) | Self::Average => format!("{:.1} points", 100.0 * value),
+            Self::BitsPerByte(_) => format!("{:.1} %", 100.0 * value),
+            Self::Kl(_) => format!("{value:.4} nats per token"),
+        }
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { subject, limit, loss, at_least, outcome } = self;
+        if let Outcome::LeftOut(reason) = outcome {
+            return write!(f, "{subject}: {reason}");
+        }
+        let [loss, at_least, limit] = [*loss, *at_least, *limit].map(|value| subject.loss(value));
+        write!(f, "{subject}: lost {loss}, at least {at_least}, allowed {limit}")
     }
 }
 

@@ -12,12 +12,11 @@ pub mod gate;
 pub mod suite;
 mod watch;
 
-use std::fs;
-use std::io::ErrorKind;
+use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::Device;
-use datasets::{ChatTokenizer, Hub};
+use datasets::{ChatTokenizer, Contaminated, Hub};
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
@@ -25,6 +24,7 @@ use crate::eval::Subject;
 use crate::eval::statistics::resample;
 use crate::eval::tasks::{self, Measure, TaskScores};
 use crate::model::{BaseModel, Decoder};
+use crate::prove::{Export, ForgettingNote, Manifest};
 use crate::recipe::{ForgettingConfig, Recipe};
 use crate::track::{ForgettingRecord, RunFolder};
 
@@ -35,6 +35,9 @@ use divergence::{Divergence, TextDivergence, divergences};
 use gate::Verdict;
 use suite::Questions;
 pub use watch::Watch;
+
+/// How many questions that were trained on a warning names.
+const SHOWN: usize = 5;
 
 /// What is compared.
 #[derive(Clone, Copy)]
@@ -59,15 +62,40 @@ pub struct Keys {
 }
 
 impl Forgetting {
-    /// Keeps it in a run folder.
+    /// Keeps it in a run folder, and what matters of it in the manifest of the run's adapter.
     ///
     /// # Errors
-    /// When the file cannot be written; the one before stays.
+    /// When a file cannot be written; the one before stays.
     pub fn save(&self, folder: &RunFolder) -> Result<(), TrainError> {
         let path = folder.forgetting();
         let failed = |error: serde_json::Error| TrainError::Write { path: path.clone(), source: error.into() };
         let text = serde_json::to_string_pretty(self).map_err(failed)? + "\n";
-        Ok(adapters::write_atomic(&path, true, |out| out.write_all(text.as_bytes()))?)
+        adapters::write_atomic(&path, true, |out| out.write_all(text.as_bytes()))?;
+        self.note_in(&Export::open(&folder.adapter())?)
+    }
+
+    /// Writes what matters of it into the manifest of an adapter.
+    ///
+    /// # Errors
+    /// When the file cannot be written; the one before stays.
+    pub fn note_in(&self, adapter: &Export) -> Result<(), TrainError> {
+        let manifest = Manifest { forgetting: Some(self.note()), ..Manifest::read(adapter)? };
+        manifest.write(adapter).map(drop)
+    }
+
+    /// What a manifest tells of it.
+    fn note(&self) -> ForgettingNote {
+        let record = self.record(0);
+        ForgettingNote {
+            passed: self.verdict.passed,
+            date: self.date.clone(),
+            questions_digest: self.questions_digest.clone(),
+            adapter_digest: self.adapter_digest.clone(),
+            average_difference: record.average_difference,
+            kl: record.kl,
+            beyond: self.verdict.beyond(),
+            accepted: None,
+        }
     }
 
     /// The run's record of it.
@@ -110,23 +138,6 @@ pub struct Progress {
     pub done: usize,
     /// Of how many.
     pub total: usize,
-}
-
-/// What the run folder's `forgetting.json` holds of the run's adapter; `None` where it was not measured.
-///
-/// # Errors
-/// When the file is there and cannot be read.
-pub fn of_run(folder: &RunFolder) -> Result<Option<Forgetting>, TrainError> {
-    let path = folder.forgetting();
-    match fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-            let run = folder.path().display();
-            let remedy = format!("measure again with `greffon forgetting measure {run}`");
-            TrainError::Run(format!("{}: not a measurement of forgetting: {error}; {remedy}", path.display()))
-        }),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(TrainError::Read { path, source }),
-    }
 }
 
 /// What one model answered.
@@ -240,12 +251,23 @@ pub fn measure(
     })
 }
 
-/// The questions that the training data of a recipe holds, by name; a warning tells the first of them.
+/// The questions that the training data of a recipe holds, by name; a warning tells of them.
 ///
 /// # Errors
 /// When a source cannot be read.
-pub fn contaminated(_questions: &Questions, _recipe: &Recipe, _hub: &Hub) -> Result<Vec<String>, TrainError> {
-    Ok(Vec::new())
+fn contaminated(questions: &Questions, recipe: &Recipe, hub: &Hub) -> Result<Vec<String>, TrainError> {
+    let mut sources = recipe.data.train.clone();
+    sources.extend(recipe.forgetting.replay.iter().flat_map(|replay| replay.sources.iter().cloned()));
+    // Paths are absolute by now.
+    let found = datasets::contaminated(&questions.items, &sources, Path::new(""), hub)?;
+    for Contaminated { item, origin, words } in found.iter().take(SHOWN) {
+        let id = &questions.items[*item].id;
+        tracing::warn!("question {id} stands in the training data: {origin}: \"{words}\"");
+    }
+    if found.len() > SHOWN {
+        tracing::warn!("and {} further questions stand in the training data", found.len() - SHOWN);
+    }
+    Ok(found.iter().map(|found| questions.items[found.item].id.clone()).collect())
 }
 
 /// Questions one model.

@@ -1,4 +1,4 @@
-//! `greffon.json`: what is known of an export, its proofs above all.
+//! `greffon.json`: what is known of an adapter or export: what it forgot, and its proofs.
 //!
 //! It lies in an exported folder, or beside an exported file under the file's name. A proof holds as long as the files
 //! have the digests that it names.
@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -53,9 +53,33 @@ pub struct Proof {
     pub effect: Option<f64>,
 }
 
+/// What an adapter lost of its base, in short.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ForgettingNote {
+    /// The gate let it pass.
+    pub passed: bool,
+    /// When it was measured, UTC.
+    pub date: String,
+    /// SHA-256 over all that was asked.
+    pub questions_digest: String,
+    /// SHA-256 of the two files of the adapter that was measured.
+    pub adapter_digest: Option<String>,
+    /// The mean accuracy over the tasks less that of the base.
+    pub average_difference: Option<f64>,
+    /// The divergence from the base by language, in nats per token.
+    pub kl: BTreeMap<String, f64>,
+    /// The limits that it is beyond.
+    pub beyond: Vec<String>,
+    /// Why it was exported nevertheless.
+    pub accepted: Option<String>,
+}
+
 /// The file.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Manifest {
+    /// What the adapter lost of its base; none where that was not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forgetting: Option<ForgettingNote>,
     /// The newest proof for each server, model and base.
     #[serde(default)]
     pub proofs: Vec<Proof>,
@@ -96,11 +120,41 @@ impl Manifest {
         let key = |proof: &Proof| (proof.server.kind.clone(), proof.server.model.clone(), proof.base_digest.clone());
         self.proofs.retain(|earlier| earlier.files == proof.files && key(earlier) != key(&proof));
         self.proofs.push(proof);
+        self.write(export)
+    }
+
+    /// Writes the file.
+    ///
+    /// # Errors
+    /// When it cannot be written; the one before stays.
+    pub fn write(&self, export: &Export) -> Result<PathBuf, TrainError> {
         let path = Self::path(export);
         let failed = |error: serde_json::Error| TrainError::Write { path: path.clone(), source: error.into() };
-        let text = serde_json::to_string_pretty(&self).map_err(failed)? + "\n";
+        let text = serde_json::to_string_pretty(self).map_err(failed)? + "\n";
         adapters::write_atomic(&path, true, |out| out.write_all(text.as_bytes()))?;
         Ok(path)
+    }
+}
+
+impl ForgettingNote {
+    /// Lets an adapter out that the gate let pass, or whose loss somebody accepts, with a reason that is kept.
+    ///
+    /// # Errors
+    /// [`TrainError::Refused`] without a reason.
+    pub fn let_out(mut self, adapter: &Path, reason: Option<&str>) -> Result<Self, TrainError> {
+        if self.passed || self.accepted.is_some() {
+            return Ok(self);
+        }
+        let Some(reason) = reason else {
+            return Err(TrainError::Refused(format!(
+                "{}: the adapter forgot more of its base than its recipe allows: {}; repair it with `greffon forgetting \
+                 repair`, or export the run with --accept-forgetting \"REASON\"",
+                adapter.display(),
+                self.beyond.join("; ")
+            )));
+        };
+        self.accepted = Some(reason.to_owned());
+        Ok(self)
     }
 }
 

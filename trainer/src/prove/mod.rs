@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use agreement::Agreement;
 pub use export::{Export, Form};
-pub use manifest::{Manifest, Proof};
+pub use manifest::{ForgettingNote, Manifest, Proof};
 pub use server::{Names, Server, ServerInfo};
 
 use crate::error::TrainError;

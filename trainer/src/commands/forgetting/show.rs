@@ -10,7 +10,7 @@ use crate::eval::tasks::Measure;
 use crate::forgetting::Forgetting;
 use crate::forgetting::chat::{ChatCounts, ChatDrift};
 use crate::forgetting::comparison::{Flip, TaskComparison};
-use crate::forgetting::gate::{Check, Outcome, Subject, Verdict};
+use crate::forgetting::gate::{Check, Outcome, Verdict};
 
 const HEADER: [&str; 8] = ["", "items", "base", "adapter", "difference", "95 % interval", "lost / gained", "p"];
 
@@ -42,7 +42,7 @@ pub(in crate::commands) fn headline(verdict: &Verdict, colours: bool) -> String 
         .checks
         .iter()
         .filter(|check| check.outcome == Outcome::Beyond)
-        .map(|check| name(&check.subject))
+        .map(|check| check.subject.to_string())
         .collect();
     let paint = |text: &str, passed: bool| match (colours, passed) {
         (true, true) => text.green().bold().to_string(),
@@ -153,35 +153,12 @@ fn chat_line(chat: &ChatDrift) -> String {
 }
 
 fn verdict_lines(verdict: &Verdict) -> Vec<String> {
-    let line = |check: &Check| match &check.outcome {
+    let line = |check: &Check| match check.outcome {
         Outcome::Within => None,
-        Outcome::Beyond => Some(format!(
-            "beyond the limit: {}: lost {}, at least {}, allowed {}",
-            name(&check.subject),
-            loss(&check.subject, check.loss),
-            loss(&check.subject, check.at_least),
-            loss(&check.subject, check.limit)
-        )),
-        Outcome::LeftOut(reason) => Some(format!("not checked: {}: {reason}", name(&check.subject))),
+        Outcome::Beyond => Some(format!("beyond the limit: {check}")),
+        Outcome::LeftOut(_) => Some(format!("not checked: {check}")),
     };
     verdict.checks.iter().filter_map(line).collect()
-}
-
-fn name(subject: &Subject) -> String {
-    match subject {
-        Subject::Task(task) => task.clone(),
-        Subject::Average => "mean of the tasks".to_owned(),
-        Subject::BitsPerByte(task) => format!("bits per byte of {task}"),
-        Subject::Kl(lang) => format!("KL to the base, {lang}"),
-    }
-}
-
-fn loss(subject: &Subject, value: f64) -> String {
-    match subject {
-        Subject::Task(_) | Subject::Average => format!("{:.1} points", 100.0 * value),
-        Subject::BitsPerByte(_) => format!("{:.1} %", 100.0 * value),
-        Subject::Kl(_) => format!("{value:.4} nats per token"),
-    }
 }
 
 /// The report.
