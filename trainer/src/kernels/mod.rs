@@ -13,9 +13,11 @@ pub mod attention;
 #[cfg(feature = "cube")]
 mod gpu;
 pub mod linear_cross_entropy;
+pub mod linear_kl_divergence;
 pub mod lora_linear;
 pub mod rms_norm;
 pub mod rope;
+mod row_loss;
 pub mod seed;
 #[cfg(feature = "flex")]
 mod simd;

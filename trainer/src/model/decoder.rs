@@ -12,6 +12,7 @@ use super::segments::Segments;
 use crate::kernels::Kernels;
 use crate::kernels::attention::{Heads, attention, cached_attention};
 use crate::kernels::linear_cross_entropy::{cross_entropy, linear_cross_entropy};
+use crate::kernels::linear_kl_divergence::{kl_divergence, linear_kl_divergence};
 use crate::kernels::lora_linear::{self, lora_linear};
 use crate::kernels::rms_norm::rms_norm;
 use crate::kernels::rope::rope;
@@ -176,8 +177,27 @@ impl Decoder {
         if self.lm_head_lora.is_none() {
             return linear_cross_entropy(self.kernels, hidden, self.head(), targets);
         }
+        cross_entropy(self.adapted_logits(hidden, dropout), targets)
+    }
+
+    /// How far each row's next token is from the base's: the Kullback-Leibler divergence of the model from the base, in
+    /// nats: twice `[rows, hidden]` to `[rows]`. The gradient goes to `hidden` and to the head's adapter.
+    ///
+    /// - `hidden`: hidden states of this model; `base_hidden`: those that the base, see [`Self::without_adapter`], has
+    ///   for the same rows. Fused and without an adapter of the head, rows of equal bits give exactly 0.
+    pub fn divergences(&self, hidden: Tensor<2>, base_hidden: Tensor<2>, dropout: Option<&mut Dropout>) -> Tensor<1> {
+        if self.lm_head_lora.is_none() {
+            return linear_kl_divergence(self.kernels, hidden, base_hidden, self.head());
+        }
+        let base = LoraLinear { lora: None, ..self.head_linear() };
+        let base_logits = lora_linear(self.kernels, base_hidden, &[&base], None);
+        kl_divergence(self.adapted_logits(hidden, dropout), base_logits)
+    }
+
+    /// The logits of a head with an adapter, in training.
+    fn adapted_logits(&self, hidden: Tensor<2>, dropout: Option<&mut Dropout>) -> Tensor<2> {
         let mut context = Context { dropout, ..Context::default() };
-        cross_entropy(apply(self.kernels, hidden, &[&self.head_linear()], None, &mut context), targets)
+        apply(self.kernels, hidden, &[&self.head_linear()], None, &mut context)
     }
 }
 

@@ -2,18 +2,11 @@
 
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
-use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::LinearCrossEntropyKernel;
 use crate::kernels::Frozen;
-use crate::kernels::simd::vector::exponentials;
-use crate::kernels::simd::{
-    Matrix, Panels, Product, Rhs, Term, arch, contiguous, dim, indices, row_block, slice, tensor,
-};
-
-/// Vocabulary whose logits a task holds for its rows.
-const VOCABULARY: usize = 768;
+use crate::kernels::simd::{Matrix, Part, Softmax, contiguous, dim, for_each_part, indices, row_block, slice, tensor};
 
 impl LinearCrossEntropyKernel for Flex {
     fn linear_cross_entropy_forward(
@@ -30,129 +23,55 @@ impl LinearCrossEntropyKernel for Flex {
         let mut states: Vec<Rows<'_>> = slice(&hidden)
             .chunks(block * depth)
             .zip(targets.chunks(block))
-            .map(|(hidden, targets)| Rows::new(hidden, targets, depth, with_gradient))
+            .map(|(hidden, targets)| Rows {
+                softmax: Softmax::new(hidden, depth, with_gradient),
+                targets,
+                target_logits: vec![0.0; targets.len()],
+            })
             .collect();
-        let pack = |start: usize| {
-            let count = VOCABULARY.min(head.rows - start);
-            rayon::join(
-                || Panels::transposed(count, depth, |row, out| head.read(start + row, 0..depth, out)),
-                || {
-                    with_gradient.then(|| {
-                        Panels::rows(depth, count, head.alignment(), |k, columns, out| {
-                            head.read(start + k, columns, out);
-                        })
-                    })
-                },
-            )
-        };
-        let mut packed = pack(0);
-        for start in (0..head.rows).step_by(VOCABULARY) {
-            let (panels, plain) = packed;
-            let count = VOCABULARY.min(head.rows - start);
-            let next = start + VOCABULARY;
-            // The next part is packed meanwhile, so that no processor has nothing to do.
-            ((), packed) = rayon::join(
-                || states.par_iter_mut().for_each(|rows| rows.add(start, count, &panels, plain.as_ref())),
-                || pack(next.min(head.rows)),
-            );
-        }
-        states.par_iter_mut().for_each(|rows| rows.finish(&head));
-        let losses = states.iter().flat_map(|rows| rows.losses.iter().copied()).collect();
+        for_each_part(&head, with_gradient, |part| states.par_iter_mut().for_each(|rows| rows.add(part)));
+        let losses = states.iter().flat_map(Rows::losses).collect();
         let gradient = with_gradient.then(|| {
-            let numbers = states.iter().flat_map(|rows| rows.gradient.iter().copied()).collect();
-            tensor(numbers, [rows, depth])
+            let blocks: Vec<Vec<f32>> = states.par_iter().map(|rows| rows.gradient(&head)).collect();
+            tensor(blocks.concat(), [rows, depth])
         });
         (tensor(losses, [rows]), gradient)
     }
 }
 
-/// Some rows, and what is known of their softmax after a part of the vocabulary.
+/// Some rows, and what is known of them after a part of the vocabulary.
 struct Rows<'a> {
-    hidden: &'a [f32],
+    softmax: Softmax<'a>,
     targets: &'a [usize],
-    depth: usize,
-    /// The largest logit so far.
-    largest: Vec<f32>,
-    /// The sum of `e^(logit - largest)` so far.
-    sums: Vec<f64>,
-    /// The target's logit; in the end the loss.
-    losses: Vec<f32>,
-    /// The sum of `e^(logit - largest)` times the head's row so far; in the end the gradient.
-    gradient: Vec<f32>,
-    with_gradient: bool,
+    target_logits: Vec<f32>,
 }
 
-impl<'a> Rows<'a> {
-    fn new(hidden: &'a [f32], targets: &'a [usize], depth: usize, with_gradient: bool) -> Self {
-        let count = targets.len();
-        Self {
-            hidden,
-            targets,
-            depth,
-            largest: vec![f32::NEG_INFINITY; count],
-            sums: vec![0.0; count],
-            losses: vec![0.0; count],
-            gradient: vec![0.0; if with_gradient { count * depth } else { 0 }],
-            with_gradient,
-        }
-    }
-
-    /// Takes in the vocabulary from `start` on.
-    fn add(&mut self, start: usize, count: usize, panels: &Panels, plain: Option<&Panels>) {
-        let (rows, depth) = (self.targets.len(), self.depth);
-        let mut logits = vec![0.0; rows * count];
-        let terms = &[Term { lhs: self.hidden, lhs_row: depth, lhs_depth: 1, rhs: Rhs::Panels(panels), depth }];
-        Product { rows, columns: count, terms, out: &mut logits, out_row: count, accumulate: false }.compute();
-        for (row, logits) in logits.chunks_exact_mut(count).enumerate() {
-            if let Some(&logit) = self.targets[row].checked_sub(start).and_then(|place| logits.get(place)) {
-                self.losses[row] = logit;
-            }
-            let before = self.largest[row];
-            let (largest, sum) = arch().dispatch(Exponentials { logits, before });
-            let fade = (before - largest).exp();
-            self.largest[row] = largest;
-            self.sums[row] = self.sums[row] * f64::from(fade) + f64::from(sum);
-            if self.with_gradient && fade < 1.0 {
-                self.gradient[row * depth..][..depth].iter_mut().for_each(|g| *g *= fade);
+impl Rows<'_> {
+    fn add(&mut self, part: &Part) {
+        let mut logits = self.softmax.logits(part);
+        for ((logits, target), out) in logits.chunks(part.count).zip(self.targets).zip(&mut self.target_logits) {
+            if let Some(&logit) = target.checked_sub(part.start).and_then(|place| logits.get(place)) {
+                *out = logit;
             }
         }
-        if let Some(plain) = plain {
-            let terms = &[Term { lhs: &logits, lhs_row: count, lhs_depth: 1, rhs: Rhs::Panels(plain), depth: count }];
-            let out = &mut self.gradient;
-            Product { rows, columns: depth, terms, out, out_row: depth, accumulate: true }.compute();
-        }
+        self.softmax.add(part, &mut logits, |_, _, _| {});
     }
 
-    /// `loss = log(sum) + largest - logit[target]`; `gradient = softmax · head - head[target]`.
+    /// `log(sum of e^logit) - logit[target]`.
     #[expect(clippy::cast_possible_truncation, reason = "losses are f32")]
-    fn finish(&mut self, head: &Matrix<'_>) {
-        let mut target_row = vec![0.0; self.depth];
-        for row in 0..self.targets.len() {
-            self.losses[row] =
-                (self.sums[row].ln() + f64::from(self.largest[row]) - f64::from(self.losses[row])) as f32;
-            if self.with_gradient {
-                head.read(self.targets[row], 0..self.depth, &mut target_row);
-                let inverse = (1.0 / self.sums[row]) as f32;
-                let gradient = &mut self.gradient[row * self.depth..][..self.depth];
-                for (gradient, target) in gradient.iter_mut().zip(&target_row) {
-                    *gradient = *gradient * inverse - target;
-                }
-            }
-        }
+    fn losses(&self) -> impl Iterator<Item = f32> {
+        let loss = |(row, logit): (usize, &f32)| (self.softmax.log_sum(row) - f64::from(*logit)) as f32;
+        self.target_logits.iter().enumerate().map(loss)
     }
-}
 
-/// Turns logits into `e^(logit - largest)`, where `largest` counts in what was before; returns it and the sum.
-struct Exponentials<'a> {
-    logits: &'a mut [f32],
-    before: f32,
-}
-
-impl WithSimd for Exponentials<'_> {
-    type Output = (f32, f32);
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> (f32, f32) {
-        exponentials(simd, self.logits, self.before)
+    /// `softmax · head - head[target]`.
+    fn gradient(&self, head: &Matrix<'_>) -> Vec<f32> {
+        let mut target_row = vec![0.0; head.columns];
+        let mut gradient = Vec::with_capacity(self.targets.len() * head.columns);
+        for (row, &target) in self.targets.iter().enumerate() {
+            head.read(target, 0..head.columns, &mut target_row);
+            gradient.extend(self.softmax.mean(row).zip(&target_row).map(|(mean, target)| mean - target));
+        }
+        gradient
     }
 }

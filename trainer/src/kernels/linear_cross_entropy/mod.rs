@@ -10,14 +10,13 @@ mod cube;
 mod flex;
 
 use adapters::Weight;
-use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::autodiff::ops::{Backward, OpsKind};
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::{Int, Tensor};
 
+use super::row_loss::RowLossBackward;
 use super::{Frozen, Kernels};
 
 /// `-log softmax(hidden · lm_headᵀ)[target]` of each row.
@@ -89,23 +88,6 @@ impl<B: LinearCrossEntropyKernel> LinearCrossEntropy for B {
     }
 }
 
-#[derive(Debug)]
-struct LinearCrossEntropyBackward;
-
-impl<B: Backend> Backward<B, 1> for LinearCrossEntropyBackward {
-    /// Each row's gradient, of the row's own loss.
-    type State = FloatTensor<B>;
-
-    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let grad = grads.consume::<B>(&ops.node);
-        if let [Some(parent)] = ops.parents {
-            let rows = burn::backend::TensorMetadata::shape(&grad)[0];
-            let grad = B::float_reshape(grad, [rows, 1].into());
-            grads.register::<B>(parent.id, B::float_mul(ops.state, grad));
-        }
-    }
-}
-
 impl<B: LinearCrossEntropyKernel, C: CheckpointStrategy> LinearCrossEntropy for Autodiff<B, C> {
     fn linear_cross_entropy(
         hidden: FloatTensor<Self>,
@@ -114,7 +96,7 @@ impl<B: LinearCrossEntropyKernel, C: CheckpointStrategy> LinearCrossEntropy for 
     ) -> FloatTensor<Self> {
         let (node, lm_head) = (hidden.node(), lm_head.into_primitive());
         let hidden = hidden.into_primitive();
-        match LinearCrossEntropyBackward.prepare::<C>([node]).compute_bound().stateful() {
+        match RowLossBackward.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 let (losses, gradient) = B::linear_cross_entropy_forward(hidden, lm_head, targets, true);
                 prep.finish(gradient.expect("the gradient was asked for"), losses)

@@ -7,6 +7,7 @@
 mod columns;
 pub(super) mod few_rows;
 mod product;
+mod softmax;
 mod tensor;
 pub(super) mod vector;
 
@@ -16,6 +17,7 @@ use pulp::Arch;
 
 pub(super) use columns::Columns;
 pub(super) use product::{Panels, Product, Rhs, Term};
+pub(super) use softmax::{Part, Softmax, for_each_part};
 pub(super) use tensor::{Matrix, contiguous, dim, indices, slice, tensor, whole};
 
 /// Rows of activations that one task works on: few enough that they stay in the second-level cache, and about as many

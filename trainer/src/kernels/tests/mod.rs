@@ -8,6 +8,7 @@
 mod adamw;
 mod attention;
 mod linear_cross_entropy;
+mod linear_kl_divergence;
 mod lora_linear;
 mod rms_norm;
 mod rope;
