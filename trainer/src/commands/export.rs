@@ -59,9 +59,8 @@ pub(super) fn export(args: &ExportArgs) -> anyhow::Result<()> {
             "GGUF adapter"
         }
     };
-    if note.is_some() {
-        let export = Export::open(&args.to)?;
-        Manifest { forgetting: note, ..Manifest::read(&export)? }.write(&export)?;
+    if let Some(note) = note {
+        Manifest::note_forgetting(&Export::open(&args.to)?, note)?;
     }
     println!(
         "wrote {}: {form}, rank {}, {} modules, base {}",

@@ -63,7 +63,7 @@ pub fn divergences(
         let hidden = |decoder: &Decoder| {
             decoder.forward(indices(input_ids.iter().copied(), device), &segments, Context::default())
         };
-        let sums = divergence_rows(decoder, hidden(decoder), hidden(base));
+        let sums = read(decoder.divergences(hidden(decoder), hidden(base), None));
         found.push(TextDivergence {
             id: item.id.clone(),
             lang: item.lang.clone(),
@@ -106,10 +106,4 @@ pub fn summarise(texts: &[TextDivergence]) -> Vec<Divergence> {
         }
     };
     by_language(texts).into_iter().map(summary).collect()
-}
-
-fn divergence_rows(decoder: &Decoder, hidden: burn::tensor::Tensor<2>, base: burn::tensor::Tensor<2>) -> Vec<f32> {
-    let q = burn::tensor::activation::log_softmax(decoder.logits(hidden), 1);
-    let p = burn::tensor::activation::log_softmax(decoder.clone().without_adapter().logits(base), 1);
-    read((p.clone().exp() * (p - q)).sum_dim(1))
 }

@@ -79,8 +79,7 @@ impl Forgetting {
     /// # Errors
     /// When the file cannot be written; the one before stays.
     pub fn note_in(&self, adapter: &Export) -> Result<(), TrainError> {
-        let manifest = Manifest { forgetting: Some(self.note()), ..Manifest::read(adapter)? };
-        manifest.write(adapter).map(drop)
+        Manifest::note_forgetting(adapter, self.note())
     }
 
     /// What a manifest tells of it.

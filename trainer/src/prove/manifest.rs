@@ -123,11 +123,15 @@ impl Manifest {
         self.write(export)
     }
 
-    /// Writes the file.
+    /// Notes in an export's manifest what its adapter forgot.
     ///
     /// # Errors
-    /// When it cannot be written; the one before stays.
-    pub fn write(&self, export: &Export) -> Result<PathBuf, TrainError> {
+    /// As [`Self::read`] and [`Self::add`].
+    pub fn note_forgetting(export: &Export, note: ForgettingNote) -> Result<(), TrainError> {
+        Self { forgetting: Some(note), ..Self::read(export)? }.write(export).map(drop)
+    }
+
+    fn write(&self, export: &Export) -> Result<PathBuf, TrainError> {
         let path = Self::path(export);
         let failed = |error: serde_json::Error| TrainError::Write { path: path.clone(), source: error.into() };
         let text = serde_json::to_string_pretty(self).map_err(failed)? + "\n";
