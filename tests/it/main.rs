@@ -11,6 +11,7 @@ mod command;
 mod data;
 mod determinism;
 mod families;
+mod forgetting;
 mod import;
 mod invariance;
 mod merge;

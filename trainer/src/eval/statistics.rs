@@ -91,7 +91,7 @@ pub fn share_at_least(share: f64, count: usize) -> f64 {
 /// The answers of a model that guesses have nothing to do with those of the base.
 pub fn items_needed(base: f64, chance: f64, limit: f64, confidence: f64) -> Option<usize> {
     let loss = base - chance;
-    if loss <= limit {
+    if loss - limit < 1e-9 {
         return None;
     }
     let variance = base * (1.0 - chance) + (1.0 - base) * chance - loss * loss;

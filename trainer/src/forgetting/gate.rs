@@ -221,3 +221,107 @@ fn too_few(pair: &Pair<'_>, limit: f64, confidence: f64) -> Option<String> {
         Some(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::eval::tasks::{ItemScore, TaskScores};
+
+    fn task(name: &str, chance: f64, right: impl IntoIterator<Item = bool>) -> TaskScores {
+        let items = right.into_iter().enumerate().map(|(index, right)| ItemScore {
+            id: format!("{name}-{index}"),
+            value: f64::from(u8::from(right)),
+            weight: 1.0,
+            other: None,
+            answer: String::new(),
+            log_likelihoods: Vec::new(),
+        });
+        TaskScores { task: name.to_owned(), measure: Measure::Accuracy, chance, items: items.collect() }
+    }
+
+    fn limits(task: Option<f64>, average: Option<f64>) -> ForgettingConfig {
+        let limits = LimitsConfig { task, average, bits_per_byte: None, kl: None };
+        ForgettingConfig { limits, ..ForgettingConfig::default() }
+    }
+
+    fn verdict(base: &[TaskScores], adapted: &[TaskScores], config: &ForgettingConfig) -> Verdict {
+        Verdict::new(&Pair::all(base, adapted), &[], config, Vec::new())
+    }
+
+    /// Six tasks of an unchanged model whose answers are drawn anew each time, judged by a limit of no loss at all.
+    #[test]
+    fn an_unchanged_model_is_stopped_at_most_once_in_twenty_by_the_noise_of_its_answers() {
+        let config = limits(Some(0.0), Some(0.0));
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        // How sure the model is of each item.
+        let sure: Vec<Vec<f64>> = (0..6)
+            .map(|_| (0..200).map(|_| f64::midpoint(0.3, 2.0 * rng.random::<f64>()).min(0.98)).collect())
+            .collect();
+        let mut answers = || -> Vec<TaskScores> {
+            let names = ["a", "b", "c", "d", "e", "f"];
+            let tasks = names.iter().zip(&sure);
+            tasks.map(|(name, sure)| task(name, 0.25, sure.iter().map(|p| rng.random::<f64>() < *p))).collect()
+        };
+        let stopped = (0..20).filter(|_| !verdict(&answers(), &answers(), &config).passed).count();
+        assert!(stopped <= 1, "{stopped} false alarms in 20");
+    }
+
+    #[test]
+    fn what_is_lost_with_confidence_is_stopped_and_named() {
+        let base = [task("known", 0.25, (0..200).map(|i| i % 5 != 0))];
+        let adapted = [task("known", 0.25, (0..200).map(|i| i % 5 > 2))];
+        let found = verdict(&base, &adapted, &limits(Some(0.1), Some(0.05)));
+        assert!(!found.passed);
+        assert_eq!(found.beyond().len(), 2, "{:?}", found.beyond());
+        assert!(found.beyond()[0].starts_with("known: lost 40.0 points, at least "), "{:?}", found.beyond());
+        // The same loss seen on a few items only is no more than a sign of it.
+        let few = |tasks: &[TaskScores; 1]| [TaskScores { items: tasks[0].items[..5].to_vec(), ..tasks[0].clone() }];
+        assert!(verdict(&few(&base), &few(&adapted), &limits(Some(0.1), Some(0.05))).passed);
+    }
+
+    #[test]
+    fn an_identical_model_loses_nothing() {
+        let base = [task("known", 0.25, (0..50).map(|i| i % 3 == 0))];
+        let found = verdict(&base, &base, &limits(Some(0.0), Some(0.0)));
+        assert!(found.passed);
+        assert!(found.checks.iter().all(|check| check.loss.abs() + check.at_least.abs() < 1e-300));
+    }
+
+    fn reason(found: &Verdict, index: usize) -> &str {
+        match &found.checks[index].outcome {
+            Outcome::LeftOut(reason) => reason,
+            outcome => panic!("{outcome:?}"),
+        }
+    }
+
+    #[test]
+    fn a_base_at_chance_says_nothing_and_is_left_out() {
+        let base = [task("guessed", 0.25, (0..200).map(|i| i % 4 == 0))];
+        let adapted = [task("guessed", 0.25, (0..200).map(|_| false))];
+        let found = verdict(&base, &adapted, &limits(Some(0.1), Some(0.05)));
+        assert!(found.passed);
+        assert_eq!(reason(&found, 0), "the base is at chance: 25.0 % right where guessing gives 25.0 %");
+        assert_eq!(reason(&found, 1), "the base is at chance on every task");
+    }
+
+    #[test]
+    fn too_few_items_are_told_with_how_many_are_needed() {
+        let base = [task("short", 0.5, (0..40).map(|i| i % 5 != 0))];
+        let found = verdict(&base, &base, &limits(Some(0.1), None));
+        assert_eq!(reason(&found, 0), "40 items are too few for a limit of 10.0 points: 64 are needed");
+        let found = verdict(&base, &base, &limits(Some(0.4), None));
+        assert_eq!(reason(&found, 0), "the limit allows the loss of the whole ability: 30.0 points above chance");
+    }
+
+    #[test]
+    fn a_suite_that_was_trained_on_does_not_pass() {
+        let base = [task("known", 0.25, (0..50).map(|i| i % 3 == 0))];
+        let trained = vec!["known-3".to_owned()];
+        let found = Verdict::new(&Pair::all(&base, &base), &[], &limits(Some(0.1), None), trained);
+        assert!(!found.passed);
+        assert_eq!(found.beyond(), ["1 of the questions were trained on, so they tell nothing"]);
+    }
+}

@@ -9,6 +9,7 @@ pub mod chat;
 pub mod comparison;
 pub mod divergence;
 pub mod gate;
+pub mod scale;
 pub mod suite;
 mod watch;
 

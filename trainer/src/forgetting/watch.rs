@@ -1,14 +1,20 @@
 //! The measurements of one run: its questions, its base and its limits, held together.
 
 use burn::tensor::Device;
+use datasets::probes::{ProbeItem, Question};
 use datasets::{ChatTokenizer, Hub};
 
 use super::cache::ScoreCache;
+use super::divergence::divergences;
 use super::suite::Questions;
 use super::{Forgetting, Keys, Models, Progress, contaminated, measure};
 use crate::error::TrainError;
+use crate::eval::Subject;
 use crate::model::{BaseModel, Decoder};
 use crate::recipe::{ForgettingConfig, Recipe};
+
+/// Of so many texts one is looked at where a sign of the divergence is enough.
+const EVERY: usize = 4;
 
 /// What a run is measured by.
 pub struct Watch<'a> {
@@ -54,6 +60,19 @@ impl<'a> Watch<'a> {
     /// The base.
     pub fn base(&self) -> &Decoder {
         &self.base
+    }
+
+    /// The mean divergence of a model from the base over some of the texts, in nats per token; 0 without texts.
+    ///
+    /// # Errors
+    /// When a text cannot be tokenised.
+    pub fn divergence(&self, adapted: &Decoder) -> Result<f64, TrainError> {
+        let texts = self.questions.items.iter().filter(|item| matches!(item.question, Question::Text { .. }));
+        let some: Vec<ProbeItem> = texts.step_by(EVERY).cloned().collect();
+        let subject = Subject { decoder: adapted, tokenizer: self.tokenizer, device: self.device };
+        let found = divergences(&subject, &self.base, &some, &mut |_| Ok(()))?;
+        let tokens: usize = found.iter().map(|text| text.tokens).sum();
+        Ok(found.iter().map(|text| text.sum).sum::<f64>() / tokens.max(1) as f64)
     }
 
     /// Measures an adapted model, outside autodiff. With the digest of the adapter's files its answers are kept.

@@ -29,13 +29,10 @@ pub struct ForgettingConfig {
     /// General conversations mixed into the training.
     pub replay: Option<ReplayConfig>,
     /// The weight of the Kullback-Leibler divergence from the base, in nats per token, on the replayed conversations; at
-    /// least 0, and 0 without `replay`.
-    ///
-    /// Source: Li and Hoiem 2016, <https://arxiv.org/abs/1606.09282> (learning without forgetting).
+    /// least 0, and 0 without `replay`. Learning without forgetting: Li and Hoiem 2016, <https://arxiv.org/abs/1606.09282>.
     pub kl_weight: f64,
-    /// The weight of half the squared distance of all trained numbers from their start; at least 0.
-    ///
-    /// Source: Li et al. 2018, <https://arxiv.org/abs/1802.01483> (L2-SP).
+    /// The weight of half the squared distance of all trained numbers from their start; at least 0. L2-SP: Li et al. 2018,
+    /// <https://arxiv.org/abs/1802.01483>.
     pub l2_weight: f64,
     /// Keeps the adapter's directions apart from those of earlier tasks.
     pub orthogonal: Option<OrthogonalConfig>,
@@ -60,7 +57,7 @@ pub enum SuiteName {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsConfig {
-    /// The largest drop of a task's accuracy, as a share: 0.1 is ten points.
+    /// The largest drop of a task's accuracy, as a share: 0.05 is five points.
     pub task: Option<f64>,
     /// The largest drop of the mean accuracy over the tasks, as a share.
     pub average: Option<f64>,
@@ -154,7 +151,7 @@ impl Default for ForgettingConfig {
 
 impl Default for LimitsConfig {
     fn default() -> Self {
-        Self { task: Some(0.1), average: Some(0.03), bits_per_byte: Some(0.1), kl: Some(0.3) }
+        Self { task: Some(0.05), average: Some(0.03), bits_per_byte: Some(0.1), kl: Some(0.3) }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The loss on examples that are never trained on.
 
+use std::ops::Range;
+
 use burn::tensor::Device;
 use datasets::Examples;
 
@@ -11,9 +13,14 @@ use crate::model::Decoder;
 ///
 /// It goes through the same layout as training, so it needs no more memory than a training step.
 pub fn loss(decoder: &Decoder, examples: &Examples, layout: Layout, device: &Device) -> f64 {
+    loss_of(decoder, examples, 0..examples.len(), layout, device)
+}
+
+/// As [`loss`], over some of the examples.
+pub fn loss_of(decoder: &Decoder, examples: &Examples, some: Range<usize>, layout: Layout, device: &Device) -> f64 {
     let (mut total, mut count) = (0.0, 0);
-    for start in (0..examples.len()).step_by(CHUNK) {
-        let chunk = (start..examples.len().min(start + CHUNK)).map(|index| examples.get(index));
+    for start in some.clone().step_by(CHUNK) {
+        let chunk = (start..some.end.min(start + CHUNK)).map(|index| examples.get(index));
         for batch in micro_batches(chunk, layout) {
             let sum = negative_log_likelihood(decoder, &batch, device);
             total += f64::from(sum.into_scalar::<f32>());

@@ -186,7 +186,7 @@ fn what_is_not_yaml_is_refused_with_its_place() {
         "recipe.yaml:7:18: got the number .nan, expected a finite one\n  7 |   learning_rate: .nan\n    |                  ^",
     );
     assert!(refusal("hello\n", &[]).starts_with(
-        "recipe.yaml:1:1: the recipe: expected a section with keys among model, data, lora, train, eval, device, \
+        "recipe.yaml:1:1: the recipe: expected a section with keys among model, data, lora, train, eval, forgetting, device, \
          kernels, plan, output, got the text \"hello\""
     ));
 }
