@@ -4,14 +4,12 @@
 //! is what is asked and what is right; the trainer does the asking.
 
 pub mod instructions;
-mod language;
 mod read;
 
 use serde::{Deserialize, Serialize};
 
 use crate::conversation::Origin;
 
-pub use language::language_of;
 pub use read::{parse_items, read_items};
 
 /// One question.

@@ -4,8 +4,8 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
+use super::language;
 use crate::error::InstructionError;
-use crate::probes::language;
 use crate::source::got;
 
 /// How many there must be.

@@ -11,6 +11,7 @@ mod case;
 mod content;
 mod format;
 mod keywords;
+mod language;
 mod length;
 mod sentences;
 
@@ -18,9 +19,10 @@ use serde_json::{Map, Value};
 
 use self::arguments::{Arguments, Bound};
 use self::content::Postscript;
-use super::language;
 use crate::error::{InstructionError, closest, did_you_mean};
 use crate::source::shorten;
+
+pub use language::language_of;
 
 /// One instruction with its arguments.
 #[derive(Clone, Debug, PartialEq)]
