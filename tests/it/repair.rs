@@ -2,14 +2,16 @@
 //!
 //! The expected numbers in `forgetting/` were written by `scripts/fixtures/forgetting.py`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use adapters::{AdapterConfig, LoraConfig, LoraPair, PeftAdapter};
 use burn::tensor::Device;
-use datasets::{Example, Origin};
+use datasets::{Example, Message, Origin, Role};
 use serde_json::{Value, from_value, json as value};
 use trainer::kernels::Kernels;
+use trainer::model::generate::{Sampling, generate};
 use trainer::model::{Decoder, adapter};
 use trainer::recipe::ForgettingConfig;
 use trainer::train::batch::{Layout, MicroBatch, Objective, micro_batches};
@@ -252,19 +254,75 @@ fn replayed_data_that_changed_cannot_be_resumed() {
     assert!(said.contains("its replayed conversations"), "{said}");
 }
 
+/// What the base answers to the user's texts, most probable token by most probable token, one at a time; only answers
+/// that end and are not empty.
+fn answers_of_base(questions: &[String], max_new_tokens: usize) -> BTreeMap<String, String> {
+    let (base, device) = (base("tiny-llama"), device());
+    let decoder = base.decoder(&device).unwrap();
+    let answer = |question: &String| {
+        let messages = [Message { role: Role::User, content: question.clone() }];
+        let prompt = base.tokenizer.render_prompt(&messages).unwrap();
+        let (eos, sampling) = (base.tokenizer.eos_token_ids(), Sampling::greedy(max_new_tokens));
+        let generated = generate(&decoder, &[prompt], sampling, eos, &device, |_, _| true).remove(0);
+        let text = base.tokenizer.decode(&generated.ids, true).unwrap().trim().to_owned();
+        (generated.stopped && !text.is_empty()).then(|| (question.clone(), text))
+    };
+    questions.iter().filter_map(answer).collect()
+}
+
+/// User's text and answer of each line.
+fn lines(path: &Path) -> Vec<(String, String)> {
+    let text = fs::read_to_string(path).unwrap();
+    let line = |line: &str| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["messages"].as_array().unwrap().len(), 2, "no system message: {line}");
+        let content = |index: usize| line["messages"][index]["content"].as_str().unwrap().to_owned();
+        (content(0), content(1))
+    };
+    text.lines().map(line).collect()
+}
+
 #[test]
 fn the_bases_answers_are_replayed_and_kept() {
     let folder = tempfile::tempdir().unwrap();
     let general = folder.path().join("general.jsonl");
     write_replayed(&general);
-    let replay = format!(
-        "forgetting.replay={{sources: [{{path: {}}}], answers: base, max_new_tokens: 200, weight: 1.0}}",
-        general.display()
-    );
-    let recipe = tiny_recipe(folder.path(), &["train.max_steps=40", "data.max_length=256", &replay]);
-    let run = folder.path().join("run");
-    let done = greffon(&["train", &recipe, "--set", &format!("output={}", run.display())]);
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let replay = |max_new_tokens: usize| {
+        let path = general.display();
+        format!(
+            "forgetting.replay={{sources: [{{path: {path}}}], answers: base, share: 1.0, max_new_tokens: {max_new_tokens}}}"
+        )
+    };
+    let always = ["train.max_steps=10", "data.max_length=256", "data.system_prompt=Answer in one word."];
+    let train = |name: &str, replay: &str| {
+        let recipe = tiny_recipe(folder.path(), &[always.as_slice(), &[replay]].concat());
+        let run = folder.path().join(name);
+        (greffon(&["train", &recipe, "--set", &format!("output={}", run.display())]), run)
+    };
+    let (done, run) = train("run", &replay(100));
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}");
+    let questions: Vec<String> = lines(&general).into_iter().map(|(question, _)| question).collect();
+    let expected = answers_of_base(&questions, 100);
+    let kept = lines(&run.join("replay.jsonl"));
+    assert!(!expected.is_empty() && expected.len() < questions.len(), "{} answers end", expected.len());
+    assert_eq!(kept.into_iter().collect::<BTreeMap<_, _>>(), expected);
+    let unfinished = format!("{} of 40 answers of the base were not finished within 100 tokens", 40 - expected.len());
+    assert!(said.contains(&unfinished), "{said}");
+
+    // A resumed run reads what is kept, and refuses it when it changed.
     let kept = fs::read_to_string(run.join("replay.jsonl")).unwrap();
-    println!("{kept}");
+    fs::write(&general, "").unwrap();
+    let resume = || greffon(&["train", "--resume", run.to_str().unwrap()]);
+    assert!(resume().status.success());
+    fs::write(run.join("replay.jsonl"), kept.replacen("day 3", "night 3", 1)).unwrap();
+    let refused = resume();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(2) && said.contains("its replayed conversations"), "{said}");
+
+    write_replayed(&general);
+    let (refused, run) = train("short", &replay(1));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("no answer of the base is left") && said.contains("raise replay.max_new_tokens"), "{said}");
+    assert!(refused.status.code() == Some(2) && !run.exists(), "{said}");
 }
