@@ -272,7 +272,9 @@ fn prepare_replay(
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     let mut progress = |done, all| {
         let text = format!("the base answers the questions to replay: {done} of {all}");
-        trackers.iter_mut().for_each(|tracker| tracker.note(&text));
+        for tracker in &mut *trackers {
+            tracker.note(&text);
+        }
     };
     let answered = answers::answer(recipe, config, most, base, hub, stop, &mut progress)?;
     let replay = answered.in_a_file(|source| prepare(Some(vec![source]), trackers))?;

@@ -92,7 +92,9 @@ impl Penalties {
         let mut hash = None;
         for numbers in start.chain(apart) {
             let hash = hash.get_or_insert_with(Sha256::new);
-            read(numbers).iter().for_each(|number| hash.update(number.to_le_bytes()));
+            for number in read(numbers) {
+                hash.update(number.to_le_bytes());
+            }
         }
         hash.map(|hash| datasets::hex(&hash.finalize()))
     }
