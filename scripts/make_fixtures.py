@@ -21,7 +21,7 @@ os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", CUDA_VISIB
 import torch
 import transformers
 
-from fixtures import families, gemma3, gguf_model, merge, methods, metrics, parity, smollm2, tiny_llama, tokens
+from fixtures import families, forgetting, gemma3, gguf_model, merge, methods, metrics, parity, smollm2, tiny_llama, tokens
 from fixtures.files import write_json
 
 PACKAGES = ["torch", "transformers", "peft", "tokenizers", "safetensors", "gguf", "jinja2", "numpy", "torchmetrics"]
@@ -67,6 +67,7 @@ def main() -> None:
     gguf_model.write(out / "tiny-llama", out / "tiny-llama.gguf")
     tokens.write(out / "tiny-llama", out / "tokens")
     parity.write(out / "tiny-llama", out / "tiny-llama-tied", out / "parity")
+    forgetting.write(out / "tiny-llama", out / "forgetting")
     families.write(out / "families")
     methods.write(out / "tiny-llama", out / "tiny-llama-tied", out / "methods")
     merge.write(out / "merge")

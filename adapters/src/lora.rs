@@ -156,6 +156,13 @@ impl LowRank {
         Self { lora_a, lora_b, scaling: self.scaling, magnitude: self.magnitude, initial: None }
     }
 
+    /// What the base has beside the layer's weight while this adapter is on it: the pair that a `PiSSA` adapter started
+    /// with, which was taken out of the weight. `None` for every other adapter.
+    pub fn taken_out(self) -> Option<Self> {
+        let Initial { lora_a, lora_b } = self.initial?;
+        Some(Self::new(lora_a, lora_b, self.scaling))
+    }
+
     /// Two matrices and nothing else.
     pub fn new(lora_a: Tensor<2>, lora_b: Tensor<2>, scaling: f64) -> Self {
         Self { lora_a, lora_b, scaling, magnitude: None, initial: None }

@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use datasets::{Example, Origin};
 use trainer::kernels::Kernels;
 use trainer::model::adapter;
-use trainer::train::batch::{Layout, micro_batches};
+use trainer::train::batch::{Layout, MicroBatch, Objective, micro_batches};
 use trainer::train::step::{StepSettings, gradient};
 
 use crate::support::{assert_close, assert_near, base, fixture};
@@ -32,18 +32,25 @@ fn loss_and_gradient_do_not_depend_on_packing_or_micro_batch() {
     let examples = examples();
     let examples: Vec<&Example> = examples.iter().collect();
     let seed = StepSettings { seed: 0, step: 0, dropout: 0.0, recomputed_blocks: 0 };
-    let mut first: Option<(f64, Vec<f32>)> = None;
+    let (task, replayed) = examples.split_at(7);
+    let objective = Objective::Replay { weight: 0.5, kl_weight: 2.0 };
+    let mut first: Option<([f64; 3], Vec<f32>)> = None;
     for packing in [false, true] {
         for micro_batch_size in [1, 2, 3, 11] {
             let layout = Layout { packing, max_length: 64, micro_batch_size };
-            let batches = micro_batches(&examples, layout);
+            let mut batches = micro_batches(task.iter().copied(), layout);
+            let replayed = micro_batches(replayed.iter().copied(), layout).into_iter();
+            batches.extend(replayed.map(|batch| MicroBatch { objective, ..batch }));
             let result = gradient(&decoder, &batches, seed, &device, &|| false).unwrap();
+            let losses = [result.loss, result.replay_loss.unwrap(), result.kl.unwrap()];
             let values: Vec<f32> = result.gradient.into_data().try_into_vec().unwrap();
             let name = format!("packing {packing}, micro-batch {micro_batch_size}");
             match &first {
-                None => first = Some((result.loss, values)),
-                Some((loss, gradient)) => {
-                    assert_near(&format!("loss with {name}"), result.loss, *loss, 1e-5);
+                None => first = Some((losses, values)),
+                Some((expected, gradient)) => {
+                    for (loss, expected) in losses.into_iter().zip(*expected) {
+                        assert_near(&format!("loss with {name}"), loss, expected, 1e-5);
+                    }
                     assert_close(&format!("gradient with {name}"), &values, gradient, 1e-5);
                 }
             }

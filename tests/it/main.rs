@@ -22,6 +22,7 @@ mod push;
 #[cfg(feature = "real")]
 mod real;
 mod recipes;
+mod repair;
 mod resume;
 mod tokens;
 mod verify;

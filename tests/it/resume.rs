@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::support::{greffon, tiny_recipe};
+use crate::support::{fixture, greffon, tiny_recipe, write_replayed};
 
 /// The files of the result, by name.
 fn adapter_bytes(run: &Path) -> Vec<(String, Vec<u8>)> {
@@ -49,6 +49,25 @@ fn a_run_of_another_method_resumes_as_exactly() {
     killed_and_resumed(&["lora.init=pissa", "lora.use_dora=true", "lora.rank=3"], &[6]);
     let ends = "lora.targets=[q_proj, embed_tokens, lm_head]";
     killed_and_resumed(&[ends, "lora.train_norms=true", "lora.dropout=0.1", "train.weight_decay=0.1"], &[6]);
+}
+
+#[test]
+fn a_run_that_holds_forgetting_back_resumes_as_exactly() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let general = folder.path().join("general.jsonl");
+    write_replayed(&general);
+    let earlier = fixture("forgetting/earlier");
+    let replay = |more: &str| {
+        let path = general.display();
+        format!("forgetting.replay={{sources: [{{path: {path}}}], share: 0.5, max_new_tokens: 100{more}}}")
+    };
+    let orthogonal = format!("forgetting.orthogonal={{adapters: [{}]}}", earlier.display());
+    let penalties = ["forgetting.kl_weight=0.5", "forgetting.l2_weight=0.1", &orthogonal];
+    let own = replay("");
+    killed_and_resumed(&[&[own.as_str(), "lora.dropout=0.1"], penalties.as_slice()].concat(), &[1, 6, 13]);
+    killed_and_resumed(&[&[own.as_str(), "lora.init=pissa"], penalties.as_slice()].concat(), &[6]);
+    let answered = replay(", answers: base");
+    killed_and_resumed(&[&[answered.as_str()], penalties.as_slice()].concat(), &[1, 6]);
 }
 
 fn killed_and_resumed(set: &[&str], killed_after: &[usize]) {

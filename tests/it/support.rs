@@ -130,6 +130,19 @@ pub(crate) fn parity_examples() -> Vec<Example> {
         .collect()
 }
 
+/// Writes general conversations for the tiny model.
+pub(crate) fn write_replayed(path: &Path) {
+    let line = |i: usize| {
+        let user = format!("Tell me of day {i} and of {} more.", (i * 7) % 11);
+        let messages = serde_json::json!([
+            { "role": "user", "content": user },
+            { "role": "assistant", "content": "It rained." },
+        ]);
+        format!("{}\n", serde_json::json!({ "messages": messages }))
+    };
+    std::fs::write(path, (0..40).map(line).collect::<String>()).expect("a file");
+}
+
 /// Where the tests keep tokens, away from the user's own.
 const TOKENS: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/cache");
 

@@ -126,6 +126,9 @@ pub enum TrainError {
         /// The run folder.
         run: PathBuf,
     },
+    /// Ctrl-C, before there was a state to save.
+    #[error("stopped before the first step; nothing was saved, start the run again")]
+    StoppedBeforeStart,
     /// Ctrl-C, after the state was saved.
     #[error("stopped after step {step}; everything is saved. to go on: greffon train --resume {}", run.display())]
     Interrupted {
@@ -140,7 +143,7 @@ impl TrainError {
     /// The process's exit code: 2 for input that must be mended, 3 for what a check refuses, 130 after Ctrl-C, 1 otherwise.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Interrupted { .. } => 130,
+            Self::Interrupted { .. } | Self::StoppedBeforeStart => 130,
             Self::Refused(_) => 3,
             Self::NotFinite { .. } | Self::NotSaved { .. } => 1,
             error if error.is_write() => 1,

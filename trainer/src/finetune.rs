@@ -6,6 +6,7 @@ use std::time::Instant;
 use adapters::AdapterConfig;
 use burn::tensor::Device;
 use datasets::{Cache, ExampleRef, Hub, Prepared};
+use sha2::{Digest as _, Sha256};
 
 use crate::device;
 use crate::error::TrainError;
@@ -13,14 +14,17 @@ use crate::forgetting::{Forgetting, Progress as Asked, Watch};
 use crate::model::{BaseModel, Decoder, adapter};
 use crate::plan::workload::Workload;
 use crate::plan::{self, Checkpointing};
-use crate::recipe::Loaded;
-use crate::track::{self, Plan, RunFolder, RunInfo, RunStatus, StepRecord, Tracker, ValidationRecord};
+use crate::recipe::{Answers, Loaded};
+use crate::track::{self, Plan, REPLAY, RunFolder, RunInfo, RunStatus, StepRecord, Tracker, ValidationRecord};
+use crate::train::answers::Answered;
 use crate::train::batch::{Layout, micro_batches};
 use crate::train::checkpoint::{Checkpoints, Progress};
 use crate::train::optimizer::{self, AdamW};
+use crate::train::penalty::Penalties;
+use crate::train::replay::{self, Replay};
 use crate::train::schedule::learning_rate_factor;
 use crate::train::step::{self, StepSettings};
-use crate::train::{parameters, validation};
+use crate::train::{answers, parameters, validation};
 
 /// How a run is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +66,8 @@ struct Run<'a> {
     decoder: Decoder,
     peft: AdapterConfig,
     data: Prepared,
+    replay: Option<Replay>,
+    penalties: Penalties,
     layout: Layout,
     optimizer: AdamW,
     checkpoints: Checkpoints,
@@ -108,6 +114,7 @@ pub fn finetune(
     let plain = base.decoder(&device)?.with_kernels(recipe.kernels);
     let mut decoder = plain.clone();
     let peft = put_adapter(recipe, &base, &mut decoder, &device)?;
+    let penalties = Penalties::new(&recipe.forgetting, &decoder, &device)?;
     let trainable_parameters = parameters::count(&decoder);
     let adapted_modules = decoder.adapters().count();
     let ratio = recipe.lora.loraplus_lr_ratio;
@@ -127,8 +134,11 @@ pub fn finetune(
     if batch > data.train.len() {
         tracing::warn!("train.global_batch_size is {batch}, more than the {} training examples", data.train.len());
     }
+    let asked = answers::Base { decoder: &plain, tokenizer: &base.tokenizer, device: &device };
+    let (replay, answered) = prepare_replay(recipe, start, total_steps, asked, hub, stop, trackers)?;
     let layout = Layout::of(recipe);
     let workload = Workload::new(&data, &recipe.train, layout);
+    let workload = replay.iter().fold(workload, |workload, replay| workload.with_replay(replay, layout));
     let checkpointing = Checkpointing::choose(recipe, &plan::model_sizes(recipe, &base)?, &workload, allowed_memory);
     if let Some(warning) = checkpointing.warning() {
         tracing::warn!("{warning}");
@@ -150,8 +160,11 @@ pub fn finetune(
         Start::Resume => RunFolder::open(recipe.output.clone())?,
         Start::New | Start::Force => RunFolder::create(recipe.output.clone(), recipe, start == Start::Force)?,
     };
+    if let Some(answered) = answered {
+        answered.save(&folder.replay())?;
+    }
     let checkpoints = Checkpoints::new(folder.checkpoints(), recipe.train.keep_checkpoints);
-    let fingerprint = data.fingerprint.clone();
+    let fingerprint = fingerprint(&data, replay.as_ref(), &penalties);
     let mut run = Run {
         recipe,
         progress: Progress { fingerprint: fingerprint.clone(), ..Progress::default() },
@@ -160,6 +173,8 @@ pub fn finetune(
         decoder,
         peft,
         data,
+        replay,
+        penalties,
         layout,
         optimizer,
         checkpoints,
@@ -228,6 +243,52 @@ fn told(
     }
     trackers.iter_mut().for_each(|tracker| tracker.questioning(&at));
     Ok(())
+}
+
+/// The conversations that are replayed, and the base's answers in them where they were made now: they are to be kept
+/// in the run folder.
+fn prepare_replay(
+    recipe: &crate::recipe::Recipe,
+    start: Start,
+    steps: u64,
+    base: answers::Base<'_>,
+    hub: &Hub,
+    stop: &AtomicBool,
+    trackers: &mut [Box<dyn Tracker>],
+) -> Result<(Option<Replay>, Option<Answered>), TrainError> {
+    let Some(config) = &recipe.forgetting.replay else { return Ok((None, None)) };
+    let prepare = |sources, trackers: &mut [Box<dyn Tracker>]| {
+        let mut preparing = |progress| trackers.iter_mut().for_each(|tracker| tracker.preparing(&progress));
+        Replay::prepare(recipe, config, sources, base.tokenizer, hub, &mut preparing).map(Some)
+    };
+    if config.answers == Answers::Own {
+        return Ok((prepare(None, trackers)?, None));
+    }
+    let kept = recipe.output.join(REPLAY);
+    if start == Start::Resume && kept.is_file() {
+        return Ok((prepare(Some(vec![answers::source(&kept)]), trackers)?, None));
+    }
+    let most = steps.saturating_mul(replay::per_step(recipe, config) as u64);
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let mut progress = |done, all| {
+        let text = format!("the base answers the questions to replay: {done} of {all}");
+        for tracker in &mut *trackers {
+            tracker.note(&text);
+        }
+    };
+    let answered = answers::answer(recipe, config, most, base, hub, stop, &mut progress)?;
+    let replay = answered.in_a_file(|source| prepare(Some(vec![source]), trackers))?;
+    Ok((replay, Some(answered)))
+}
+
+/// A digest of all that a resumed run must find as it was.
+fn fingerprint(data: &Prepared, replay: Option<&Replay>, penalties: &Penalties) -> String {
+    let replay = replay.map(|replay| replay.data.fingerprint.clone());
+    let further: Vec<String> = replay.into_iter().chain(penalties.fingerprint()).collect();
+    if further.is_empty() {
+        return data.fingerprint.clone();
+    }
+    datasets::hex(&Sha256::digest([std::slice::from_ref(&data.fingerprint), &further].concat().join("+")))
 }
 
 /// Puts the adapter that is trained onto the decoder, a fresh one or that which the recipe names, and returns the
@@ -311,7 +372,8 @@ impl Run<'_> {
         let position = index * train.global_batch_size as u64;
         let left = usize::try_from(self.total_examples - position).unwrap_or(usize::MAX);
         let examples = self.data.examples_at(position, train.global_batch_size.min(left));
-        let batches = micro_batches(&examples, self.layout);
+        let mut batches = micro_batches(&examples, self.layout);
+        batches.extend(self.replay.iter().flat_map(|replay| replay.micro_batches(index, self.layout)));
         let settings = StepSettings {
             seed: train.seed,
             step: index,
@@ -323,13 +385,16 @@ impl Run<'_> {
             return Ok(None);
         };
         let learning_rate = self.learning_rate(index);
-        let norm = optimizer::norm(&result.gradient);
-        for (what, value) in [("loss", result.loss), ("gradient norm", norm)] {
+        let flat = parameters::flatten(&self.decoder);
+        let (penalty, gradient) = self.penalties.add(&flat, result.gradient);
+        let norm = optimizer::norm(&gradient);
+        let of_replay = [("replay loss", result.replay_loss), ("divergence from the base", result.kl)];
+        let of_replay = of_replay.into_iter().chain([("penalty", penalty)]).filter_map(|(what, v)| Some((what, v?)));
+        for (what, value) in [("loss", result.loss)].into_iter().chain(of_replay).chain([("gradient norm", norm)]) {
             self.check_finite(what, value, index, examples.iter().cloned())?;
         }
         let scale = optimizer::clip_scale(norm, train.max_grad_norm);
-        let flat = parameters::flatten(&self.decoder);
-        let updated = self.optimizer.step(flat, result.gradient, scale, learning_rate);
+        let updated = self.optimizer.step(flat, gradient, scale, learning_rate);
         parameters::assign(&mut self.decoder, &updated);
         let seconds = started.elapsed().as_secs_f64();
         self.progress.step += 1;
@@ -338,6 +403,9 @@ impl Run<'_> {
         Ok(Some(StepRecord {
             step: self.progress.step,
             loss: result.loss,
+            replay_loss: result.replay_loss,
+            kl: result.kl,
+            penalty,
             gradient_norm: norm,
             learning_rate,
             tokens: result.tokens,
@@ -467,8 +535,9 @@ impl Run<'_> {
         adapter::require_grad(&mut self.decoder);
         if progress.fingerprint != fingerprint {
             return Err(TrainError::Run(
-                "the training data is not what the run started with, so it cannot be resumed exactly; \
-                 restore the data, or start a new run in another output folder"
+                "the training data is not what the run started with, or its replayed conversations or the adapters of \
+                 earlier tasks are not, so it cannot be resumed exactly; restore the data, or start a new run in another \
+                 output folder"
                     .to_owned(),
             ));
         }

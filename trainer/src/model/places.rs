@@ -82,11 +82,11 @@ impl Decoder {
         self
     }
 
-    /// The base model alone.
+    /// The base model alone. What `PiSSA` took out of a weight stays beside it as an adapter that is not trained.
     #[must_use]
     pub fn without_adapter(mut self) -> Self {
         for place in self.places_mut() {
-            *place.lora = None;
+            *place.lora = place.lora.take().and_then(LowRank::taken_out);
         }
         if let Some(norms) = self.base_norms.take() {
             self.norms_mut().into_iter().zip(norms).for_each(|((_, norm), base)| *norm = base);

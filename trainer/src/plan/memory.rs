@@ -163,10 +163,13 @@ impl Step<'_> {
 
     /// The head: the supervised rows before and after the normalisation, and their gradients; the gradient of the last
     /// block's output. With an adapter of its own the logits of all those rows, shifted and exponentiated, with gradients.
+    /// A divergence has the base's rows too, a mean of the head's rows for each side, and their difference; with an adapter
+    /// of the head both sides' logits.
     fn head(&self) -> u64 {
         let (hidden, vocab) = (self.model.config.hidden_size, self.model.config.vocab_size);
-        let logits = if self.model.ends[1] > 0 { 5 * self.shape.supervised * vocab } else { 0 };
-        ((6 * self.shape.supervised + self.shape.tokens()) * hidden + logits) as u64 * F32
+        let [rows, logits] = if self.shape.divergence { [10, 12] } else { [6, 5] };
+        let logits = if self.model.ends[1] > 0 { logits * self.shape.supervised * vocab } else { 0 };
+        ((rows * self.shape.supervised + self.shape.tokens()) * hidden + logits) as u64 * F32
     }
 
     /// The widest weights, packed for a product.

@@ -15,7 +15,7 @@ use super::time::{self, Corrections, Pass, Rates, Work};
 use super::workload::Shape;
 use crate::kernels::Kernels;
 use crate::model::{Decoder, DecoderConfig, DecoderLayer, FeedforwardNorms, HeadNorms, Mlp, SelfAttention};
-use crate::train::batch::MicroBatch;
+use crate::train::batch::{MicroBatch, Objective};
 use crate::train::step::{self, StepSettings};
 
 /// How long the probe goes on for; it ends after the measurement under way.
@@ -153,6 +153,7 @@ fn micro_batch(shape: &Shape, vocab_size: usize) -> MicroBatch {
         lengths: shape.lengths.clone(),
         predictors: (tokens - supervised..tokens).collect(),
         targets: (0..supervised).map(id).collect(),
+        objective: Objective::Task,
     }
 }
 
@@ -164,7 +165,7 @@ mod tests {
     #[test]
     fn a_probe_gives_factors_that_are_numbers() {
         let model = tiny(4);
-        let shape = Shape { lengths: vec![40, 24], supervised: 20 };
+        let shape = Shape { lengths: vec![40, 24], supervised: 20, ..Shape::default() };
         let decoder = decoder(&model, 3, Kernels::Reference, &Device::flex());
         assert_eq!(decoder.linears().count(), 21);
         let batch = micro_batch(&shape, model.config.vocab_size);

@@ -49,7 +49,7 @@ pub(super) fn tiny(rank: usize) -> ModelSizes {
 }
 
 fn workload(lengths: &[usize], supervised: usize, micro_batches: usize) -> Workload {
-    let shape = Shape { lengths: lengths.to_vec(), supervised };
+    let shape = Shape { lengths: lengths.to_vec(), supervised, ..Shape::default() };
     Workload { steps: 1, steps_seen: vec![vec![shape; micro_batches]], ..Workload::default() }
 }
 
@@ -84,7 +84,11 @@ fn the_memory_model_is_within_a_tenth_of_every_measurement() {
         let model = ModelSizes::new(model.config, &lora, measurements.base_bytes).unwrap();
         let shapes = |step: &Vec<(Vec<usize>, usize)>| -> Vec<Shape> {
             step.iter()
-                .map(|(lengths, supervised)| Shape { lengths: lengths.clone(), supervised: *supervised })
+                .map(|(lengths, supervised)| Shape {
+                    lengths: lengths.clone(),
+                    supervised: *supervised,
+                    ..Shape::default()
+                })
                 .collect()
         };
         let steps_seen: Vec<Vec<Shape>> = run.steps.iter().map(shapes).collect();

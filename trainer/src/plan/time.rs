@@ -226,7 +226,7 @@ mod tests {
     const RATES: Rates = Rates { flops: 1e11, bytes: 1e10 };
 
     fn shape(lengths: &[usize], supervised: usize) -> Shape {
-        Shape { lengths: lengths.to_vec(), supervised }
+        Shape { lengths: lengths.to_vec(), supervised, ..Shape::default() }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use datasets::{ExampleRef, Examples, Prepared};
 
 use crate::recipe::TrainConfig;
 use crate::train::batch::{Layout, rows};
+use crate::train::replay::Replay;
 use crate::train::validation;
 
 /// Steps that are looked at one by one; those after them are taken to be like them.
@@ -18,6 +19,8 @@ pub struct Shape {
     pub lengths: Vec<usize>,
     /// Supervised tokens.
     pub supervised: usize,
+    /// Whether their divergence from the base is computed.
+    pub divergence: bool,
 }
 
 impl Shape {
@@ -56,6 +59,19 @@ impl Workload {
         let every = train.eval_every(per_epoch);
         let validations = if validation.is_empty() { 0 } else { steps.div_ceil(every) };
         Self { steps, steps_seen, validation, validations }
+    }
+
+    /// The same with what is replayed in every step.
+    #[must_use]
+    pub fn with_replay(mut self, replay: &Replay, layout: Layout) -> Self {
+        for (step, micro_batches) in (0..).zip(&mut self.steps_seen) {
+            micro_batches.extend(replay.micro_batches(step, layout).into_iter().map(|batch| Shape {
+                supervised: batch.targets.len(),
+                lengths: batch.lengths,
+                divergence: replay.has_divergence(),
+            }));
+        }
+        self
     }
 
     /// All micro-batches that were looked at.
@@ -98,6 +114,7 @@ fn shapes(examples: &[ExampleRef<'_>], layout: Layout) -> Vec<Shape> {
             .flatten()
             .map(|&index| examples[index].loss_mask.iter().skip(1).filter(|learned| **learned).count())
             .sum(),
+        divergence: false,
     };
     rows.chunks(layout.micro_batch_size).map(shape).collect()
 }

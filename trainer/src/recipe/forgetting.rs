@@ -183,6 +183,11 @@ impl ForgettingConfig {
         let expected_without = "0, since there is nothing to measure it on; set forgetting.replay";
         let has_texts = self.kl_weight <= 0.0 || self.replay.is_some();
         ranges.check("kl_weight", self.kl_weight, expected_without, has_texts);
+        if let Some(replay) = &self.replay {
+            let expected = "above 0, since without kl_weight the replayed conversations would serve nothing";
+            let serves = replay.weight > 0.0 || self.kl_weight > 0.0;
+            ranges.check("replay.weight", replay.weight, expected, serves || replay.weight < 0.0);
+        }
         ranges.check("l2_weight", self.l2_weight, expected, at_least_0(self.l2_weight));
         if let Some(OrthogonalConfig { adapters, weight }) = &self.orthogonal {
             ranges.check("orthogonal.adapters", adapters, "at least one folder", !adapters.is_empty());

@@ -13,7 +13,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 pub use jsonl::JsonLines;
-pub use run_folder::{RunFolder, RunInfo, RunStatus};
+pub use run_folder::{REPLAY, RunFolder, RunInfo, RunStatus};
 
 use crate::error::TrainError;
 use crate::plan::Checkpointing;
@@ -50,15 +50,25 @@ pub struct Plan {
 pub struct StepRecord {
     /// The step, counted from 1.
     pub step: u64,
-    /// Mean negative log-likelihood, in nats per supervised token.
+    /// Mean negative log-likelihood of the task, in nats per supervised token.
     pub loss: f64,
+    /// The same of what is replayed; `None` where it is not learned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay_loss: Option<f64>,
+    /// Mean divergence from the base on what is replayed, in nats per supervised token; `None` where it is not held
+    /// down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kl: Option<f64>,
+    /// The penalties on the trained numbers, with their weights; `None` where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub penalty: Option<f64>,
     /// Global norm of the gradient before clipping.
     pub gradient_norm: f64,
     /// Learning rate of the step.
     pub learning_rate: f64,
-    /// Tokens of the step, prompts included.
+    /// Tokens of the step, prompts and replayed ones included.
     pub tokens: usize,
-    /// Supervised tokens of the step.
+    /// Supervised tokens of the task.
     pub supervised_tokens: usize,
     /// Wall-clock seconds of the step.
     pub seconds: f64,

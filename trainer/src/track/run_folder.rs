@@ -5,6 +5,7 @@
 //! run.json         versions, seed, host, git state, status, figures
 //! metrics.jsonl    one line a step or validation
 //! log.txt          what happened when
+//! replay.jsonl     the base's answers that are replayed, where the recipe asks for them
 //! checkpoints/     step-00000040/ …, best/
 //! adapter/         the result, a PEFT folder
 //! forgetting.json  what it lost of the base, and whether the gate lets it pass
@@ -19,6 +20,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::TrainError;
 use crate::model::BaseModel;
 use crate::recipe::{Loaded, Recipe};
+
+/// The file of the base's answers that are replayed.
+pub const REPLAY: &str = "replay.jsonl";
 
 /// The folder of one run.
 #[derive(Clone, Debug)]
@@ -142,6 +146,11 @@ impl RunFolder {
     /// The result.
     pub fn adapter(&self) -> PathBuf {
         self.path.join("adapter")
+    }
+
+    /// The base's answers that are replayed.
+    pub fn replay(&self) -> PathBuf {
+        self.path.join(REPLAY)
     }
 
     /// What the result lost of the base.

@@ -38,8 +38,20 @@ pub fn is_recomputed(block: usize, blocks: usize, recomputed_blocks: usize) -> b
     block + recomputed_blocks >= blocks
 }
 
-/// The summed loss of a micro-batch's targets divided by `supervised`, and its gradient in the layout of
+/// What a micro-batch adds to the means of a step, outside its objective's weights; `None` for what is not asked.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Losses {
+    /// The negative log-likelihoods of the targets, added up and divided.
+    pub likelihood: Option<f64>,
+    /// The divergences from the base, added up and divided.
+    pub divergence: Option<f64>,
+}
+
+/// The losses of a micro-batch divided by `supervised`, and the gradient of its objective in the layout of
 /// [`parameters::flatten`].
+///
+/// The base of a divergence is the same decoder with its adapter off. It runs first and leaves nothing behind but its
+/// last hidden states where a token is supervised.
 ///
 /// The last `recomputed_blocks` blocks before the head keep only their input: theirs would be the activations that are
 /// kept the shortest, and a block computed again needs its memory only while it is its turn.
@@ -53,7 +65,7 @@ pub fn gradient(
     dropout: DropoutSeed,
     recomputed_blocks: usize,
     device: &Device,
-) -> (f64, Tensor<1>) {
+) -> (Losses, Tensor<1>) {
     let has_adapter = |index: &usize| decoder.layers[*index].linears().iter().any(|linear| linear.lora.is_some());
     let count = decoder.layers.len();
     let embedding = decoder.embed_tokens_lora.is_some();
@@ -62,6 +74,7 @@ pub fn gradient(
     let segments = step::segments(decoder, batch, device);
     let pass = Pass { decoder, plain: decoder.inner(), segments, dropout, first, embedding };
 
+    let base_hidden = (batch.objective.kl_weight() > 0.0).then(|| pass.base_hidden(batch, device));
     let mut x = pass.plain.embed(batch.input_ids(device));
     let mut blocks = Vec::with_capacity(count - first);
     for index in 0..count {
@@ -76,9 +89,15 @@ pub fn gradient(
     let last = adapters::require_grad(x);
     let hidden = decoder.normalise(last.clone().select(0, batch.predictors(device)));
     // The head drops inputs of its own, as if it were one more block.
-    let losses = decoder.losses(hidden, batch.targets(device), dropout.block(count).as_mut());
-    let loss = losses.sum().div_scalar(supervised as f64);
-    let mut gradients = loss.backward();
+    let mask = || dropout.block(count);
+    let mean = |losses: Tensor<1>| losses.sum().div_scalar(supervised as f64);
+    let likelihood = (batch.objective.weight() > 0.0)
+        .then(|| mean(decoder.losses(hidden.clone(), batch.targets(device), mask().as_mut())));
+    let divergence = base_hidden.map(|base| mean(decoder.divergences(hidden, base, mask().as_mut())));
+    let weighted = [(&likelihood, batch.objective.weight()), (&divergence, batch.objective.kl_weight())];
+    let weighted = weighted.into_iter().filter_map(|(mean, weight)| Some(mean.clone()? * weight));
+    let objective = weighted.reduce(|sum, part| sum + part).expect("a micro-batch has an objective");
+    let mut gradients = objective.backward();
     let mut grad = last.grad_remove(&mut gradients).expect("the loss follows from the last block");
     let mut parts: Vec<Tensor<1>> = parameters::head_gradient(decoder, &mut gradients).into_iter().collect();
     drop((gradients, last));
@@ -93,10 +112,20 @@ pub fn gradient(
         parts.extend(parameters::embedding_gradient(decoder, &mut seed(decoder.kernels, x, grad).backward()));
     }
     parts.reverse();
-    (f64::from(loss.into_scalar::<f32>()), Tensor::cat(parts, 0))
+    let value = |mean: Option<Tensor<1>>| mean.map(|mean| f64::from(mean.into_scalar::<f32>()));
+    (Losses { likelihood: value(likelihood), divergence: value(divergence) }, Tensor::cat(parts, 0))
 }
 
 impl Pass<'_> {
+    /// The base's last hidden states at the supervised tokens, `[supervised, hidden]`.
+    fn base_hidden(&self, batch: &MicroBatch, device: &Device) -> Tensor<2> {
+        let base = self.plain.clone().without_adapter();
+        let embedded = base.embed(batch.input_ids(device));
+        let last = (0..base.layers.len())
+            .fold(embedded, |x, index| base.block(index, x, &self.segments, &mut Context::default()));
+        base.normalise(last.select(0, batch.predictors(device)))
+    }
+
     /// Runs a block; the second is its output outside autodiff.
     fn forward(&self, index: usize, x: Tensor<2>, keep: bool) -> (Block, Tensor<2>) {
         if keep {

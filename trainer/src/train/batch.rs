@@ -10,7 +10,7 @@ use crate::device::indices;
 use crate::recipe::Recipe;
 
 /// Sequences that go through the decoder together, one after the other, without padding.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct MicroBatch {
     /// All tokens.
     pub input_ids: Vec<u32>,
@@ -20,13 +20,58 @@ pub struct MicroBatch {
     pub predictors: Vec<usize>,
     /// The supervised next token of each predictor.
     pub targets: Vec<u32>,
+    /// What its supervised tokens are there for.
+    pub objective: Objective,
+}
+
+/// What the supervised tokens of a micro-batch are there for. Each is a mean over such tokens of the whole step.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Objective {
+    /// The task: their negative log-likelihood.
+    #[default]
+    Task,
+    /// What the model must keep: their negative log-likelihood and the divergence from the base.
+    Replay {
+        /// Of the negative log-likelihood; with 0 it is not computed.
+        weight: f64,
+        /// Of the Kullback-Leibler divergence; with 0 it is not computed.
+        kl_weight: f64,
+    },
+}
+
+impl Objective {
+    /// The weight of the negative log-likelihood.
+    pub fn weight(self) -> f64 {
+        match self {
+            Self::Task => 1.0,
+            Self::Replay { weight, .. } => weight,
+        }
+    }
+
+    /// The weight of the divergence from the base.
+    pub fn kl_weight(self) -> f64 {
+        match self {
+            Self::Task => 0.0,
+            Self::Replay { kl_weight, .. } => kl_weight,
+        }
+    }
+
+    /// Whether it is the task.
+    pub fn is_task(self) -> bool {
+        matches!(self, Self::Task)
+    }
 }
 
 impl MicroBatch {
     /// Lays rows out one after the other.
     pub fn from_rows(rows: &[Row]) -> Self {
-        let mut batch =
-            Self { input_ids: Vec::new(), lengths: Vec::new(), predictors: Vec::new(), targets: Vec::new() };
+        let mut batch = Self {
+            input_ids: Vec::new(),
+            lengths: Vec::new(),
+            predictors: Vec::new(),
+            targets: Vec::new(),
+            objective: Objective::Task,
+        };
         for row in rows {
             let start = batch.input_ids.len();
             for segment in &row.segments {
@@ -87,7 +132,7 @@ pub fn rows(lengths: &[usize], layout: Layout) -> Vec<Vec<usize>> {
     if layout.packing { pack(lengths, layout.max_length) } else { (0..lengths.len()).map(|i| vec![i]).collect() }
 }
 
-/// Lays the examples of one optimizer step out as micro-batches.
+/// Lays the examples of one optimizer step out as micro-batches of the task.
 pub fn micro_batches<'a>(
     examples: impl IntoIterator<Item = impl Into<ExampleRef<'a>>>,
     layout: Layout,

@@ -1,10 +1,13 @@
 //! Training: from examples to an adapter.
 
+pub mod answers;
 pub mod backward;
 pub mod batch;
 pub mod checkpoint;
 pub mod optimizer;
 pub mod parameters;
+pub mod penalty;
+pub mod replay;
 pub mod schedule;
 pub mod step;
 pub mod validation;

@@ -117,8 +117,10 @@ enum Kind {
     A,
     B,
     Magnitude,
-    /// Either matrix of the embedding's adapter.
-    Embedding,
+    /// The embedding's `A`.
+    EmbeddingA,
+    /// The embedding's `B`.
+    EmbeddingB,
     Norm,
 }
 
@@ -178,7 +180,9 @@ fn slots_of(lora: &mut LowRank) -> impl Iterator<Item = Slot<'_>> {
 }
 
 fn embedding_slots(lora: Option<&mut LowRank>) -> impl Iterator<Item = Slot<'_>> {
-    lora.into_iter().flat_map(|lora| [&mut lora.lora_a, &mut lora.lora_b]).map(|m| Slot::Matrix(Kind::Embedding, m))
+    lora.into_iter().flat_map(|LowRank { lora_a, lora_b, .. }| {
+        [Slot::Matrix(Kind::EmbeddingA, lora_a), Slot::Matrix(Kind::EmbeddingB, lora_b)]
+    })
 }
 
 /// Of a block: the adapters of its modules in path order, then its norms where they are trained.
@@ -241,6 +245,33 @@ fn by_kind(decoder: &Decoder, device: &Device, value: impl Fn(Kind) -> f64) -> T
         .collect();
     let count = values.len();
     Tensor::from_data(TensorData::new(values, [count]), device)
+}
+
+/// Where the `A` of a module's adapter lies in the layout of [`flatten`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlaceOfA {
+    /// The module's path.
+    pub path: String,
+    /// Its first number.
+    pub first: usize,
+    /// `[rank, in]`.
+    pub shape: [usize; 2],
+}
+
+/// Where the `A` of every adapter lies.
+pub fn places_of_a(decoder: &Decoder) -> Vec<PlaceOfA> {
+    let mut end = 0;
+    let mut copy = decoder.clone();
+    let matrices = slots(&mut copy).filter_map(|slot| {
+        let first = end;
+        end += slot.count();
+        match slot {
+            Slot::Matrix(Kind::A | Kind::EmbeddingA, a) => Some((first, a.dims())),
+            _ => None,
+        }
+    });
+    // Both go through the modules in the order of parameters everywhere.
+    decoder.adapters().zip(matrices).map(|((path, _), (first, shape))| PlaceOfA { path, first, shape }).collect()
 }
 
 /// The gradients of one block, in the layout of [`flatten`]; `None` for a block of which nothing is trained.

@@ -9,13 +9,18 @@ use crate::model::{Context, Decoder, DropoutSeed, Segments};
 /// What the backward pass of a step yields.
 #[derive(Clone, Debug)]
 pub struct StepGradient {
-    /// Mean negative log-likelihood over the supervised tokens of the step, in nats.
+    /// Mean negative log-likelihood over the supervised tokens of the task, in nats.
     pub loss: f64,
-    /// Supervised tokens of the step.
+    /// The same over those that are replayed; `None` where it is not learned.
+    pub replay_loss: Option<f64>,
+    /// Mean Kullback-Leibler divergence from the base over the supervised tokens that are replayed, in nats; `None`
+    /// where it is not held down.
+    pub kl: Option<f64>,
+    /// Supervised tokens of the task.
     pub supervised: usize,
-    /// All tokens of the step.
+    /// All tokens of the step, replayed ones included.
     pub tokens: usize,
-    /// The gradient of the loss in the layout of [`flatten`](super::parameters::flatten).
+    /// The gradient of the step's objective in the layout of [`flatten`](super::parameters::flatten).
     pub gradient: Tensor<1>,
 }
 
@@ -32,10 +37,11 @@ pub struct StepSettings {
     pub recomputed_blocks: usize,
 }
 
-/// Computes the loss of a step and its gradient. `None` when `stop` says so between two micro-batches.
+/// Computes the losses of a step and the gradient of its objective: that of the task, and with their weights those of
+/// what is replayed. `None` when `stop` says so between two micro-batches.
 ///
-/// The sum of token losses is divided by the supervised tokens of the **step**, so that neither packing nor the
-/// micro-batch size changes a number.
+/// Each sum of token losses is divided by the supervised tokens of the **step** that it is over, so that neither packing
+/// nor the micro-batch size changes a number.
 ///
 /// # Panics
 /// When no micro-batch is given, or one supervises nothing; both are refused when the data is loaded.
@@ -46,9 +52,12 @@ pub fn gradient(
     device: &Device,
     stop: &dyn Fn() -> bool,
 ) -> Option<StepGradient> {
-    let supervised: usize = micro_batches.iter().map(|b| b.targets.len()).sum();
+    let supervised = |is_task: bool| -> usize {
+        micro_batches.iter().filter(|b| b.objective.is_task() == is_task).map(|b| b.targets.len()).sum()
+    };
+    let (supervised, replayed) = (supervised(true), supervised(false));
     let tokens = micro_batches.iter().map(|b| b.input_ids.len()).sum();
-    let mut loss = 0.0;
+    let (mut loss, mut replay_loss, mut kl) = (0.0, None, None);
     let mut total: Option<Tensor<1>> = None;
     for (micro_step, batch) in (0..).zip(micro_batches) {
         if stop() {
@@ -56,15 +65,28 @@ pub fn gradient(
         }
         let StepSettings { seed, step, dropout: probability, recomputed_blocks } = settings;
         let dropout = DropoutSeed { probability, seed, step, micro_step };
-        let (micro_loss, gradient) = backward::gradient(decoder, batch, supervised, dropout, recomputed_blocks, device);
-        loss += micro_loss;
+        let is_task = batch.objective.is_task();
+        let count = if is_task { supervised } else { replayed };
+        let (losses, gradient) = backward::gradient(decoder, batch, count, dropout, recomputed_blocks, device);
+        if is_task {
+            loss += losses.likelihood.unwrap_or(0.0);
+        } else {
+            add(&mut replay_loss, losses.likelihood);
+            add(&mut kl, losses.divergence);
+        }
         total = Some(match total {
             Some(sum) => sum + gradient,
             None => gradient,
         });
     }
     let gradient = total.expect("a step has at least one micro-batch");
-    Some(StepGradient { loss, supervised, tokens, gradient })
+    Some(StepGradient { loss, replay_loss, kl, supervised, tokens, gradient })
+}
+
+fn add(sum: &mut Option<f64>, value: Option<f64>) {
+    if let Some(value) = value {
+        *sum = Some(sum.unwrap_or(0.0) + value);
+    }
 }
 
 /// The summed negative log-likelihood of a micro-batch's targets, shape `[1]`.

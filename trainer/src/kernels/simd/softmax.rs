@@ -102,7 +102,9 @@ impl<'a> Softmax<'a> {
             self.largest[row] = largest;
             self.sums[row] = self.sums[row] * f64::from(fade) + f64::from(sum);
             if let (Some(weighted), true) = (self.weighted.get_mut(row * depth..(row + 1) * depth), fade < 1.0) {
-                weighted.iter_mut().for_each(|w| *w *= fade);
+                for weighted in weighted {
+                    *weighted *= fade;
+                }
             }
             each_row(row, logits, fade);
         }
