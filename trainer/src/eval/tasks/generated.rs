@@ -1,5 +1,6 @@
 //! Questions whose answers are generated, then compared or checked.
 
+use datasets::probes::instructions::loose_variants;
 use datasets::probes::{Compare, ProbeItem, Question};
 use datasets::{Message, Role};
 
@@ -67,9 +68,11 @@ fn judge(item: &ProbeItem, answer: String) -> ItemScore {
         Question::Generation { answers, compare: Compare::ExactMatch, .. } => (exact_match(&answer, answers), None),
         Question::Generation { answers, compare: Compare::F1, .. } => (f1(&answer, answers), None),
         Question::Instructions { instructions, .. } => {
-            let all = |response: &str| instructions.iter().all(|instruction| instruction.is_followed(response));
-            let loose = datasets::probes::instructions::loose_variants(&answer);
-            (right(all(&answer)), Some(right(loose.iter().any(|variant| all(variant)))))
+            let strict = instructions.iter().all(|instruction| instruction.is_followed(&answer));
+            let variants = loose_variants(&answer);
+            // Each instruction may be kept by another variant.
+            let loose = instructions.iter().all(|i| variants.iter().any(|variant| i.is_followed(variant)));
+            (right(strict), Some(right(loose)))
         }
         _ => (0.0, None),
     };

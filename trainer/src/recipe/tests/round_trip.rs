@@ -188,7 +188,7 @@ fn forgetting() -> impl Strategy<Value = ForgettingConfig> {
         kl,
     });
     let answers = select(vec![Answers::Own, Answers::Base]);
-    let replay = (vec(source(), 1..2), number(1e-3, 4.0), number(0.0, 10.0), answers, 1usize..).prop_map(
+    let replay = (vec(source(), 1..2), number(1e-3, 4.0), number(1e-3, 10.0), answers, 1usize..).prop_map(
         |(sources, share, weight, answers, max_new_tokens)| ReplayConfig {
             sources,
             share,
