@@ -12,9 +12,10 @@ use super::progress::{self, TrainProgress};
 use super::subject::run_recipe;
 use super::verify::REFUSED;
 use crate::cli::TrainArgs;
-use crate::finetune::{EarlyStop, Start, finetune};
+use crate::finetune::{Start, finetune};
 use crate::recipe::Recipe;
 use crate::track::{RunFolder, Tracker};
+use crate::train::run::EarlyStop;
 
 pub(super) fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     let (loaded, start) = match (&args.resume, &args.recipe) {

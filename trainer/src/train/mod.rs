@@ -8,6 +8,7 @@ pub mod optimizer;
 pub mod parameters;
 pub mod penalty;
 pub mod replay;
+pub mod run;
 pub mod schedule;
 pub mod step;
 pub mod validation;
