@@ -13,6 +13,7 @@ use trainer::kernels::adamw::{Update, adamw};
 use trainer::kernels::allocator;
 use trainer::kernels::attention::{Heads, Ranges, attention};
 use trainer::kernels::linear_cross_entropy::linear_cross_entropy;
+use trainer::kernels::linear_kl_divergence::linear_kl_divergence;
 use trainer::kernels::lora_linear::lora_linear;
 use trainer::kernels::rms_norm::rms_norm;
 use trainer::kernels::rope::{Rotation, inverse_frequencies, rope};
@@ -160,6 +161,10 @@ fn heads(criterion: &mut Criterion) {
     let flops = 2 * SUPERVISED * HIDDEN * VOCABULARY;
     operator(criterion, "linear_cross_entropy", Some(flops), &x, &grad, |kernels, x| {
         linear_cross_entropy(kernels, x, &head, targets.clone())
+    });
+    let base = random([SUPERVISED, HIDDEN]);
+    operator(criterion, "linear_kl_divergence", None, &x, &grad, |kernels, x| {
+        linear_kl_divergence(kernels, x, base.clone(), &head)
     });
 }
 

@@ -79,7 +79,7 @@ pub enum TrainError {
              lower train.learning_rate, or look at these examples with `greffon data preview`"
     )]
     NotFinite {
-        /// `loss`, `gradient norm` or `validation loss`.
+        /// `loss`, `gradient norm`, `validation loss` and the like.
         what: &'static str,
         /// NaN or an infinity.
         value: f64,

@@ -35,9 +35,12 @@ impl Ranges {
         }
         ranges.section = "eval.";
         eval.validate(&mut ranges);
-        ranges.test(data, &eval.test);
+        ranges.sources(data, &eval.test, "test");
         ranges.section = "forgetting.";
         forgetting.validate(&mut ranges);
+        if let Some(replay) = &forgetting.replay {
+            ranges.sources(data, &replay.sources, "replay.sources");
+        }
         ranges.section = "plan.";
         plan.validate(&mut ranges);
         ranges.section = "";
@@ -111,13 +114,14 @@ impl Ranges {
         }
     }
 
-    /// The test sources follow the rules of the training sources, so they are checked in their place.
-    fn test(&mut self, data: &DataConfig, test: &[SourceConfig]) {
-        if test.is_empty() {
+    /// Sources of another section follow the rules of the training sources, so they are checked in their place. `key` is
+    /// theirs in the section.
+    fn sources(&mut self, data: &DataConfig, sources: &[SourceConfig], key: &str) {
+        if sources.is_empty() {
             return;
         }
         let stand_in = DataConfig {
-            train: test.to_vec(),
+            train: sources.to_vec(),
             validation: Vec::new(),
             validation_fraction: 0.0,
             max_length: 2,
@@ -126,7 +130,7 @@ impl Ranges {
         let first = self.problems.len();
         self.data(stand_in);
         for problem in &mut self.problems[first..] {
-            problem.key = problem.key.replacen("eval.train", "eval.test", 1);
+            problem.key = problem.key.replacen("train", key, 1);
         }
     }
 }

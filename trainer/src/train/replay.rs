@@ -3,7 +3,7 @@
 //! They are prepared as the training data is, with an order of their own that follows from the seed and the step alone.
 //! Their answers are the sources', or those of the base, see [`answers`](super::answers).
 
-use datasets::{Cache, ChatTokenizer, DataConfig, DataError, Hub, Prepared, Progress, SourceConfig};
+use datasets::{Cache, ChatTokenizer, DataConfig, DataError, ExampleRef, Hub, Prepared, Progress, SourceConfig};
 
 use super::batch::{Layout, MicroBatch, Objective, micro_batches};
 use crate::error::TrainError;
@@ -50,10 +50,14 @@ impl Replay {
         Ok(Self { data, per_step: per_step(recipe, config), objective })
     }
 
-    /// The replayed conversations of a step, counted from 0, laid out as micro-batches.
+    /// The replayed conversations of a step, counted from 0.
+    pub fn examples(&self, step: u64) -> Vec<ExampleRef<'_>> {
+        self.data.examples_at(step * self.per_step as u64, self.per_step)
+    }
+
+    /// The same laid out as micro-batches.
     pub fn micro_batches(&self, step: u64, layout: Layout) -> Vec<MicroBatch> {
-        let examples = self.data.examples_at(step * self.per_step as u64, self.per_step);
-        let batches = micro_batches(&examples, layout).into_iter();
+        let batches = micro_batches(&self.examples(step), layout).into_iter();
         batches.map(|batch| MicroBatch { objective: self.objective, ..batch }).collect()
     }
 

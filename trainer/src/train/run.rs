@@ -123,9 +123,11 @@ impl Run<'_> {
         let flat = parameters::flatten(&self.decoder);
         let (penalty, gradient) = self.penalties.add(&flat, result.gradient);
         let norm = optimizer::norm(&gradient);
-        let of_replay = [("replay loss", result.replay_loss), ("divergence from the base", result.kl)];
-        let of_replay = of_replay.into_iter().chain([("penalty", penalty)]).filter_map(|(what, v)| Some((what, v?)));
-        for (what, value) in [("loss", result.loss)].into_iter().chain(of_replay).chain([("gradient norm", norm)]) {
+        for (what, value) in [("replay loss", result.replay_loss), ("divergence from the base", result.kl)] {
+            let replayed = self.replay.iter().flat_map(|replay| replay.examples(index));
+            self.check_finite(what, value.unwrap_or(0.0), index, replayed)?;
+        }
+        for (what, value) in [("loss", result.loss), ("penalty", penalty.unwrap_or(0.0)), ("gradient norm", norm)] {
             self.check_finite(what, value, index, examples.iter().cloned())?;
         }
         let scale = optimizer::clip_scale(norm, train.max_grad_norm);

@@ -334,6 +334,28 @@ fn an_empty_list_of_sources_is_out_of_range() {
 }
 
 #[test]
+fn what_is_replayed_must_be_there_and_serve_something() {
+    let of = |forgetting: &str| refusal(format!("{SMALL}forgetting: {forgetting}\n"), &[]);
+    assert_eq!(
+        of("{replay: {sources: []}}"),
+        "recipe.yaml:6:32: forgetting.replay.sources: expected at least one source, got 0"
+    );
+    assert_eq!(
+        of("{replay: {sources: [{path: a.jsonl, weight: 0}], weight: 0}}"),
+        "recipe.yaml:6:70: forgetting.replay.weight: expected above 0, since without kl_weight the replayed conversations \
+         would serve nothing, got 0\n\
+         recipe.yaml:6:57: forgetting.replay.sources[0].weight: expected a number above 0 and at most 1000, got 0"
+    );
+    assert_eq!(
+        of("{kl_weight: 1}"),
+        "recipe.yaml:6:25: forgetting.kl_weight: expected 0, since there is nothing to measure it on; set \
+         forgetting.replay, got 1"
+    );
+    let text = format!("{SMALL}forgetting: {{replay: {{sources: [{{path: a.jsonl}}], weight: 0}}, kl_weight: 1}}\n");
+    load(&text, &[]).unwrap();
+}
+
+#[test]
 fn early_stopping_needs_validation_data() {
     let text = format!("{SMALL}train: {{early_stopping: 3}}\n");
     assert_eq!(

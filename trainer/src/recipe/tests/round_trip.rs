@@ -202,7 +202,7 @@ fn forgetting() -> impl Strategy<Value = ForgettingConfig> {
         weight,
     });
     let asked = (suite, vec(path(), 0..2), option::of((1u64.., any::<bool>())), number(0.5, 0.99));
-    (asked, limits, option::of((replay, number(0.0, 10.0))), number(0.0, 10.0), option::of(orthogonal)).prop_map(
+    (asked, limits, option::of((replay, number(1e-3, 10.0))), number(0.0, 10.0), option::of(orthogonal)).prop_map(
         |((suite, probes, every, confidence), limits, replay, l2_weight, orthogonal)| ForgettingConfig {
             suite,
             probes: probes.into_iter().map(Into::into).collect(),
