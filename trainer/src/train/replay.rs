@@ -57,7 +57,7 @@ impl Replay {
 
     /// The same laid out as micro-batches.
     pub fn micro_batches(&self, step: u64, layout: Layout) -> Vec<MicroBatch> {
-        let batches = micro_batches(&self.examples(step), layout).into_iter();
+        let batches = micro_batches(self.examples(step), layout).into_iter();
         batches.map(|batch| MicroBatch { objective: self.objective, ..batch }).collect()
     }
 

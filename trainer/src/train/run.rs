@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use adapters::AdapterConfig;
+use adapters::{AdapterConfig, Init};
 use burn::tensor::Device;
 use datasets::{ExampleRef, Prepared};
 
@@ -263,8 +263,11 @@ impl Run<'_> {
         if self.checkpoints.list().is_empty() {
             return Ok(());
         }
-        // The adapter belongs to the base as it is, of which a start may have taken parts out.
-        self.decoder = base.decoder(&self.device)?.with_kernels(self.recipe.kernels);
+        let recipe = self.recipe;
+        if recipe.model.adapter.is_none() && recipe.lora.init == Init::Pissa {
+            // The adapter belongs to the base as it is, of which the start has taken parts out.
+            self.decoder = base.decoder(&self.device)?.with_kernels(recipe.kernels);
+        }
         let progress = self.checkpoints.resume(&mut self.decoder, &mut self.optimizer, &self.device)?;
         if self.recipe.model.adapter.is_none() {
             parameters::resume_adapter(&mut self.decoder, &self.recipe.lora)?;
@@ -299,6 +302,8 @@ fn told(
     if stop.load(Ordering::Relaxed) {
         return Err(TrainError::Interrupted { step, run: folder.path().to_owned() });
     }
-    trackers.iter_mut().for_each(|tracker| tracker.questioning(&at));
+    for tracker in trackers {
+        tracker.questioning(&at);
+    }
     Ok(())
 }
