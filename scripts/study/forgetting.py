@@ -28,10 +28,10 @@ GENERAL = json.dumps([{"path": str(ROOT / "recipes" / "general" / f"{lang}.jsonl
 # By name: what the recipe is given on top.
 REPAIRS = {
     "none": [],
-    "learning rate / 4": ["train.learning_rate=1e-3"],
-    "L2 to the start": ["forgetting.l2_weight=0.01"],
-    "replay": [f"forgetting.replay={{sources: {GENERAL}, share: 0.25}}"],
     "replay and KL": [f"forgetting.replay={{sources: {GENERAL}, share: 0.25}}", "forgetting.kl_weight=1"],
+    "learning rate / 5": ["train.learning_rate=1e-3"],
+    "replay": [f"forgetting.replay={{sources: {GENERAL}, share: 0.25}}"],
+    "L2 to the start": ["forgetting.l2_weight=0.01"],
     "KL on the base's answers": [
         f"forgetting.replay={{sources: {GENERAL}, share: 0.25, weight: 0, answers: base, max_new_tokens: 64}}",
         "forgetting.kl_weight=2"],

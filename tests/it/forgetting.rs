@@ -4,23 +4,22 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{greffon, tiny_recipe};
 
 /// A file of questions that a random model can be asked.
 fn questions(folder: &Path) -> String {
-    let mut lines = String::new();
-    for i in 0..6 {
-        lines.push_str(&format!("{{\"id\": \"t{i}\", \"task\": \"text\", \"lang\": \"en\", \"kind\": \"ppl\", \"text\": \"A plain sentence, number {i}.\"}}\n"));
-        lines.push_str(&format!(
-            "{{\"id\": \"c{i}\", \"task\": \"choices\", \"kind\": \"mc\", \"query\": \"{i} and one is\", \"choices\": [\"{}\", \
-             \"nine\"], \"gold\": 0}}\n",
-            i + 1
-        ));
-    }
+    let texts = (0..6).map(|i| {
+        json!({ "id": format!("t{i}"), "task": "text", "lang": "en", "kind": "ppl", "text": format!("A plain sentence, number {i}.") })
+    });
+    let choices = (0..6).map(|i| {
+        let choices = [(i + 1).to_string(), "nine".to_owned()];
+        json!({ "id": format!("c{i}"), "task": "choices", "kind": "mc", "query": format!("{i} and one is"), "choices": choices, "gold": 0 })
+    });
+    let lines: Vec<String> = texts.chain(choices).map(|item| item.to_string()).collect();
     let path = folder.join("questions.jsonl");
-    fs::write(&path, lines).unwrap();
+    fs::write(&path, lines.join("\n")).unwrap();
     path.to_str().unwrap().to_owned()
 }
 
@@ -35,7 +34,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn json(output: &Output) -> Value {
+fn printed(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output.stderr)))
 }
 
@@ -52,7 +51,7 @@ fn an_adapter_that_changes_nothing_has_lost_nothing() {
     let found: Value = serde_json::from_slice(&fs::read(folder.path().join("run/forgetting.json")).unwrap()).unwrap();
     for task in found["tasks"].as_array().unwrap() {
         assert_eq!(task["difference"], 0.0, "{task}");
-        assert_eq!(task["interval"], serde_json::json!([0.0, 0.0]));
+        assert_eq!(task["interval"], json!([0.0, 0.0]));
     }
     for divergence in found["divergences"].as_array().unwrap() {
         assert_eq!(divergence["kl"], 0.0, "{divergence}");
@@ -130,7 +129,7 @@ fn the_base_is_asked_once() {
     let report = path(folder.path(), "report.md");
     let again = greffon(&["forgetting", "measure", &run, "--json", "--report", &report]);
     assert_eq!(again.status.code(), Some(0), "{}", text(&again.stderr));
-    assert_eq!(json(&again)["base_from_cache"], true);
+    assert_eq!(printed(&again)["base_from_cache"], true);
     assert!(fs::read_to_string(&report).unwrap().contains("| text, bits per byte | 6 |"));
     let kept = greffon(&["forgetting", "measure", &run, "--report", &report]);
     assert_eq!(kept.status.code(), Some(2), "nothing is overwritten without --force");
@@ -144,13 +143,13 @@ fn a_repair_finds_a_scale_within_the_limits_and_writes_it() {
     let (run, repaired) = (path(folder.path(), "run"), path(folder.path(), "repaired"));
     let output = greffon(&["forgetting", "repair", &run, "--to", &repaired, "--json"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    let found = json(&output);
-    assert_eq!(found["tried"][0]["scales"], serde_json::json!([1.0, 1.0, 1.0]));
+    let found = printed(&output);
+    assert_eq!(found["tried"][0]["scales"], json!([1.0, 1.0, 1.0]));
     assert_eq!(found["tried"][0]["forgetting"]["verdict"]["passed"], false);
     assert_eq!(found["best"]["forgetting"]["verdict"]["passed"], true);
     // What was written is what was measured.
     let recipe = path(folder.path(), "recipe.yaml");
-    let measured = json(&greffon(&["forgetting", "measure", &recipe, "--adapter", &repaired, "--json"]));
+    let measured = printed(&greffon(&["forgetting", "measure", &recipe, "--adapter", &repaired, "--json"]));
     let kl = |found: &Value| found["divergences"][0]["kl"].as_f64().unwrap();
     let (written, proposed) = (kl(&measured), kl(&found["best"]["forgetting"]));
     assert!((written - proposed).abs() <= 1e-5 + 1e-3 * proposed, "{written} and {proposed}");
@@ -167,6 +166,21 @@ fn bad_questions_are_told_by_file_and_line() {
     assert_eq!(refused.status.code(), Some(2), "{}", text(&refused.stderr));
     assert!(text(&refused.stderr).contains("bad.jsonl:1"), "{}", text(&refused.stderr));
     assert!(text(&refused.stderr).contains("gold"), "{}", text(&refused.stderr));
+}
+
+#[test]
+fn a_task_that_measures_two_things_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = path(folder.path(), "mixed.jsonl");
+    let lines = [
+        r#"{"id": 1, "task": "mixed", "kind": "ppl", "text": "A plain sentence."}"#,
+        r#"{"id": 2, "task": "mixed", "kind": "pair", "good": "It is.", "bad": "It are."}"#,
+    ];
+    fs::write(&file, lines.join("\n")).unwrap();
+    let refused = greffon(&["train", &tiny_recipe(folder.path(), &[&format!("forgetting.probes=[{file}]")])]);
+    assert_eq!(refused.status.code(), Some(2));
+    let message = text(&refused.stderr);
+    assert!(message.contains("mixed.jsonl:2: task \"mixed\" measures something else here than at "), "{message}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::forgetting::{Forgetting, Watch};
 use crate::model::{BaseModel, Decoder, adapter};
 use crate::plan::workload::Workload;
 use crate::plan::{self, Checkpointing};
-use crate::recipe::{Answers, Loaded};
+use crate::recipe::{Answers, Loaded, Recipe};
 use crate::track::{self, Plan, REPLAY, RunFolder, RunInfo, RunStatus, Tracker};
 use crate::train::answers::Answered;
 use crate::train::batch::Layout;
@@ -87,25 +87,18 @@ pub fn finetune(
     let penalties = Penalties::new(&recipe.forgetting, &decoder, &device)?;
     let trainable_parameters = parameters::count(&decoder);
     let adapted_modules = decoder.adapters().count();
-    let ratio = recipe.lora.loraplus_lr_ratio;
-    let rates = parameters::learning_rates(&decoder, ratio, &device);
-    let spared = parameters::spared(&decoder, ratio, &device);
-    let optimizer = AdamW::new(recipe.train.adamw(), decoder.kernels, trainable_parameters, &device)
-        .with_rates(rates)
-        .with_spared(spared);
+    let optimizer = optimizer(recipe, &decoder, &device);
 
-    // 4. The plan: how many steps, and what the forward pass keeps.
-    let examples_per_epoch = data.order.len_per_epoch() as u64;
-    let total_steps = recipe.train.total_steps(examples_per_epoch);
-    if data.train.is_empty() || total_steps == 0 {
-        return Err(TrainError::Run("there is nothing to train on: no example is left after preparation".to_owned()));
-    }
-    let batch = recipe.train.global_batch_size;
-    if batch > data.train.len() {
-        tracing::warn!("train.global_batch_size is {batch}, more than the {} training examples", data.train.len());
-    }
+    // 4. What forgetting is measured by, and what is replayed against it.
+    let watch = match &recipe.forgetting {
+        config if config.is_measured() => Some(Watch::open(recipe, config, &base, plain.clone(), &device, hub)?),
+        _ => None,
+    };
+    let total_steps = total_steps(recipe, &data)?;
     let asked = answers::Base { decoder: &plain, tokenizer: &base.tokenizer, device: &device };
     let (replay, answered) = prepare_replay(recipe, start, total_steps, asked, hub, stop, trackers)?;
+
+    // 5. The plan: what the forward pass keeps.
     let layout = Layout::of(recipe);
     let workload = Workload::new(&data, &recipe.train, layout);
     let workload = replay.iter().fold(workload, |workload, replay| workload.with_replay(replay, layout));
@@ -113,12 +106,6 @@ pub fn finetune(
     if let Some(warning) = checkpointing.warning() {
         tracing::warn!("{warning}");
     }
-
-    // 5. The questions by which forgetting is measured.
-    let watch = match &recipe.forgetting {
-        config if config.is_measured() => Some(Watch::open(recipe, config, &base, plain, &device, hub)?),
-        _ => None,
-    };
 
     // 6. The run folder, and the state of an earlier run in it.
     // Digesting the base takes a while: before the folder is made, so that a kill meanwhile leaves nothing behind.
@@ -135,6 +122,7 @@ pub fn finetune(
     }
     let checkpoints = Checkpoints::new(folder.checkpoints(), recipe.train.keep_checkpoints);
     let fingerprint = fingerprint(&data, replay.as_ref(), &penalties);
+    let total_examples = recipe.train.total_examples(data.order.len_per_epoch() as u64);
     let mut run = Run {
         recipe,
         progress: Progress { fingerprint: fingerprint.clone(), ..Progress::default() },
@@ -148,7 +136,7 @@ pub fn finetune(
         layout,
         optimizer,
         checkpoints,
-        total_examples: recipe.train.total_examples(examples_per_epoch),
+        total_examples,
         total_steps,
         recomputed_blocks: checkpointing.recomputed_blocks,
     };
@@ -182,15 +170,8 @@ pub fn finetune(
     let stopped_early = ended?;
     noted?;
 
-    // 8. The result: the best adapter where there was a validation, else the last; after a stop by the forgetting gate
-    // the last that it let pass.
-    let within = run.checkpoints.within_limits();
-    if stopped_early == Some(EarlyStop::Forgetting) && within.is_dir() {
-        adapter::load(&mut run.decoder, &within, &run.device)?;
-    } else if run.progress.best_loss.is_some() {
-        adapter::load(&mut run.decoder, &run.checkpoints.best(), &run.device)?;
-    }
-    adapter::save(&run.decoder, &run.peft, &folder.adapter(), true).map_err(|error| run.explain(error, &folder))?;
+    // 8. The result.
+    run.save_result(stopped_early, &folder)?;
 
     // 9. What it cost the base's abilities.
     let forgetting = match &watch {
@@ -200,10 +181,31 @@ pub fn finetune(
     Ok(Outcome { folder, progress: run.progress, stopped_early, forgetting })
 }
 
+/// The optimizer of what is trained.
+fn optimizer(recipe: &Recipe, decoder: &Decoder, device: &Device) -> AdamW {
+    let ratio = recipe.lora.loraplus_lr_ratio;
+    AdamW::new(recipe.train.adamw(), decoder.kernels, parameters::count(decoder), device)
+        .with_rates(parameters::learning_rates(decoder, ratio, device))
+        .with_spared(parameters::spared(decoder, ratio, device))
+}
+
+/// The steps of the whole run, at least one.
+fn total_steps(recipe: &Recipe, data: &Prepared) -> Result<u64, TrainError> {
+    let steps = recipe.train.total_steps(data.order.len_per_epoch() as u64);
+    if data.train.is_empty() || steps == 0 {
+        return Err(TrainError::Run("there is nothing to train on: no example is left after preparation".to_owned()));
+    }
+    let batch = recipe.train.global_batch_size;
+    if batch > data.train.len() {
+        tracing::warn!("train.global_batch_size is {batch}, more than the {} training examples", data.train.len());
+    }
+    Ok(steps)
+}
+
 /// The conversations that are replayed, and the base's answers in them where they were made now: they are to be kept
 /// in the run folder.
 fn prepare_replay(
-    recipe: &crate::recipe::Recipe,
+    recipe: &Recipe,
     start: Start,
     steps: u64,
     base: answers::Base<'_>,
@@ -249,7 +251,7 @@ fn fingerprint(data: &Prepared, replay: Option<&Replay>, penalties: &Penalties) 
 /// Puts the adapter that is trained onto the decoder, a fresh one or that which the recipe names, and returns the
 /// configuration of its files.
 fn put_adapter(
-    recipe: &crate::recipe::Recipe,
+    recipe: &Recipe,
     base: &BaseModel,
     decoder: &mut Decoder,
     device: &Device,

@@ -4,9 +4,15 @@
 
 use burn::tensor::Device;
 use datasets::probes::{ProbeItem, Question, read_items};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 use trainer::eval::Subject;
-use trainer::eval::tasks::{ItemScore, TaskScores, score};
+use trainer::eval::tasks::{ItemScore, Measure, TaskScores, score};
+use trainer::forgetting::comparison::Pair;
+use trainer::forgetting::gate::Verdict;
+use trainer::forgetting::suite::Questions;
+use trainer::recipe::{ForgettingConfig, LimitsConfig, SuiteName};
 
 use super::smollm2;
 use crate::support::{assert_near, fixture, json};
@@ -81,4 +87,52 @@ fn long_texts_are_cut_into_the_windows_of_the_harness() {
         let wanted = wanted.expect("every text is in the fixture")["windowed_loglikelihood"].as_f64().expect("a sum");
         assert_near(&got.id, got.log_likelihoods[0], wanted, TEXT * wanted.abs());
     }
+}
+
+/// How likely the model is to give an item's right answer, when it draws its answers.
+fn probability(item: &ItemScore, question: &Question) -> f64 {
+    let gold = match question {
+        Question::MultipleChoice { gold, .. } | Question::Partial { gold, .. } => *gold,
+        // The only one, or the first of two.
+        _ => 0,
+    };
+    let sums = &item.log_likelihoods;
+    if sums.len() == 1 {
+        return sums[0].exp();
+    }
+    let total: f64 = sums.iter().map(|sum| (sum - sums[gold]).exp()).sum();
+    1.0 / total
+}
+
+/// The quick suite on an unchanged model which draws its answers instead of taking the most probable ones, judged by
+/// limits of no loss at all: whatever stops it is noise.
+#[test]
+fn an_unchanged_model_that_draws_its_answers_is_stopped_at_most_once_in_twenty() {
+    let mut questions = Questions::of(SuiteName::Quick, &[]).expect("the suite is sound");
+    questions.items.retain(|item| !matches!(item.question, Question::Text { .. }));
+    let base = smollm2();
+    let device = Device::flex();
+    let decoder = base.decoder(&device).expect("the weights load");
+    let subject = Subject { decoder: &decoder, tokenizer: &base.tokenizer, device: &device };
+    let tasks = score(&subject, &questions.items, &mut |_| Ok(())).expect("every item is scored");
+    let mut rng = ChaCha8Rng::seed_from_u64(20);
+    let mut draw = || -> Vec<TaskScores> {
+        let mut drawn = tasks.clone();
+        for item in drawn.iter_mut().filter(|task| task.measure == Measure::Accuracy).flat_map(|task| &mut task.items) {
+            let asked = questions.items.iter().find(|question| question.id == item.id).expect("every item was asked");
+            item.value = f64::from(u8::from(rng.random::<f64>() < probability(item, &asked.question)));
+        }
+        drawn
+    };
+    let limits = LimitsConfig { task: Some(0.0), average: Some(0.0), bits_per_byte: None, kl: None };
+    let config = ForgettingConfig { limits, ..ForgettingConfig::default() };
+    let stopped: Vec<bool> = (0..20)
+        .map(|_| {
+            let (before, after) = (draw(), draw());
+            !Verdict::new(&Pair::all(&before, &after), &[], &config, Vec::new()).passed
+        })
+        .collect();
+    let count = stopped.iter().filter(|stopped| **stopped).count();
+    println!("{count} false alarms in 20");
+    assert!(count <= 1, "{count} false alarms in 20");
 }

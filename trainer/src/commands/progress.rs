@@ -186,7 +186,8 @@ impl Tracker for TrainProgress {
     fn forgetting(&mut self, record: &ForgettingRecord) -> Result<(), TrainError> {
         self.questioning.clear();
         let average = record.average_difference.map(|d| format!(", mean of the tasks {:+.1} points", 100.0 * d));
-        let kl: String = record.kl.iter().map(|(lang, kl)| format!(", KL {lang} {kl:.3}")).collect();
+        let kl: Vec<String> = record.kl.iter().map(|(lang, kl)| format!(", KL {lang} {kl:.3}")).collect();
+        let kl = kl.concat();
         let verdict = if record.passed { "within the limits" } else { "beyond the limits" };
         let line = format!("step {}  forgetting: {verdict}{}{kl}", record.step, average.unwrap_or_default());
         if self.terminal {

@@ -210,7 +210,9 @@ impl<'a> Pass<'a> {
 
 fn score(subject: &Subject<'_>, requests: &[&Request]) -> Vec<Scored> {
     let mut pass = Pass::default();
-    requests.iter().for_each(|request| pass.add(request));
+    for request in requests {
+        pass.add(request);
+    }
     let hidden = pass.hidden(subject);
     let targets = indices(pass.targets.iter().copied(), subject.device);
     let losses = read(subject.decoder.losses(hidden.clone(), targets, None));

@@ -59,7 +59,7 @@ impl Resampled {
 
 /// The two-sided exact probability that as uneven a split of changed answers comes by chance.
 ///
-/// Source: McNemar 1947, <https://doi.org/10.1007/BF02295996>; exact by the binomial distribution.
+/// Source: `McNemar` 1947, <https://doi.org/10.1007/BF02295996>; exact by the binomial distribution.
 pub fn mcnemar(lost: usize, gained: usize) -> f64 {
     let changed = lost + gained;
     let fewer = lost.min(gained);
@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(resample(&tasks).interval(0.95), (0.5, 0.5));
     }
 
-    /// Values of `scipy.stats.binomtest(lost, lost + gained).pvalue`.
+    /// Values of `2 Σ C(n, k) / 2^n` in Python's exact integers.
     #[test]
     fn mcnemar_is_the_exact_binomial_test() {
         for (lost, gained, p) in [
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn wilson_bounds_a_share() {
-        // statsmodels.stats.proportion.proportion_confint(30, 100, alpha=0.1, method="wilson")
+        // Wilson's formula for 30 of 100 and z = 1.644854, in Python.
         assert!((share_at_least(0.3, 100) - 0.2307).abs() < 1e-3);
     }
 

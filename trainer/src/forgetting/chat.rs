@@ -122,11 +122,14 @@ pub fn ask(
     Ok(answers)
 }
 
+/// What an answer may be like.
+type Trait = fn(&ChatAnswer) -> bool;
+
 impl ChatDrift {
     /// Puts the answers of both models side by side; `None` where nothing was asked.
     pub fn new(base: &[ChatAnswer], adapted: &[ChatAnswer]) -> Option<Self> {
         let pairs = || base.iter().zip(adapted);
-        let changes: [(&str, fn(&ChatAnswer) -> bool); 4] = [
+        let changes: [(&str, Trait); 4] = [
             ("does not end its turn", |answer| !answer.stopped),
             ("answers in another language", |answer| answer.in_language == Some(false)),
             ("refuses", |answer| answer.refused),

@@ -222,18 +222,17 @@ pub fn measure(
     let (after, _) = ask("adapter", adapted, keys.adapted.as_ref())?;
 
     let key = keys.adapted.as_deref().map(|key| cache::key(&[key, &digest, "divergence"]));
-    let texts = match key.as_deref().and_then(|key| cache.get::<Vec<TextDivergence>>(key)) {
-        Some(kept) => kept,
-        None => {
-            let total = questions.texts();
-            let mut told = |done| progress(Progress { model: "difference", done, total });
-            let texts =
-                divergences(&Subject { decoder: adapted, tokenizer, device }, base, &questions.items, &mut told)?;
-            if let Some(key) = key {
-                cache.put(&key, &texts);
-            }
-            texts
+    let texts = if let Some(kept) = key.as_deref().and_then(|key| cache.get::<Vec<TextDivergence>>(key)) {
+        kept
+    } else {
+        let total = questions.texts();
+        let mut told = |done| progress(Progress { model: "difference", done, total });
+        let subject = Subject { decoder: adapted, tokenizer, device };
+        let texts = divergences(&subject, base, &questions.items, &mut told)?;
+        if let Some(key) = key {
+            cache.put(&key, &texts);
         }
+        texts
     };
     let pairs = Pair::all(&before.tasks, &after.tasks);
     Ok(Forgetting {

@@ -95,8 +95,6 @@ pub fn load(decoder: &mut Decoder, folder: &Path, device: &Device) -> Result<Ada
     Ok(config)
 }
 
-/// Puts an adapter's norms into the decoder: all of them or none.
-
 /// A PEFT folder's two files.
 pub fn files(folder: &Path) -> [PathBuf; 2] {
     [CONFIG_FILE, WEIGHTS_FILE].map(|name| folder.join(name))
@@ -110,6 +108,7 @@ pub fn digest(folder: &Path) -> Result<String, TrainError> {
     datasets::sha256_files(files(folder)).map_err(|source| TrainError::Read { path: folder.to_owned(), source })
 }
 
+/// Puts an adapter's norms into the decoder: all of them or none.
 fn load_norms(decoder: &mut Decoder, mut own: BTreeMap<String, Vec<f32>>, device: &Device) -> Result<(), String> {
     if own.is_empty() {
         return Ok(());

@@ -151,7 +151,7 @@ impl Default for ForgettingConfig {
 
 impl Default for LimitsConfig {
     fn default() -> Self {
-        Self { task: Some(0.05), average: Some(0.03), bits_per_byte: Some(0.1), kl: Some(0.3) }
+        Self { task: Some(0.05), average: Some(0.03), bits_per_byte: Some(0.1), kl: Some(0.5) }
     }
 }
 

@@ -226,6 +226,18 @@ impl Run<'_> {
         Ok(found.verdict.passed)
     }
 
+    /// Writes the adapter that the run is about: the best where there was a validation, else the last; after a stop by
+    /// the forgetting gate the last that it let pass.
+    pub(crate) fn save_result(&mut self, stopped: Option<EarlyStop>, folder: &RunFolder) -> Result<(), TrainError> {
+        let within = self.checkpoints.within_limits();
+        if stopped == Some(EarlyStop::Forgetting) && within.is_dir() {
+            adapter::load(&mut self.decoder, &within, &self.device)?;
+        } else if self.progress.best_loss.is_some() {
+            adapter::load(&mut self.decoder, &self.checkpoints.best(), &self.device)?;
+        }
+        adapter::save(&self.decoder, &self.peft, &folder.adapter(), true).map_err(|error| self.explain(error, folder))
+    }
+
     /// Measures what the result lost, and keeps the figures in the run folder.
     pub(crate) fn forgetting(
         &self,

@@ -174,5 +174,5 @@ fn further(recipe: &Recipe) -> String {
         keys.push("forgetting.every: 50 and forgetting.early_stop: true".to_owned());
     }
     keys.push(format!("train.learning_rate: {:e}", recipe.train.learning_rate / 3.0));
-    keys.iter().map(|key| format!("\n  {key}")).collect()
+    [vec![String::new()], keys].concat().join("\n  ")
 }

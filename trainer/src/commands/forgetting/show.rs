@@ -169,7 +169,9 @@ pub(in crate::commands) fn markdown(found: &Forgetting) -> String {
     };
     row(&HEADER.map(str::to_owned));
     row(&HEADER.map(|_| "---".to_owned()));
-    rows(found).iter().for_each(|cells| row(cells));
+    for cells in &rows(found) {
+        row(cells);
+    }
     let _ = writeln!(
         text,
         "\nIntervals: paired bootstrap over the items. Lost and gained: answers that turned wrong and right; p: McNemar's \

@@ -32,6 +32,9 @@ pub(super) fn score(
 }
 
 /// The model's greedy answers, as a turn of the assistant where it has a chat template, and how each ended.
+///
+/// # Errors
+/// When a prompt cannot be rendered or tokenised.
 pub fn answer(
     subject: &Subject<'_>,
     prompts: &[&str],
