@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::Recipe;
 use super::error::{FileProblem, RecipeError};
+use super::forgetting::{ForgettingConfig, SuiteName};
 use super::load::Loaded;
 use super::model::is_commit;
 use crate::kernels::Kernels;
@@ -157,7 +158,7 @@ fn base_problem(path: &Path) -> Option<String> {
 }
 
 fn summary(recipe: &Recipe) -> Vec<(&'static str, String)> {
-    let Recipe { model, data, lora, train, eval, forgetting: _, device, output, kernels, plan: _ } = recipe;
+    let Recipe { model, data, lora, train, eval, forgetting, device, output, kernels, plan: _ } = recipe;
     let revision = model.revision.as_deref().filter(|_| model.is_on_hub());
     let count = |sources: &[SourceConfig]| match sources.len() {
         1 => "1 source".to_owned(),
@@ -189,6 +190,7 @@ fn summary(recipe: &Recipe) -> Vec<(&'static str, String)> {
                 train.global_batch_size, train.learning_rate
             ),
         ),
+        ("forgetting", self::forgetting(forgetting)),
         (
             "device",
             match kernels {
@@ -209,6 +211,22 @@ fn adapter(lora: &LoraConfig) -> String {
     let start = if lora.init == Init::Pissa { "PiSSA, " } else { "" };
     let norms = if lora.train_norms { ", with the norms" } else { "" };
     format!("{kind}{start}rank {}, alpha {}, on {}{norms}", lora.rank, lora.alpha, lora.targets)
+}
+
+fn forgetting(config: &ForgettingConfig) -> String {
+    let asked = match (config.suite, config.probes.len()) {
+        _ if !config.is_measured() => "not measured".to_owned(),
+        (SuiteName::None, files) => format!("asks {files} files"),
+        (suite, 0) => format!("asks the suite {}", suite.name()),
+        (suite, files) => format!("asks the suite {} and {files} files", suite.name()),
+    };
+    let held_back = [
+        config.replay.as_ref().map(|replay| format!("replays {:.0} % more", 100.0 * replay.share)),
+        (config.kl_weight > 0.0).then(|| format!("divergence from the base, weight {}", config.kl_weight)),
+        (config.l2_weight > 0.0).then(|| format!("distance from the start, weight {}", config.l2_weight)),
+        config.orthogonal.as_ref().map(|orthogonal| format!("apart from {} adapters", orthogonal.adapters.len())),
+    ];
+    std::iter::once(asked).chain(held_back.into_iter().flatten()).collect::<Vec<_>>().join(", ")
 }
 
 fn warnings(recipe: &Recipe) -> Vec<String> {
@@ -233,7 +251,8 @@ fn warnings(recipe: &Recipe) -> Vec<String> {
             found.push(unpinned(&format!("{key}.hub.revision"), &hub.dataset, &hub.revision));
         }
     }
-    for (key, held_out) in sources(recipe).filter(|(key, _)| !key.starts_with("data.train")) {
+    let is_trained_on = |key: &str| key.starts_with("data.train") || key.starts_with("forgetting.replay");
+    for (key, held_out) in sources(recipe).filter(|(key, _)| !is_trained_on(key)) {
         if let Some(index) = data.train.iter().position(|source| same_file(source, held_out)) {
             found.push(format!(
                 "{key}: the same file as data.train[{index}], so its figures say nothing about new questions"

@@ -53,6 +53,18 @@ pub enum SuiteName {
     None,
 }
 
+impl SuiteName {
+    /// As recipes write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Quick => "quick",
+            Self::Standard => "standard",
+            Self::French => "french",
+            Self::None => "none",
+        }
+    }
+}
+
 /// What may be lost; null switches a limit off.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

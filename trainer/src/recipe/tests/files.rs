@@ -166,6 +166,7 @@ fn a_sound_recipe_has_no_warning_and_a_summary() {
         ("test", "1 source".to_owned()),
         ("adapter", "rank 16, alpha 32, on q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj".to_owned()),
         ("training", "1 epoch of 16 conversations a step, learning rate 2e-4".to_owned()),
+        ("forgetting", "asks the suite quick".to_owned()),
         ("device", "flex".to_owned()),
         ("output", root.join("run").display().to_string()),
     ];
