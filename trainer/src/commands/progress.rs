@@ -8,6 +8,7 @@ use datasets::Hub;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::TrainError;
+use crate::forgetting::Asked;
 use crate::plan::Checkpointing;
 use crate::track::{ForgettingRecord, Plan, StepRecord, Tracker, ValidationRecord};
 
@@ -24,13 +25,21 @@ pub(super) fn bar(length: usize, what: &'static str) -> ProgressBar {
 
 /// A bar over the questions that a model is asked; silent when standard error is not a terminal.
 #[derive(Default)]
-pub(super) struct Questioning(Option<(&'static str, ProgressBar)>);
+pub(super) struct Questioning(Option<(Asked, ProgressBar)>);
 
 impl Questioning {
     pub(super) fn show(&mut self, at: crate::forgetting::Progress) {
         if self.0.as_ref().is_none_or(|(model, _)| *model != at.model) {
             self.clear();
-            self.0 = Some((at.model, bar(at.total, at.model)));
+            let what = match at.model {
+                Asked::Base => "questioning the base",
+                Asked::Adapter => "questioning the adapter",
+                Asked::Difference => "comparing on general text",
+            };
+            if !std::io::stderr().is_terminal() {
+                eprintln!("{what}: {} items", at.total);
+            }
+            self.0 = Some((at.model, bar(at.total, what)));
         }
         if let Some((_, bar)) = &self.0 {
             bar.set_position(at.done as u64);

@@ -129,11 +129,22 @@ impl Keys {
     }
 }
 
+/// What a measurement is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// The base answers.
+    Base,
+    /// The adapted model answers.
+    Adapter,
+    /// Both are compared on general text.
+    Difference,
+}
+
 /// How far the questioning has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// `base` or `adapter`.
-    pub model: &'static str,
+    /// What is under way.
+    pub model: Asked,
     /// Questions answered.
     pub done: usize,
     /// Of how many.
@@ -204,7 +215,7 @@ pub fn measure(
     let started = Instant::now();
     let Models { base, adapted, tokenizer, device } = models;
     let digest = questions.digest();
-    let mut ask = |model: &'static str, decoder: &Decoder, key: Option<&String>| {
+    let mut ask = |model: Asked, decoder: &Decoder, key: Option<&String>| {
         let key = key.map(|key| cache::key(&[key, &digest]));
         if let Some(kept) = key.as_deref().and_then(|key| cache.get::<Answers>(key)) {
             return Ok((kept, true));
@@ -218,15 +229,15 @@ pub fn measure(
         }
         Ok::<_, TrainError>((answers, false))
     };
-    let (before, base_from_cache) = ask("base", base, Some(&keys.base))?;
-    let (after, _) = ask("adapter", adapted, keys.adapted.as_ref())?;
+    let (before, base_from_cache) = ask(Asked::Base, base, Some(&keys.base))?;
+    let (after, _) = ask(Asked::Adapter, adapted, keys.adapted.as_ref())?;
 
     let key = keys.adapted.as_deref().map(|key| cache::key(&[key, &digest, "divergence"]));
     let texts = if let Some(kept) = key.as_deref().and_then(|key| cache.get::<Vec<TextDivergence>>(key)) {
         kept
     } else {
         let total = questions.texts();
-        let mut told = |done| progress(Progress { model: "difference", done, total });
+        let mut told = |done| progress(Progress { model: Asked::Difference, done, total });
         let subject = Subject { decoder: adapted, tokenizer, device };
         let texts = divergences(&subject, base, &questions.items, &mut told)?;
         if let Some(key) = key {

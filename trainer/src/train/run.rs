@@ -16,7 +16,7 @@ use super::schedule::learning_rate_factor;
 use super::step::{self, StepSettings};
 use super::{parameters, validation};
 use crate::error::TrainError;
-use crate::forgetting::{Forgetting, Progress as Asked, Watch};
+use crate::forgetting::{self, Forgetting, Watch};
 use crate::model::{BaseModel, Decoder, adapter};
 use crate::recipe::Recipe;
 use crate::track::{RunFolder, StepRecord, Tracker, ValidationRecord};
@@ -305,7 +305,7 @@ impl Run<'_> {
 
 /// Tells of the questioning, or ends it.
 fn told(
-    at: Asked,
+    at: forgetting::Progress,
     step: u64,
     stop: &AtomicBool,
     trackers: &mut [Box<dyn Tracker>],
