@@ -1,0 +1,127 @@
+//! The arguments of the verbs around a run: from a recipe to an evaluation.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// Verbs on data.
+#[derive(Debug, Subcommand)]
+pub enum DataVerb {
+    /// Show examples with the supervised tokens coloured, and the lengths.
+    #[command(after_help = "Example:\n  greffon data preview recipe.yaml --count 2")]
+    Preview(PreviewArgs),
+    /// Tokenise the data of a recipe and keep the tokens for its runs; prints what was counted.
+    #[command(after_help = "\
+Examples:
+  greffon data prepare recipe.yaml
+  greffon data prepare recipe.yaml --json
+
+The tokens are kept in the folder `data` of GREFFON_CACHE (default ~/.cache/greffon), which may be deleted at any time.")]
+    Prepare(PrepareArgs),
+}
+
+/// A recipe with overrides.
+#[derive(Debug, Args)]
+pub struct RecipeArgs {
+    /// The recipe.
+    pub recipe: PathBuf,
+    /// Set one value: `--set train.learning_rate=1e-4`; may be given again.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// `greffon init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// A Hugging Face folder, a GGUF file, or a hub name.
+    #[arg(long)]
+    pub model: String,
+    /// The training data.
+    #[arg(long)]
+    pub data: PathBuf,
+}
+
+/// `greffon fetch`.
+#[derive(Debug, Args)]
+pub struct FetchArgs {
+    /// The repository, `owner/name`.
+    pub name: String,
+    /// A commit, tag or branch; pin a commit for runs that can be repeated.
+    #[arg(long, default_value = "main")]
+    pub revision: String,
+}
+
+/// `greffon data preview`.
+#[derive(Debug, Args)]
+pub struct PreviewArgs {
+    /// The recipe.
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
+    /// How many examples to show.
+    #[arg(long, short = 'n', default_value_t = 3)]
+    pub count: usize,
+}
+
+/// `greffon data prepare`.
+#[derive(Debug, Args)]
+pub struct PrepareArgs {
+    /// The recipe.
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
+    /// Print the counts as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `greffon plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// The recipe.
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
+    /// Run parts of the recipe's own micro-batches for ten seconds, for a closer time.
+    #[arg(long)]
+    pub probe: bool,
+    /// Print everything as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `greffon train`.
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// The recipe.
+    #[arg(required_unless_present = "resume", conflicts_with = "resume")]
+    pub recipe: Option<PathBuf>,
+    /// Set one value: `--set train.learning_rate=1e-4`; may be given again.
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with = "resume")]
+    pub set: Vec<String>,
+    /// Go on with the run in this folder, from its newest checkpoint.
+    #[arg(long, value_name = "RUN")]
+    pub resume: Option<PathBuf>,
+    /// Give up the run that the output folder holds, and start over.
+    #[arg(long, conflicts_with = "resume")]
+    pub force: bool,
+    /// Print the outcome as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `greffon eval`.
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// A run folder, or a recipe.
+    pub subject: PathBuf,
+    /// Set one value of the recipe; may be given again.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// The adapter to compare with the base; a run folder's own by default.
+    #[arg(long)]
+    pub adapter: Option<PathBuf>,
+    /// The most conversations to ask.
+    #[arg(long)]
+    pub limit: Option<usize>,
+    /// Print everything as JSON, answers included.
+    #[arg(long)]
+    pub json: bool,
+}
