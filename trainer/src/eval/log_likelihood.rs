@@ -1,6 +1,6 @@
 //! The log-likelihoods of texts, many at a time.
 //!
-//! Requests are packed into passes of about [`PASS`] tokens. The sequences of one request, such as the choices of a
+//! Requests are packed into passes of about 2,048 tokens. The sequences of one request, such as the choices of a
 //! question, share the tokens with which they all begin: these are computed once, and each sequence goes on from their
 //! keys and values.
 
