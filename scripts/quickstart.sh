@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The main job from nothing: build, fetch SmolLM2-135M-Instruct, fine-tune it on French extraction questions, compare
-# base and adapter on questions it never saw, export. Needs Rust and Python; usage: ./scripts/quickstart.sh
+# base and adapter on questions it never saw, check what it forgot, export. Needs Rust and Python; usage: ./scripts/quickstart.sh
 #
 # Started again, it goes on where it was stopped.
 set -euo pipefail
@@ -39,7 +39,7 @@ fi
 echo "base: $base"
 done_stage
 
-stage "train"
+stage "train, and measure what is forgotten"
 if [ -f "$run/adapter/adapter_model.safetensors" ]; then
   echo "$run is trained already; remove it to train again"
 elif [ -f "$run/recipe.yaml" ]; then
@@ -67,6 +67,7 @@ cat <<EOF
 Try next:
   $greffon data preview $recipe --set model.base=$base --set model.revision=null
   $greffon eval $run --json --limit 10
+  $greffon forgetting measure $run --suite standard --report forgetting.md
   $greffon chat --run $run
   $greffon init --model "$base" --data YOUR.jsonl > my-recipe.yaml
 EOF

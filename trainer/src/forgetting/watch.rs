@@ -14,7 +14,7 @@ use crate::model::{BaseModel, Decoder};
 use crate::recipe::{ForgettingConfig, Recipe};
 
 /// Of so many texts one is looked at where a sign of the divergence is enough.
-const EVERY: usize = 4;
+const EVERY: usize = 8;
 
 /// What a run is measured by.
 pub struct Watch<'a> {

@@ -26,7 +26,7 @@ use crate::train::batch::Layout;
 use crate::train::validation;
 
 /// The most validation examples by which the gain is judged.
-const EXAMPLES: usize = 48;
+const EXAMPLES: usize = 24;
 
 pub(super) fn repair(args: &RepairArgs) -> anyhow::Result<ExitCode> {
     let run = RunFolder::open(args.run.clone())?;
