@@ -142,15 +142,19 @@ def kept(line: dict, lines: list[dict]) -> float:
 
 
 def table(lines: list[dict]) -> str:
-    rows = ["| repair | F1 on the task | gain kept | mean of the general tasks | KL en | KL fr | within the limits |",
-            "|---|---|---|---|---|---|---|"]
-    show = lambda values, factor, digits: "{0:.{3}f} ({1:.{3}f} to {2:.{3}f})".format(
-        *(factor * value for value in interval(values)), digits)
+    rows = ["| repair | seeds | F1 on the task | gain kept | mean of the general tasks | KL en | KL fr | within the limits |",
+            "|---|---|---|---|---|---|---|---|"]
+
+    def show(values: list[float], factor: float, digits: int, unit: str = "") -> str:
+        mean, low, high = (f"{factor * value:.{digits}f}" for value in interval(values))
+        return f"{mean}{unit}" if len(values) < 2 else f"{mean}{unit} ({low} to {high})"
+
     for name, found in by_repair(lines).items():
         rows.append("| " + " | ".join([
             name,
+            str(len(found)),
             show([line["f1"] for line in found], 100, 1),
-            show([kept(line, lines) for line in found], 100, 0) + " %",
+            show([kept(line, lines) for line in found], 100, 0, " %"),
             show([line["average"] for line in found], 100, 1),
             show([line["kl"]["en"] for line in found], 1, 3),
             show([line["kl"]["fr"] for line in found], 1, 3),

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The study of docs/forgetting.md: one narrow task, learned too fast, with and without each repair, three seeds.
-# Needs the release build, Python with matplotlib for the plot, and about an hour on two cores.
+# Needs the release build, Python with matplotlib for the plot, and about two hours on two cores.
 #
 # usage: ./scripts/study/forgetting.sh [MODEL]     a folder, a .gguf file or a hub name
 #

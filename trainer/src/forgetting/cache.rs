@@ -9,6 +9,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
+use crate::error::TrainError;
+use crate::model::BaseModel;
+use crate::recipe::Recipe;
+
 /// How many files are kept: those used last.
 const KEPT: usize = 256;
 
@@ -68,6 +72,34 @@ impl ScoreCache {
         for (_, path) in files.iter().rev().skip(KEPT) {
             let _ = fs::remove_file(path);
         }
+    }
+}
+
+/// Under which names the scores are kept.
+#[derive(Clone, Debug, Default)]
+pub struct Keys {
+    /// A digest of all that the base's answers follow from.
+    pub base: String,
+    /// The same of the adapted model; `None` for one that is still in training.
+    pub adapted: Option<String>,
+}
+
+impl Keys {
+    /// Of a base as a recipe uses it.
+    ///
+    /// # Errors
+    /// When a file of the base cannot be read.
+    pub fn new(recipe: &Recipe, base: &BaseModel) -> Result<Self, TrainError> {
+        let tokenizer = base.tokenizer.digest()?;
+        let computed = format!("{} {:?} {:?}", recipe.device, recipe.kernels, recipe.model.dtype);
+        let base = key(&[&base.digest()?, &tokenizer, &computed]);
+        Ok(Self { base, adapted: None })
+    }
+
+    /// The same with an adapter, by the digest of its files.
+    #[must_use]
+    pub fn with_adapter(&self, digest: Option<&str>) -> Self {
+        Self { base: self.base.clone(), adapted: digest.map(|digest| key(&[&self.base, digest])) }
     }
 }
 

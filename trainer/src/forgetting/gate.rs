@@ -106,8 +106,7 @@ impl Verdict {
             }));
         }
         if let Some(limit) = average {
-            let tasks: Vec<Paired> =
-                accuracies.iter().filter(|pair| at_chance(pair).is_none()).map(|pair| pair.losses()).collect();
+            let tasks: Vec<Paired> = averaged(pairs).iter().map(|pair| pair.losses()).collect();
             let left_out = tasks.is_empty().then(|| "the base is at chance on every task".to_owned());
             candidates.push(Candidate { subject: Subject::Average, limit, tasks, left_out });
         }
@@ -193,6 +192,12 @@ impl Candidate {
         };
         Check { subject, limit, loss, at_least, outcome }
     }
+}
+
+/// The tasks that the mean is over: those whose answers are right or wrong and on which the base is above chance.
+pub(super) fn averaged<'p, 'a>(pairs: &'p [Pair<'a>]) -> Vec<&'p Pair<'a>> {
+    let accuracies = pairs.iter().filter(|pair| pair.base.measure != Measure::BitsPerByte);
+    accuracies.filter(|pair| at_chance(pair).is_none()).collect()
 }
 
 /// Why a task says nothing: the base itself may be guessing.

@@ -13,6 +13,7 @@ pub mod scale;
 pub mod suite;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -23,13 +24,13 @@ use serde::{Deserialize, Serialize};
 use crate::error::TrainError;
 use crate::eval::Subject;
 use crate::eval::statistics::resample;
-use crate::eval::tasks::{self, Measure, TaskScores};
-use crate::model::{BaseModel, Decoder};
+use crate::eval::tasks::{self, TaskScores};
+use crate::model::Decoder;
 use crate::prove::{Export, ForgettingNote, Manifest};
 use crate::recipe::{ForgettingConfig, Recipe};
 use crate::track::{ForgettingRecord, RunFolder};
 
-use cache::ScoreCache;
+use cache::{Keys, ScoreCache};
 use chat::{ChatAnswer, ChatDrift};
 use comparison::{Pair, TaskComparison};
 use divergence::{Divergence, TextDivergence, divergences};
@@ -51,15 +52,6 @@ pub struct Models<'a> {
     pub tokenizer: &'a ChatTokenizer,
     /// Where they lie.
     pub device: &'a Device,
-}
-
-/// Under which names the scores are kept.
-#[derive(Clone, Debug, Default)]
-pub struct Keys {
-    /// A digest of all that the base's answers follow from.
-    pub base: String,
-    /// The same of the adapted model; `None` for one that is still in training.
-    pub adapted: Option<String>,
 }
 
 impl Forgetting {
@@ -85,14 +77,13 @@ impl Forgetting {
 
     /// What a manifest tells of it.
     fn note(&self) -> ForgettingNote {
-        let record = self.record(0);
         ForgettingNote {
             passed: self.verdict.passed,
             date: self.date.clone(),
             questions_digest: self.questions_digest.clone(),
             adapter_digest: self.adapter_digest.clone(),
-            average_difference: record.average_difference,
-            kl: record.kl,
+            average_difference: self.average.map(|average| average.difference),
+            kl: self.kl(),
             beyond: self.verdict.beyond(),
             accepted: None,
         }
@@ -104,28 +95,14 @@ impl Forgetting {
             step,
             passed: self.verdict.passed,
             average_difference: self.average.map(|average| average.difference),
-            kl: self.divergences.iter().map(|d| (d.lang.clone().unwrap_or_default(), d.kl)).collect(),
+            kl: self.kl(),
             forgetting_seconds: self.seconds,
         }
     }
-}
 
-impl Keys {
-    /// Of a base as a recipe uses it.
-    ///
-    /// # Errors
-    /// When a file of the base cannot be read.
-    pub fn new(recipe: &Recipe, base: &BaseModel) -> Result<Self, TrainError> {
-        let tokenizer = base.tokenizer.digest()?;
-        let computed = format!("{} {:?} {:?}", recipe.device, recipe.kernels, recipe.model.dtype);
-        let base = cache::key(&[&base.digest()?, &tokenizer, &computed]);
-        Ok(Self { base, adapted: None })
-    }
-
-    /// The same with an adapter, by the digest of its files.
-    #[must_use]
-    pub fn with_adapter(&self, digest: Option<&str>) -> Self {
-        Self { base: self.base.clone(), adapted: digest.map(|digest| cache::key(&[&self.base, digest])) }
+    /// The divergence from the base by language, in nats per token.
+    fn kl(&self) -> BTreeMap<String, f64> {
+        self.divergences.iter().map(|d| (d.lang.clone().unwrap_or_default(), d.kl)).collect()
     }
 }
 
@@ -173,7 +150,7 @@ pub struct Forgetting {
     pub questions_digest: String,
     /// Task by task.
     pub tasks: Vec<TaskComparison>,
-    /// The mean accuracy over the tasks; `None` where no task has one.
+    /// The mean accuracy over the tasks on which the base is above chance; `None` where there are none.
     pub average: Option<Average>,
     /// The divergence from the base, language by language.
     pub divergences: Vec<Divergence>,
@@ -187,7 +164,7 @@ pub struct Forgetting {
     pub base_from_cache: bool,
 }
 
-/// The mean over the tasks whose answers are right or wrong.
+/// The mean over the tasks whose answers are right or wrong, and on which the base is above chance.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Average {
     /// The base's.
@@ -299,7 +276,7 @@ pub fn answers(
 }
 
 fn average(pairs: &[Pair<'_>]) -> Option<Average> {
-    let tasks: Vec<&Pair<'_>> = pairs.iter().filter(|pair| pair.base.measure != Measure::BitsPerByte).collect();
+    let tasks: Vec<&Pair<'_>> = gate::averaged(pairs);
     if tasks.is_empty() {
         return None;
     }

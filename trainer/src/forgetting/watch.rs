@@ -4,10 +4,10 @@ use burn::tensor::Device;
 use datasets::probes::{ProbeItem, Question};
 use datasets::{ChatTokenizer, Hub};
 
-use super::cache::ScoreCache;
+use super::cache::{Keys, ScoreCache};
 use super::divergence::divergences;
 use super::suite::Questions;
-use super::{Forgetting, Keys, Models, Progress, contaminated, measure};
+use super::{Forgetting, Models, Progress, contaminated, measure};
 use crate::error::TrainError;
 use crate::eval::Subject;
 use crate::model::{BaseModel, Decoder};
