@@ -15,7 +15,7 @@ use crate::config::SourceConfig;
 use crate::conversation::{Conversation, Origin};
 use crate::error::DataError;
 use crate::hub::Hub;
-use crate::probes::{ProbeItem, Question};
+use crate::probes::{Generation, LogLikelihood, ProbeItem, Question};
 use crate::source::Located;
 
 /// So many words in a row are taken from an item of at least as many.
@@ -140,12 +140,16 @@ fn conversation_text(conversation: &Conversation) -> String {
 /// What of an item gives it away: what is asked, and the right answer where it is scored as text.
 fn item_text(question: &Question) -> String {
     match question {
-        Question::MultipleChoice { query, choices, gold } => format!("{query} {}", choices[*gold]),
-        Question::Partial { contexts, continuation, gold } => format!("{} {continuation}", contexts[*gold]),
-        Question::Pair { good, .. } => good.clone(),
-        Question::Cloze { context, target } => format!("{context} {target}"),
-        Question::Generation { prompt, .. } | Question::Instructions { prompt, .. } => prompt.clone(),
-        Question::Text { text } => text.clone(),
+        Question::LogLikelihood(LogLikelihood::MultipleChoice { query, choices, gold }) => {
+            format!("{query} {}", choices[*gold])
+        }
+        Question::LogLikelihood(LogLikelihood::Partial { contexts, continuation, gold }) => {
+            format!("{} {continuation}", contexts[*gold])
+        }
+        Question::LogLikelihood(LogLikelihood::Pair { good, .. }) => good.clone(),
+        Question::LogLikelihood(LogLikelihood::Cloze { context, target }) => format!("{context} {target}"),
+        Question::Generation(Generation { prompt, .. }) => prompt.clone(),
+        Question::LogLikelihood(LogLikelihood::Text { text }) => text.clone(),
     }
 }
 

@@ -29,7 +29,7 @@ GENERAL = json.dumps([{"path": str(ROOT / "recipes" / "general" / f"{lang}.jsonl
 REPAIRS = {
     "none": [],
     "replay and KL": [f"forgetting.replay={{sources: {GENERAL}, share: 0.25}}", "forgetting.kl_weight=1"],
-    "learning rate / 5": ["train.learning_rate=1e-3"],
+    "learning rate / 4": ["train.learning_rate=5e-4"],
     "replay": [f"forgetting.replay={{sources: {GENERAL}, share: 0.25}}"],
     "L2 to the start": ["forgetting.l2_weight=0.01"],
     "KL on the base's answers": [
@@ -208,8 +208,8 @@ def main() -> None:
     if not options.report:
         WORK.mkdir(parents=True, exist_ok=True)
         done = {(line["repair"], line["seed"]) for line in results()}
-        for seed in options.seeds:
-            for name in REPAIRS:
+        for name in REPAIRS:
+            for seed in options.seeds:
                 if (name, seed) not in done:
                     run(options, name, seed)
     report()

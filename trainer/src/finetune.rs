@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::device;
 use crate::error::TrainError;
+use crate::eval::Subject;
 use crate::forgetting::{Forgetting, Watch};
 use crate::model::{BaseModel, Decoder, adapter};
 use crate::plan::workload::Workload;
@@ -95,8 +96,8 @@ pub fn finetune(
         _ => None,
     };
     let total_steps = total_steps(recipe, &data)?;
-    let asked = answers::Base { decoder: &plain, tokenizer: &base.tokenizer, device: &device };
-    let (replay, answered) = prepare_replay(recipe, start, total_steps, asked, hub, stop, trackers)?;
+    let asked = Subject { decoder: &plain, tokenizer: &base.tokenizer, device: &device };
+    let (replay, answered) = prepare_replay(recipe, start, total_steps, &asked, hub, stop, trackers)?;
 
     // 5. The plan: what the forward pass keeps.
     let layout = Layout::of(recipe);
@@ -208,7 +209,7 @@ fn prepare_replay(
     recipe: &Recipe,
     start: Start,
     steps: u64,
-    base: answers::Base<'_>,
+    base: &Subject<'_>,
     hub: &Hub,
     stop: &AtomicBool,
     trackers: &mut [Box<dyn Tracker>],

@@ -27,9 +27,18 @@ pub struct ProbeItem {
     pub origin: Origin,
 }
 
-/// The kinds of question, by the `kind` of their records.
+/// What is asked, by how the model is made to answer: lm-evaluation-harness's `output_type`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Question {
+    /// By what the model finds probable.
+    LogLikelihood(LogLikelihood),
+    /// By what it writes.
+    Generation(Generation),
+}
+
+/// The kinds that are answered by log-likelihoods, by the `kind` of their records.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LogLikelihood {
     /// `mc`: which choice is the most probable after the query. Choices follow it after a space.
     MultipleChoice {
         /// What comes before.
@@ -62,27 +71,56 @@ pub enum Question {
         /// Follows after a space.
         target: String,
     },
-    /// `gen`: an answer that is generated and compared.
-    Generation {
-        /// What is asked, as a user's turn where the model has a chat template.
-        prompt: String,
-        /// The accepted answers, at least one.
-        answers: Vec<String>,
-        /// How they are compared.
-        compare: Compare,
-    },
-    /// `ifeval`: an answer that is generated and checked against instructions.
-    Instructions {
-        /// What is asked.
-        prompt: String,
-        /// What must hold of the answer.
-        instructions: Vec<instructions::Instruction>,
-    },
     /// `ppl`: a text whose bits per byte are measured.
     Text {
         /// The text.
         text: String,
     },
+}
+
+/// An answer that is written, then checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Generation {
+    /// What is asked, as a user's turn where the model has a chat template.
+    pub prompt: String,
+    /// What must hold of the answer.
+    pub check: Check,
+}
+
+/// How a written answer is checked, by the `kind` of the records.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Check {
+    /// `gen`: against accepted answers.
+    Answers {
+        /// At least one.
+        answers: Vec<String>,
+        /// How they are compared.
+        compare: Compare,
+    },
+    /// `ifeval`: against instructions, all of which must be followed.
+    Instructions(Vec<instructions::Instruction>),
+}
+
+impl Question {
+    /// The text whose bits per byte are measured, of a question that is one.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::LogLikelihood(LogLikelihood::Text { text }) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+impl From<LogLikelihood> for Question {
+    fn from(question: LogLikelihood) -> Self {
+        Self::LogLikelihood(question)
+    }
+}
+
+impl From<Generation> for Question {
+    fn from(question: Generation) -> Self {
+        Self::Generation(question)
+    }
 }
 
 /// How a generated answer is compared with the accepted ones.

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::instructions::Instruction;
-use super::{Compare, ProbeItem, Question};
+use super::{Check, Compare, Generation, LogLikelihood, ProbeItem};
 use crate::conversation::Origin;
 use crate::error::{DataError, ProbeError, RecordError, closest, did_you_mean};
 use crate::source::{got, keys, parse_line, shorten, wrong_type};
@@ -99,13 +99,13 @@ fn item(value: &Value, origin: Origin, task: &str) -> Result<ProbeItem, DataErro
     let kind = kind(fields, &origin)?;
     let record = Record { fields, origin: &origin, kind };
     let question = match kind {
-        "mc" => multiple_choice(&record)?,
-        "partial" => partial(&record)?,
-        "pair" => pair(&record)?,
-        "cloze" => Question::Cloze { context: record.text("context")?, target: record.filled("target")? },
-        "gen" => generation(&record)?,
-        "ifeval" => instructions(&record)?,
-        _ => Question::Text { text: record.filled("text")? },
+        "mc" => multiple_choice(&record)?.into(),
+        "partial" => partial(&record)?.into(),
+        "pair" => pair(&record)?.into(),
+        "cloze" => LogLikelihood::Cloze { context: record.text("context")?, target: record.filled("target")? }.into(),
+        "gen" => generation(&record)?.into(),
+        "ifeval" => instructions(&record)?.into(),
+        _ => LogLikelihood::Text { text: record.filled("text")? }.into(),
     };
     let id = match record.get("id") {
         None => origin.line.to_string(),
@@ -134,29 +134,29 @@ fn kind(fields: &Map<String, Value>, origin: &Origin) -> Result<&'static str, Da
     }
 }
 
-fn multiple_choice(record: &Record<'_>) -> Result<Question, DataError> {
+fn multiple_choice(record: &Record<'_>) -> Result<LogLikelihood, DataError> {
     let query = record.text("query")?;
     let choices = record.choices("choices")?;
     let gold = record.gold(choices.len())?;
-    Ok(Question::MultipleChoice { query, choices, gold })
+    Ok(LogLikelihood::MultipleChoice { query, choices, gold })
 }
 
-fn partial(record: &Record<'_>) -> Result<Question, DataError> {
+fn partial(record: &Record<'_>) -> Result<LogLikelihood, DataError> {
     let contexts = record.choices("contexts")?;
     let continuation = record.filled("continuation")?;
     let gold = record.gold(contexts.len())?;
-    Ok(Question::Partial { contexts, continuation, gold })
+    Ok(LogLikelihood::Partial { contexts, continuation, gold })
 }
 
-fn pair(record: &Record<'_>) -> Result<Question, DataError> {
+fn pair(record: &Record<'_>) -> Result<LogLikelihood, DataError> {
     let (good, bad) = (record.filled("good")?, record.filled("bad")?);
     if good == bad {
         return Err(ProbeError::SamePair { origin: record.origin.clone() }.into());
     }
-    Ok(Question::Pair { good, bad })
+    Ok(LogLikelihood::Pair { good, bad })
 }
 
-fn generation(record: &Record<'_>) -> Result<Question, DataError> {
+fn generation(record: &Record<'_>) -> Result<Generation, DataError> {
     const EXPECTED: &str = "a text or a list of texts";
     let prompt = record.filled("prompt")?;
     let answers = match record.get("answer") {
@@ -175,10 +175,10 @@ fn generation(record: &Record<'_>) -> Result<Question, DataError> {
             .map(|(_, compare)| compare)
             .ok_or_else(|| unknown_name(record.origin, "compare", &name, COMPARES.map(|(known, _)| known)))?,
     };
-    Ok(Question::Generation { prompt, answers, compare })
+    Ok(Generation { prompt, check: Check::Answers { answers, compare } })
 }
 
-fn instructions(record: &Record<'_>) -> Result<Question, DataError> {
+fn instructions(record: &Record<'_>) -> Result<Generation, DataError> {
     let prompt = record.filled("prompt")?;
     let none = || record.no_gold("the key \"instruction_id_list\", a list of instructions, at least one".to_owned());
     let ids = record.list("instruction_id_list", record.get("instruction_id_list").ok_or_else(none)?)?;
@@ -211,7 +211,7 @@ fn instructions(record: &Record<'_>) -> Result<Question, DataError> {
             error,
         })?);
     }
-    Ok(Question::Instructions { prompt, instructions })
+    Ok(Generation { prompt, check: Check::Instructions(instructions) })
 }
 
 /// An item under inspection, whose kind is known.

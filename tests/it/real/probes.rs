@@ -3,7 +3,7 @@
 //! The expected numbers were written by `scripts/fixtures/probes.py`, with the harness's own requests and model class.
 
 use burn::tensor::Device;
-use datasets::probes::{ProbeItem, Question, read_items};
+use datasets::probes::{LogLikelihood, ProbeItem, Question, read_items};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
@@ -21,7 +21,7 @@ use crate::support::{assert_near, fixture, json};
 const TEXT: f64 = 5e-6;
 
 fn id_of_text(items: &[ProbeItem], id: &str) -> bool {
-    items.iter().any(|item| item.id == id && matches!(item.question, Question::Text { .. }))
+    items.iter().any(|item| item.id == id && item.question.text().is_some())
 }
 
 fn numbers(value: &Value) -> Vec<f64> {
@@ -74,7 +74,7 @@ fn long_texts_are_cut_into_the_windows_of_the_harness() {
     let expected = json("probes/expected.json");
     let file = fixture("probes/items.jsonl");
     let mut items = read_items(&file, &file).expect("the fixture reads");
-    items.retain(|item| matches!(item.question, Question::Text { .. }));
+    items.retain(|item| item.question.text().is_some());
     let base = smollm2();
     let device = Device::flex();
     let mut decoder = base.decoder(&device).expect("the weights load");
@@ -92,7 +92,9 @@ fn long_texts_are_cut_into_the_windows_of_the_harness() {
 /// How likely the model is to give an item's right answer, when it draws its answers.
 fn probability(item: &ItemScore, question: &Question) -> f64 {
     let gold = match question {
-        Question::MultipleChoice { gold, .. } | Question::Partial { gold, .. } => *gold,
+        Question::LogLikelihood(LogLikelihood::MultipleChoice { gold, .. } | LogLikelihood::Partial { gold, .. }) => {
+            *gold
+        }
         // The only one, or the first of two.
         _ => 0,
     };
@@ -109,7 +111,7 @@ fn probability(item: &ItemScore, question: &Question) -> f64 {
 #[test]
 fn an_unchanged_model_that_draws_its_answers_is_stopped_at_most_once_in_twenty() {
     let mut questions = Questions::of(SuiteName::Quick, &[]).expect("the suite is sound");
-    questions.items.retain(|item| !matches!(item.question, Question::Text { .. }));
+    questions.items.retain(|item| item.question.text().is_none());
     let base = smollm2();
     let device = Device::flex();
     let decoder = base.decoder(&device).expect("the weights load");

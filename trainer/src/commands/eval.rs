@@ -6,15 +6,14 @@ use datasets::{Conversation, Hub};
 use serde::Serialize;
 
 use super::progress;
-use super::subject::{is_run, run_recipe};
+use super::subject::Comparing;
 use crate::cli::EvalArgs;
 use crate::device;
 use crate::error::TrainError;
 use crate::eval::statistics::resample;
 use crate::eval::{Findings, Score, Subject, probes};
-use crate::model::{BaseModel, Decoder, adapter};
+use crate::model::Decoder;
 use crate::recipe::Recipe;
-use crate::track::RunFolder;
 
 /// Base and adapter on one metric.
 #[derive(Serialize)]
@@ -38,26 +37,16 @@ struct Answer {
 }
 
 pub(super) fn eval(args: &EvalArgs) -> anyhow::Result<()> {
-    let (loaded, own_adapter) = if is_run(&args.subject) {
-        let folder = RunFolder::open(args.subject.clone())?;
-        (run_recipe(&folder, &args.set)?, Some(folder.adapter()))
-    } else {
-        (Recipe::load(&args.subject, &args.set).map_err(TrainError::from)?, None)
-    };
-    let recipe = &loaded.recipe;
-    let Some(adapter_folder) = args.adapter.clone().or(own_adapter) else {
-        let reason = "a recipe alone has no adapter to compare; name one with --adapter, or give the run folder";
-        return Err(TrainError::Run(reason.to_owned()).into());
-    };
+    let comparing = Comparing::open(&args.subject, args.adapter.as_ref(), &args.set)?;
+    let recipe = &comparing.recipe;
     let limit = args.limit.or(recipe.eval.limit);
     let hub = progress::hub();
-    let base = BaseModel::open(&recipe.model, recipe.data.chat_template.as_deref(), &hub)?;
+    let base = comparing.base(&hub)?;
     // Before all that takes time, so that a base without a template is told at once.
     base.tokenizer.template().map_err(TrainError::from)?;
     let conversations = test_conversations(recipe, limit, &hub)?;
     let device = device::open(&recipe.device)?;
-    let mut decoder = base.decoder(&device)?.with_kernels(recipe.kernels);
-    adapter::load(&mut decoder, &adapter_folder, &device)?;
+    let (plain, adapted) = comparing.decoders(&base, &device)?;
     let question = |decoder: &Decoder, what: &'static str| -> Result<Vec<Findings>, TrainError> {
         let subject = Subject { decoder, tokenizer: &base.tokenizer, device: &device };
         probes::all(recipe)
@@ -70,8 +59,8 @@ pub(super) fn eval(args: &EvalArgs) -> anyhow::Result<()> {
             })
             .collect()
     };
-    let adapted = question(&decoder, "adapter")?;
-    let plain = question(&decoder.without_adapter(), "base")?;
+    let adapted = question(&adapted, "adapter")?;
+    let plain = question(&plain, "base")?;
 
     let scores = |findings: &[Findings]| -> Vec<Score> { findings.iter().flat_map(|f| f.scores.clone()).collect() };
     let pairs: Vec<(Score, Score)> = scores(&plain).into_iter().zip(scores(&adapted)).collect();

@@ -1,8 +1,9 @@
 //! The model that `generate`, `chat`, `eval` and `merge` work on.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use datasets::Hub;
 
 use super::progress;
 use crate::cli::ModelArgs;
@@ -47,12 +48,45 @@ impl Loading {
     }
 }
 
+/// A recipe whose adapter is compared with its base: `eval` and `forgetting`.
+pub(super) struct Comparing {
+    /// The run folder, where one was named.
+    pub(super) run: Option<RunFolder>,
+    pub(super) recipe: Recipe,
+    /// The folder of the adapter.
+    pub(super) adapter: PathBuf,
+}
+
+impl Comparing {
+    /// The recipe or run folder `subject`; `adapter` instead of the run's own.
+    pub(super) fn open(subject: &Path, adapter: Option<&PathBuf>, overrides: &[String]) -> Result<Self, TrainError> {
+        let run = if subject.is_dir() { Some(RunFolder::open(subject.to_owned())?) } else { None };
+        let loaded = match &run {
+            Some(run) => run_recipe(run, overrides)?,
+            None => Recipe::load(subject, overrides)?,
+        };
+        let Some(adapter) = adapter.cloned().or_else(|| Some(run.as_ref()?.adapter())) else {
+            let reason = "a recipe alone has no adapter to compare; name one with --adapter, or give the run folder";
+            return Err(TrainError::Run(reason.to_owned()));
+        };
+        Ok(Self { run, recipe: loaded.recipe, adapter })
+    }
+
+    /// The base of the recipe.
+    pub(super) fn base(&self, hub: &Hub) -> Result<BaseModel, TrainError> {
+        BaseModel::open(&self.recipe.model, self.recipe.data.chat_template.as_deref(), hub)
+    }
+
+    /// The base's decoder, then the adapted one.
+    pub(super) fn decoders(&self, base: &BaseModel, device: &Device) -> Result<(Decoder, Decoder), TrainError> {
+        let plain = base.decoder(device)?.with_kernels(self.recipe.kernels);
+        let mut adapted = plain.clone();
+        adapter::load(&mut adapted, &self.adapter, device)?;
+        Ok((plain, adapted))
+    }
+}
+
 /// The resolved recipe of a run, with its paths as the run saw them.
 pub(super) fn run_recipe(folder: &RunFolder, overrides: &[String]) -> Result<Loaded, TrainError> {
     Ok(Recipe::load(&folder.recipe(), overrides)?)
-}
-
-/// Whether a path is a run folder rather than a recipe.
-pub(super) fn is_run(path: &Path) -> bool {
-    path.is_dir()
 }

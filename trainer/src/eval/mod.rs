@@ -14,9 +14,11 @@ use serde::Serialize;
 
 use crate::device::{indices, read};
 use crate::error::TrainError;
+use crate::model::generate::{Generated, Sampling, generate};
 use crate::model::{Context, Decoder, Segments};
 
-/// A model under evaluation.
+/// A model that is questioned.
+#[derive(Clone, Copy)]
 pub struct Subject<'a> {
     /// The decoder, outside autodiff.
     pub decoder: &'a Decoder,
@@ -24,6 +26,31 @@ pub struct Subject<'a> {
     pub tokenizer: &'a ChatTokenizer,
     /// Where it lies.
     pub device: &'a Device,
+}
+
+/// What a model wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The text, without the white space around it.
+    pub text: String,
+    /// The model ended its turn; otherwise the limit did.
+    pub stopped: bool,
+}
+
+impl Subject<'_> {
+    /// Answers all the given prompts at once, each as tokens, at least one.
+    ///
+    /// # Errors
+    /// When an answer cannot be decoded.
+    pub fn answers(&self, prompts: &[Vec<u32>], sampling: Sampling) -> Result<Vec<Answer>, TrainError> {
+        let Self { decoder, tokenizer, device } = self;
+        let generated = generate(decoder, prompts, sampling, tokenizer.eos_token_ids(), device, |_, _| true);
+        let answer = |Generated { ids, stopped }: Generated| {
+            let text = tokenizer.decode(&ids, true)?.trim().to_owned();
+            Ok(Answer { text, stopped })
+        };
+        generated.into_iter().map(answer).collect()
+    }
 }
 
 /// One metric of a probe, item by item so that two models can be compared in pairs.

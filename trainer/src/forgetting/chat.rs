@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::suite::ChatPrompt;
 use crate::error::TrainError;
-use crate::eval::Subject;
-use crate::eval::tasks::answer;
+use crate::eval::tasks::answers;
+use crate::eval::{Answer, Subject};
 
 /// The most tokens of an answer; a turn that is not over by then counts as not stopped.
 const MAX_NEW_TOKENS: usize = 96;
@@ -104,22 +104,22 @@ pub fn ask(
     prompts: &[ChatPrompt],
     progress: &mut dyn FnMut(usize) -> Result<(), TrainError>,
 ) -> Result<Vec<ChatAnswer>, TrainError> {
-    let mut answers = Vec::with_capacity(prompts.len());
+    let mut given = Vec::with_capacity(prompts.len());
     for chunk in prompts.chunks(BATCH) {
         let turns: Vec<&str> = chunk.iter().map(|prompt| prompt.prompt.as_str()).collect();
-        for (prompt, (text, generated)) in chunk.iter().zip(answer(subject, &turns, MAX_NEW_TOKENS)?) {
+        for (prompt, Answer { text, stopped }) in chunk.iter().zip(answers(subject, &turns, MAX_NEW_TOKENS)?) {
             let begin = text.to_lowercase();
-            answers.push(ChatAnswer {
+            given.push(ChatAnswer {
                 id: prompt.id.clone(),
-                stopped: generated.stopped,
+                stopped,
                 in_language: language_of(&text).map(|language| language == prompt.lang),
                 refused: REFUSALS.iter().any(|refusal| begin.starts_with(refusal)),
                 answer: text,
             });
         }
-        progress(answers.len())?;
+        progress(given.len())?;
     }
-    Ok(answers)
+    Ok(given)
 }
 
 /// What an answer may be like.

@@ -2,7 +2,7 @@
 //!
 //! The Kullback-Leibler divergence sees what no question asks: it is 0 only where the whole distribution is the same.
 
-use datasets::probes::{ProbeItem, Question};
+use datasets::probes::ProbeItem;
 use serde::{Deserialize, Serialize};
 
 use crate::device::{indices, read};
@@ -56,7 +56,7 @@ pub fn divergences(
     let longest = decoder.config.max_position_embeddings.min(LONGEST);
     let mut found = Vec::new();
     for item in items {
-        let Question::Text { text } = &item.question else { continue };
+        let Some(text) = item.question.text() else { continue };
         let mut input_ids = tokenizer.encode_document(text)?;
         input_ids.truncate(longest);
         let segments = Segments::new(&[input_ids.len()], &[0], &decoder.config.inverse_frequencies(), device);

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use datasets::hex;
-use datasets::probes::{ProbeItem, Question, parse_items, read_items};
+use datasets::probes::{ProbeItem, parse_items, read_items};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
@@ -129,7 +129,7 @@ impl Questions {
 
     /// How many texts are among the items.
     pub fn texts(&self) -> usize {
-        self.items.iter().filter(|item| matches!(item.question, Question::Text { .. })).count()
+        self.items.iter().filter(|item| item.question.text().is_some()).count()
     }
 
     /// SHA-256 over all that is asked.

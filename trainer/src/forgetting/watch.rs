@@ -1,7 +1,7 @@
 //! The measurements of one run: its questions, its base and its limits, held together.
 
 use burn::tensor::Device;
-use datasets::probes::{ProbeItem, Question};
+use datasets::probes::ProbeItem;
 use datasets::{ChatTokenizer, Hub};
 
 use super::cache::{Keys, ScoreCache};
@@ -67,7 +67,7 @@ impl<'a> Watch<'a> {
     /// # Errors
     /// When a text cannot be tokenised.
     pub fn divergence(&self, adapted: &Decoder) -> Result<f64, TrainError> {
-        let texts = self.questions.items.iter().filter(|item| matches!(item.question, Question::Text { .. }));
+        let texts = self.questions.items.iter().filter(|item| item.question.text().is_some());
         let some: Vec<ProbeItem> = texts.step_by(EVERY).cloned().collect();
         let subject = Subject { decoder: adapted, tokenizer: self.tokenizer, device: self.device };
         let found = divergences(&subject, &self.base, &some, &mut |_| Ok(()))?;

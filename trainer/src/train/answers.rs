@@ -8,14 +8,13 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use burn::tensor::Device;
-use datasets::{ChatTokenizer, Conversation, Format, Hub, Message, Order, Role, SourceConfig};
+use datasets::{Conversation, Format, Hub, Message, Order, Role, SourceConfig};
 use serde::Serialize;
 
 use super::replay::{data_config, in_replay};
 use crate::error::TrainError;
-use crate::model::Decoder;
-use crate::model::generate::{Sampling, generate};
+use crate::eval::{Answer, Subject};
+use crate::model::generate::Sampling;
 use crate::recipe::{Recipe, ReplayConfig};
 
 /// The conversations with the base's answers, one JSON object a line.
@@ -39,17 +38,6 @@ struct Line<'a> {
     messages: &'a [Message],
 }
 
-/// What answers the questions.
-#[derive(Clone, Copy)]
-pub struct Base<'a> {
-    /// The base without adapter, outside autodiff.
-    pub decoder: &'a Decoder,
-    /// Its tokenizer.
-    pub tokenizer: &'a ChatTokenizer,
-    /// Where it lies.
-    pub device: &'a Device,
-}
-
 /// Asks the base the last question of each replayed conversation, most probable token by most probable token.
 ///
 /// At most `most` conversations are asked, the first in the shuffled order of an epoch: more are never drawn. What
@@ -63,7 +51,7 @@ pub fn answer(
     recipe: &Recipe,
     config: &ReplayConfig,
     most: usize,
-    base: Base<'_>,
+    base: &Subject<'_>,
     hub: &Hub,
     stop: &AtomicBool,
     progress: &mut dyn FnMut(usize, usize),
@@ -120,15 +108,14 @@ impl Answered {
     fn add(
         &mut self,
         questions: &[Vec<Message>],
-        base: Base<'_>,
+        base: &Subject<'_>,
         max_length: usize,
         max_new_tokens: usize,
     ) -> Result<(), TrainError> {
-        let Base { decoder, tokenizer, device } = base;
         let mut asked = Vec::with_capacity(questions.len());
         let mut prompts = Vec::with_capacity(questions.len());
         for question in questions {
-            let prompt = tokenizer.render_prompt(question)?;
+            let prompt = base.tokenizer.render_prompt(question)?;
             if question.is_empty() || prompt.is_empty() || prompt.len() >= max_length {
                 self.too_long += 1;
                 continue;
@@ -136,17 +123,15 @@ impl Answered {
             asked.push(question);
             prompts.push(prompt);
         }
-        let sampling = Sampling::greedy(max_new_tokens);
-        let generated = generate(decoder, &prompts, sampling, tokenizer.eos_token_ids(), device, |_, _| true);
-        for (question, generated) in asked.into_iter().zip(generated) {
-            let answer = tokenizer.decode(&generated.ids, true)?.trim().to_owned();
-            if !generated.stopped {
+        let answers = base.answers(&prompts, Sampling::greedy(max_new_tokens))?;
+        for (question, Answer { text, stopped }) in asked.into_iter().zip(answers) {
+            if !stopped {
                 self.unfinished += 1;
-            } else if answer.is_empty() {
+            } else if text.is_empty() {
                 self.empty += 1;
             } else {
                 let mut messages = question.clone();
-                messages.push(Message { role: Role::Assistant, content: answer });
+                messages.push(Message { role: Role::Assistant, content: text });
                 self.lines += &serde_json::to_string(&Line { messages: &messages }).expect("messages are plain text");
                 self.lines.push('\n');
                 self.count += 1;

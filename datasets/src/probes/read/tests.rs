@@ -8,6 +8,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
+use crate::probes::Question;
 
 fn parse(text: &str) -> Result<Vec<ProbeItem>, DataError> {
     parse_items(text, Path::new("probes/quick.jsonl"))
@@ -33,21 +34,21 @@ fn texts<const N: usize>(list: [&str; N]) -> Vec<String> {
 fn every_kind_is_read_as_it_stands() {
     assert_eq!(
         question(r#"{"kind": "mc", "subject": "x", "query": "", "choices": ["one", "one ", "é"], "gold": 2}"#),
-        Question::MultipleChoice { query: String::new(), choices: texts(["one", "one ", "é"]), gold: 2 }
+        LogLikelihood::MultipleChoice { query: String::new(), choices: texts(["one", "one ", "é"]), gold: 2 }.into()
     );
     assert_eq!(
         question(r#"{"kind": "partial", "contexts": ["so A", "so B"], "continuation": "won.", "gold": 0}"#),
-        Question::Partial { contexts: texts(["so A", "so B"]), continuation: "won.".to_owned(), gold: 0 }
+        LogLikelihood::Partial { contexts: texts(["so A", "so B"]), continuation: "won.".to_owned(), gold: 0 }.into()
     );
     assert_eq!(
         question(r#"{"kind": "pair", "good": "He is.", "bad": "He are."}"#),
-        Question::Pair { good: "He is.".to_owned(), bad: "He are.".to_owned() }
+        LogLikelihood::Pair { good: "He is.".to_owned(), bad: "He are.".to_owned() }.into()
     );
     assert_eq!(
         question(r#"{"kind": "cloze", "context": "", "target": "word"}"#),
-        Question::Cloze { context: String::new(), target: "word".to_owned() }
+        LogLikelihood::Cloze { context: String::new(), target: "word".to_owned() }.into()
     );
-    assert_eq!(question(r#"{"kind": "ppl", "text": " é\n"}"#), Question::Text { text: " é\n".to_owned() });
+    assert_eq!(question(r#"{"kind": "ppl", "text": " é\n"}"#), LogLikelihood::Text { text: " é\n".to_owned() }.into());
 }
 
 #[test]
@@ -59,7 +60,8 @@ fn an_answer_is_one_text_or_several_and_compared_as_asked() {
         (r#""answer": "x", "compare": null"#, texts(["x"]), Compare::Number),
     ] {
         let found = question(&format!(r#"{{"kind": "gen", "prompt": "p", {rest}}}"#));
-        assert_eq!(found, Question::Generation { prompt: "p".to_owned(), answers, compare });
+        let check = Check::Answers { answers, compare };
+        assert_eq!(found, Generation { prompt: "p".to_owned(), check }.into());
     }
 }
 
@@ -75,10 +77,13 @@ fn instructions_take_their_arguments_in_order() {
         Instruction::new("punctuation:no_comma", &Map::new()).unwrap(),
         Instruction::new("keywords:existence", json!({"keywords": ["k"]}).as_object().unwrap()).unwrap(),
     ];
-    assert_eq!(found, Question::Instructions { prompt: "p".to_owned(), instructions: expected.to_vec() });
+    let check = Check::Instructions(expected.to_vec());
+    assert_eq!(found, Generation { prompt: "p".to_owned(), check }.into());
     // Instructions that take no arguments need none.
     let bare = r#"{"kind": "ifeval", "prompt": "p", "instruction_id_list": ["punctuation:no_comma"]}"#;
-    let Question::Instructions { instructions, .. } = question(bare) else { panic!("not instructions") };
+    let Question::Generation(Generation { check: Check::Instructions(instructions), .. }) = question(bare) else {
+        panic!("not instructions")
+    };
     assert_eq!(instructions, expected[..1]);
 }
 

@@ -7,44 +7,33 @@ use anstream::println;
 use super::show;
 use crate::cli::{MeasureArgs, QuestionArgs};
 use crate::commands::progress;
-use crate::commands::subject::{is_run, run_recipe};
+use crate::commands::subject::Comparing;
 use crate::commands::verify::REFUSED;
 use crate::device;
 use crate::error::TrainError;
 use crate::forgetting::Watch;
-use crate::model::{BaseModel, adapter};
-use crate::recipe::{ForgettingConfig, Loaded, Recipe};
-use crate::track::RunFolder;
+use crate::model::adapter;
+use crate::recipe::{ForgettingConfig, Recipe};
 
 pub(super) fn measure(args: &MeasureArgs) -> anyhow::Result<ExitCode> {
-    let run = if is_run(&args.subject) { Some(RunFolder::open(args.subject.clone())?) } else { None };
-    let loaded = match &run {
-        Some(run) => run_recipe(run, &args.questions.set)?,
-        None => Recipe::load(&args.subject, &args.questions.set).map_err(TrainError::from)?,
-    };
-    let Some(folder) = args.adapter.clone().or_else(|| Some(run.as_ref()?.adapter())) else {
-        let reason = "a recipe alone has no adapter to compare; name one with --adapter, or give the run folder";
-        return Err(TrainError::Run(reason.to_owned()).into());
-    };
-    let (recipe, config) = (&loaded.recipe, asked(&loaded, &args.questions)?);
+    let comparing = Comparing::open(&args.subject, args.adapter.as_ref(), &args.questions.set)?;
+    let Comparing { run, recipe, adapter } = &comparing;
+    let config = asked(recipe, &args.questions)?;
     let hub = progress::hub();
-    let base = BaseModel::open(&recipe.model, recipe.data.chat_template.as_deref(), &hub)?;
+    let base = comparing.base(&hub)?;
     let device = device::open(&recipe.device)?;
-    let plain = base.decoder(&device)?.with_kernels(recipe.kernels);
-    let mut adapted = plain.clone();
-    adapter::load(&mut adapted, &folder, &device)?;
+    let (plain, adapted) = comparing.decoders(&base, &device)?;
     let watch = Watch::open(recipe, &config, &base, plain, &device, &hub)?;
     let mut bar = progress::Questioning::default();
-    let found = watch.measure(&adapted, Some(&adapter::digest(&folder)?), &mut |at| {
+    let found = watch.measure(&adapted, Some(&adapter::digest(adapter)?), &mut |at| {
         bar.show(at);
         Ok(())
     })?;
     bar.clear();
-    if let Some(run) =
-        run.filter(|run| run.adapter() == folder && config == loaded.recipe.forgetting && args.questions.set.is_empty())
-    {
+    let is_as_trained = config == recipe.forgetting && args.questions.set.is_empty();
+    if let Some(run) = run.as_ref().filter(|run| run.adapter() == *adapter && is_as_trained) {
         // As the run itself would have measured it.
-        found.save(&run)?;
+        found.save(run)?;
     }
     if let Some(file) = &args.report {
         let text = show::markdown(&found);
@@ -59,8 +48,8 @@ pub(super) fn measure(args: &MeasureArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The recipe's section with the arguments over it.
-pub(super) fn asked(loaded: &Loaded, args: &QuestionArgs) -> Result<ForgettingConfig, TrainError> {
-    let mut config = loaded.recipe.forgetting.clone();
+pub(super) fn asked(recipe: &Recipe, args: &QuestionArgs) -> Result<ForgettingConfig, TrainError> {
+    let mut config = recipe.forgetting.clone();
     if let Some(suite) = args.suite {
         config.suite = suite.into();
     }

@@ -12,13 +12,13 @@ use serde_json::json;
 use super::measure::asked;
 use crate::cli::RepairArgs;
 use crate::commands::progress;
-use crate::commands::subject::run_recipe;
+use crate::commands::subject::Comparing;
 use crate::commands::verify::REFUSED;
 use crate::device;
 use crate::error::TrainError;
 use crate::forgetting::scale::{self, Judge, Tried};
 use crate::forgetting::{Forgetting, Watch};
-use crate::model::{BaseModel, Decoder, adapter};
+use crate::model::{Decoder, adapter};
 use crate::prove::Export;
 use crate::recipe::Recipe;
 use crate::track::RunFolder;
@@ -29,15 +29,15 @@ use crate::train::validation;
 const EXAMPLES: usize = 24;
 
 pub(super) fn repair(args: &RepairArgs) -> anyhow::Result<ExitCode> {
-    let run = RunFolder::open(args.run.clone())?;
-    let loaded = run_recipe(&run, &args.questions.set)?;
-    let (recipe, config) = (&loaded.recipe, asked(&loaded, &args.questions)?);
+    // Unlike a recipe, a run has its adapter and its validation data.
+    RunFolder::open(args.run.clone())?;
+    let comparing = Comparing::open(&args.run, None, &args.questions.set)?;
+    let Comparing { recipe, adapter, .. } = &comparing;
+    let config = asked(recipe, &args.questions)?;
     let hub = progress::hub();
-    let base = BaseModel::open(&recipe.model, recipe.data.chat_template.as_deref(), &hub)?;
+    let base = comparing.base(&hub)?;
     let device = device::open(&recipe.device)?;
-    let plain = base.decoder(&device)?.with_kernels(recipe.kernels);
-    let mut adapted = plain.clone();
-    adapter::load(&mut adapted, &run.adapter(), &device)?;
+    let (plain, adapted) = comparing.decoders(&base, &device)?;
     let data =
         datasets::prepare(&recipe.data, &base.tokenizer, recipe.train.seed, &hub, &Cache::from_env(), &mut |_| {})
             .map_err(TrainError::from)?;
@@ -47,7 +47,7 @@ pub(super) fn repair(args: &RepairArgs) -> anyhow::Result<ExitCode> {
         return Err(TrainError::Run(reason.to_owned()).into());
     }
     let watch = Watch::open(recipe, &config, &base, plain.clone(), &device, &hub)?;
-    let digest = adapter::digest(&run.adapter())?;
+    let digest = adapter::digest(adapter)?;
     let mut judge = OnRun {
         watch: &watch,
         digest,
@@ -60,7 +60,7 @@ pub(super) fn repair(args: &RepairArgs) -> anyhow::Result<ExitCode> {
     judge.bar.clear();
     let best = scale::best(&tried);
     if let (Some(best), Some(folder)) = (best, &args.to) {
-        let mut repaired = PeftAdapter::read(&run.adapter()).map_err(TrainError::from)?;
+        let mut repaired = PeftAdapter::read(adapter).map_err(TrainError::from)?;
         scale::fold(&mut repaired, best.scales, base.config.num_hidden_layers)?;
         repaired.write(folder, args.force).map_err(TrainError::from)?;
         let measured = Forgetting { adapter_digest: Some(adapter::digest(folder)?), ..best.forgetting.clone() };

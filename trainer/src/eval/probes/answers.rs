@@ -5,7 +5,7 @@ use datasets::Conversation;
 use crate::error::TrainError;
 use crate::eval::squad::{exact_match, f1};
 use crate::eval::{Findings, Probe, Score, Subject};
-use crate::model::generate::{Sampling, generate};
+use crate::model::generate::Sampling;
 use crate::recipe::EvalConfig;
 
 /// Generation with exact match and token F1.
@@ -40,17 +40,7 @@ impl Probe for Answers {
                 .iter()
                 .map(|c| subject.tokenizer.render_prompt(&c.messages[..c.messages.len() - 1]))
                 .collect::<Result<Vec<_>, _>>()?;
-            let generated = generate(
-                subject.decoder,
-                &prompts,
-                self.sampling,
-                subject.tokenizer.eos_token_ids(),
-                subject.device,
-                |_, _| true,
-            );
-            for sequence in generated {
-                answers.push(subject.tokenizer.decode(&sequence.ids, true)?.trim().to_owned());
-            }
+            answers.extend(subject.answers(&prompts, self.sampling)?.into_iter().map(|answer| answer.text));
             progress(answers.len());
         }
         let score = |metric, measure: fn(&str, &[String]) -> f64| Score {

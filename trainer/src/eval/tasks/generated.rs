@@ -1,14 +1,14 @@
 //! Questions whose answers are generated, then compared or checked.
 
 use datasets::probes::instructions::loose_variants;
-use datasets::probes::{Compare, ProbeItem, Question};
+use datasets::probes::{Check, Compare, Generation, ProbeItem};
 use datasets::{Message, Role};
 
-use super::ItemScore;
+use super::{Asked, ItemScore};
 use crate::error::TrainError;
-use crate::eval::Subject;
 use crate::eval::squad::{exact_match, f1};
-use crate::model::generate::{Generated, Sampling, generate};
+use crate::eval::{Answer, Subject};
+use crate::model::generate::Sampling;
 
 /// The most tokens of an answer.
 const MAX_NEW_TOKENS: usize = 256;
@@ -18,66 +18,52 @@ const BATCH: usize = 16;
 /// Scores items, in order; `progress` is told how many are done.
 pub(super) fn score(
     subject: &Subject<'_>,
-    items: &[&ProbeItem],
+    items: &[Asked<'_, Generation>],
     progress: &mut dyn FnMut(usize) -> Result<(), TrainError>,
 ) -> Result<Vec<ItemScore>, TrainError> {
     let mut scores = Vec::with_capacity(items.len());
     for chunk in items.chunks(BATCH) {
-        let prompts: Vec<&str> = chunk.iter().map(|item| prompt(item)).collect();
-        let answers = answer(subject, &prompts, MAX_NEW_TOKENS)?;
-        scores.extend(chunk.iter().zip(answers).map(|(item, (answer, _))| judge(item, answer)));
+        let prompts: Vec<&str> = chunk.iter().map(|(_, question)| question.prompt.as_str()).collect();
+        let answers = answers(subject, &prompts, MAX_NEW_TOKENS)?;
+        let judged =
+            chunk.iter().zip(answers).map(|((item, question), answer)| judge(item, &question.check, answer.text));
+        scores.extend(judged);
         progress(scores.len())?;
     }
     Ok(scores)
 }
 
-/// The model's greedy answers, as a turn of the assistant where it has a chat template, and how each ended.
+/// The model's greedy answers to a user's turns; to plain texts where it has no chat template.
 ///
 /// # Errors
 /// When a prompt cannot be rendered or tokenised.
-pub fn answer(
-    subject: &Subject<'_>,
-    prompts: &[&str],
-    max_new_tokens: usize,
-) -> Result<Vec<(String, Generated)>, TrainError> {
+pub fn answers(subject: &Subject<'_>, prompts: &[&str], max_new_tokens: usize) -> Result<Vec<Answer>, TrainError> {
     let tokenizer = subject.tokenizer;
     let encode = |prompt: &&str| match tokenizer.template() {
         Ok(_) => tokenizer.render_prompt(&[Message { role: Role::User, content: (*prompt).to_owned() }]),
         Err(_) => tokenizer.encode_document(&format!("{prompt}\n")),
     };
     let prompts = prompts.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
-    let sampling = Sampling::greedy(max_new_tokens);
-    let generated =
-        generate(subject.decoder, &prompts, sampling, tokenizer.eos_token_ids(), subject.device, |_, _| true);
-    let text = |generated: Generated| Ok((tokenizer.decode(&generated.ids, true)?.trim().to_owned(), generated));
-    generated.into_iter().map(text).collect()
+    subject.answers(&prompts, Sampling::greedy(max_new_tokens))
 }
 
-fn prompt(item: &ProbeItem) -> &str {
-    match &item.question {
-        Question::Generation { prompt, .. } | Question::Instructions { prompt, .. } => prompt,
-        _ => "",
-    }
-}
-
-fn judge(item: &ProbeItem, answer: String) -> ItemScore {
+fn judge(item: &ProbeItem, check: &Check, answer: String) -> ItemScore {
     let right = |is_right: bool| f64::from(u8::from(is_right));
-    let (value, other) = match &item.question {
-        Question::Generation { answers, compare: Compare::Number, .. } => {
+    let (value, other) = match check {
+        Check::Answers { answers, compare: Compare::Number } => {
             let got = last_number(&answer);
             let is_right = got.is_some_and(|got| answers.iter().any(|gold| last_number(gold) == Some(got)));
             (right(is_right), None)
         }
-        Question::Generation { answers, compare: Compare::ExactMatch, .. } => (exact_match(&answer, answers), None),
-        Question::Generation { answers, compare: Compare::F1, .. } => (f1(&answer, answers), None),
-        Question::Instructions { instructions, .. } => {
+        Check::Answers { answers, compare: Compare::ExactMatch } => (exact_match(&answer, answers), None),
+        Check::Answers { answers, compare: Compare::F1 } => (f1(&answer, answers), None),
+        Check::Instructions(instructions) => {
             let strict = instructions.iter().all(|instruction| instruction.is_followed(&answer));
             let variants = loose_variants(&answer);
             // Each instruction may be kept by another variant.
             let loose = instructions.iter().all(|i| variants.iter().any(|variant| i.is_followed(variant)));
             (right(strict), Some(right(loose)))
         }
-        _ => (0.0, None),
     };
     ItemScore { id: item.id.clone(), value, weight: 1.0, other, answer, log_likelihoods: Vec::new() }
 }

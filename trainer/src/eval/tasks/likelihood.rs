@@ -1,9 +1,9 @@
 //! Questions that are answered by what the model finds probable.
 
-use datasets::probes::{ProbeItem, Question};
+use datasets::probes::{LogLikelihood, ProbeItem};
 
-use super::ItemScore;
 use super::encode::Opening;
+use super::{Asked, ItemScore};
 use crate::error::TrainError;
 use crate::eval::Subject;
 use crate::eval::log_likelihood::{Request, Scored, Sequence, log_likelihoods};
@@ -11,16 +11,16 @@ use crate::eval::log_likelihood::{Request, Scored, Sequence, log_likelihoods};
 /// Scores items, in order; `progress` is told how many are done.
 pub(super) fn score(
     subject: &Subject<'_>,
-    items: &[&ProbeItem],
+    items: &[Asked<'_, LogLikelihood>],
     progress: &mut dyn FnMut(usize) -> Result<(), TrainError>,
 ) -> Result<Vec<ItemScore>, TrainError> {
     let opening = Opening::of(subject.tokenizer)?;
     let mut requests = Vec::new();
     // A long text is several requests, one a window.
     let mut counts = Vec::with_capacity(items.len());
-    for item in items {
+    for (_, question) in items {
         let before = requests.len();
-        requests.extend(ask(subject, &opening, item)?);
+        requests.extend(ask(subject, &opening, question)?);
         counts.push(requests.len() - before);
     }
     let total = requests.len();
@@ -31,37 +31,36 @@ pub(super) fn score(
     Ok(items
         .iter()
         .zip(counts)
-        .map(|(item, count)| judge(item, &scored.by_ref().take(count).collect::<Vec<_>>()))
+        .map(|((item, question), count)| judge(item, question, &scored.by_ref().take(count).collect::<Vec<_>>()))
         .collect())
 }
 
-/// The requests of an item.
-fn ask(subject: &Subject<'_>, opening: &Opening, item: &ProbeItem) -> Result<Vec<Request>, TrainError> {
+/// The requests of a question.
+fn ask(subject: &Subject<'_>, opening: &Opening, question: &LogLikelihood) -> Result<Vec<Request>, TrainError> {
     let tokenizer = subject.tokenizer;
     let pair = |context: &str, continuation: &str| opening.pair(tokenizer, context, continuation);
     let spaced = |text: &str| format!(" {text}");
-    let sequences: Vec<Sequence> = match &item.question {
-        Question::MultipleChoice { query, choices, .. } => {
+    let sequences: Vec<Sequence> = match question {
+        LogLikelihood::MultipleChoice { query, choices, .. } => {
             choices.iter().map(|choice| pair(query, &spaced(choice))).collect::<Result<_, _>>()?
         }
-        Question::Partial { contexts, continuation, .. } => {
+        LogLikelihood::Partial { contexts, continuation, .. } => {
             contexts.iter().map(|context| pair(context, &spaced(continuation))).collect::<Result<_, _>>()?
         }
-        Question::Pair { good, bad } => vec![pair("", &spaced(good))?, pair("", &spaced(bad))?],
-        Question::Cloze { context, target } => {
+        LogLikelihood::Pair { good, bad } => vec![pair("", &spaced(good))?, pair("", &spaced(bad))?],
+        LogLikelihood::Cloze { context, target } => {
             return Ok(vec![Request { sequences: vec![pair(context, &spaced(target))?], greedy: true }]);
         }
-        Question::Text { text } => {
+        LogLikelihood::Text { text } => {
             let windows = opening.windows(tokenizer, text, subject.decoder.config.max_position_embeddings)?;
             return Ok(windows.into_iter().map(|window| Request { sequences: vec![window], greedy: false }).collect());
         }
-        Question::Generation { .. } | Question::Instructions { .. } => Vec::new(),
     };
     Ok(vec![Request { sequences, greedy: false }])
 }
 
 /// What the log-likelihoods say.
-fn judge(item: &ProbeItem, scored: &[Scored]) -> ItemScore {
+fn judge(item: &ProbeItem, question: &LogLikelihood, scored: &[Scored]) -> ItemScore {
     let score = |value, weight, other, answer: &str, log_likelihoods| ItemScore {
         id: item.id.clone(),
         value,
@@ -71,29 +70,28 @@ fn judge(item: &ProbeItem, scored: &[Scored]) -> ItemScore {
         log_likelihoods,
     };
     let right = |is_right: bool| f64::from(u8::from(is_right));
-    match &item.question {
-        Question::Text { text } => {
+    match question {
+        LogLikelihood::Text { text } => {
             let sum: f64 = scored.iter().flat_map(|scored| &scored.sums).sum();
             let bytes = text.len() as f64;
             score(-sum / std::f64::consts::LN_2 / bytes, bytes, None, "", vec![sum])
         }
-        Question::Cloze { .. } => score(right(scored[0].greedy), 1.0, None, "", scored[0].sums.clone()),
-        Question::MultipleChoice { choices, gold, .. } => {
+        LogLikelihood::Cloze { .. } => score(right(scored[0].greedy), 1.0, None, "", scored[0].sums.clone()),
+        LogLikelihood::MultipleChoice { choices, gold, .. } => {
             let sums = &scored[0].sums;
             let per_character = sums.iter().zip(choices).map(|(sum, choice)| sum / choice.chars().count() as f64);
             let chosen = largest(per_character);
             let other = Some(right(largest(sums.iter().copied()) == *gold));
             score(right(chosen == *gold), 1.0, other, &choices[chosen], sums.clone())
         }
-        Question::Partial { contexts, gold, .. } => {
+        LogLikelihood::Partial { contexts, gold, .. } => {
             let chosen = largest(scored[0].sums.iter().copied());
             score(right(chosen == *gold), 1.0, None, &contexts[chosen], scored[0].sums.clone())
         }
-        Question::Pair { good, bad } => {
+        LogLikelihood::Pair { good, bad } => {
             let chosen = largest(scored[0].sums.iter().copied());
             score(right(chosen == 0), 1.0, None, [good, bad][chosen], scored[0].sums.clone())
         }
-        Question::Generation { .. } | Question::Instructions { .. } => score(0.0, 1.0, None, "", Vec::new()),
     }
 }
 

@@ -7,9 +7,9 @@ mod encode;
 mod generated;
 mod likelihood;
 
-pub use generated::answer;
+pub use generated::answers;
 
-use datasets::probes::{ProbeItem, Question};
+use datasets::probes::{Check, Compare, Generation, LogLikelihood, ProbeItem, Question};
 use serde::{Deserialize, Serialize};
 
 use super::Subject;
@@ -46,6 +46,9 @@ pub struct ItemScore {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub log_likelihoods: Vec<f64>,
 }
+
+/// An item, and its question as one of the way it is answered.
+type Asked<'a, Q> = (&'a ProbeItem, &'a Q);
 
 /// What a model scored on one task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -84,18 +87,23 @@ pub fn score(
     items: &[ProbeItem],
     progress: &mut dyn FnMut(usize) -> Result<(), TrainError>,
 ) -> Result<Vec<TaskScores>, TrainError> {
-    let (generated, likely): (Vec<_>, Vec<_>) = (0..items.len()).partition(|index| is_generated(&items[*index]));
-    let pick = |places: &[usize]| places.iter().map(|index| &items[*index]).collect::<Vec<_>>();
-    let mut scores: Vec<Option<ItemScore>> = vec![None; items.len()];
-    let likely_scores = likelihood::score(subject, &pick(&likely), progress)?;
-    let mut after = |done| progress(likely.len() + done);
-    let generated_scores = generated::score(subject, &pick(&generated), &mut after)?;
-    for (index, score) in likely.into_iter().zip(likely_scores).chain(generated.into_iter().zip(generated_scores)) {
-        scores[index] = Some(score);
+    let (mut likely, mut written) = (Vec::new(), Vec::new());
+    for item in items {
+        match &item.question {
+            Question::LogLikelihood(question) => likely.push((item, question)),
+            Question::Generation(question) => written.push((item, question)),
+        }
     }
+    let mut likely_scores = likelihood::score(subject, &likely, progress)?.into_iter();
+    let mut after = |done| progress(likely.len() + done);
+    let mut written_scores = generated::score(subject, &written, &mut after)?.into_iter();
+    let scores = items.iter().filter_map(|item| match item.question {
+        Question::LogLikelihood(_) => likely_scores.next(),
+        Question::Generation(_) => written_scores.next(),
+    });
     let mut tasks: Vec<TaskScores> = Vec::new();
     let mut chances: Vec<f64> = Vec::new();
-    for (item, score) in items.iter().zip(scores.into_iter().flatten()) {
+    for (item, score) in items.iter().zip(scores) {
         let place = tasks.iter().position(|task| task.task == item.task).unwrap_or_else(|| {
             let measure = measure(&item.question);
             tasks.push(TaskScores { task: item.task.clone(), measure, chance: 0.0, items: Vec::new() });
@@ -111,25 +119,22 @@ pub fn score(
     Ok(tasks)
 }
 
-fn is_generated(item: &ProbeItem) -> bool {
-    matches!(item.question, Question::Generation { .. } | Question::Instructions { .. })
-}
-
 /// What questions of a kind measure.
 pub fn measure(question: &Question) -> Measure {
     match question {
-        Question::Text { .. } => Measure::BitsPerByte,
-        Question::Generation { compare: datasets::probes::Compare::F1, .. } => Measure::F1,
+        Question::LogLikelihood(LogLikelihood::Text { .. }) => Measure::BitsPerByte,
+        Question::Generation(Generation { check: Check::Answers { compare: Compare::F1, .. }, .. }) => Measure::F1,
         _ => Measure::Accuracy,
     }
 }
 
 fn chance(question: &Question) -> f64 {
     match question {
-        Question::MultipleChoice { choices: alternatives, .. } | Question::Partial { contexts: alternatives, .. } => {
-            1.0 / alternatives.len() as f64
-        }
-        Question::Pair { .. } => 0.5,
+        Question::LogLikelihood(
+            LogLikelihood::MultipleChoice { choices: alternatives, .. }
+            | LogLikelihood::Partial { contexts: alternatives, .. },
+        ) => 1.0 / alternatives.len() as f64,
+        Question::LogLikelihood(LogLikelihood::Pair { .. }) => 0.5,
         _ => 0.0,
     }
 }
