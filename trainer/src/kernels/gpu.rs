@@ -8,7 +8,7 @@ use burn::backend::Cube;
 use burn::backend::ops::FloatTensorOps as _;
 use burn::tensor::{DType, FloatDType, TensorData};
 use burn_cubecl::cubecl::{self, calculate_cube_count_elemwise, prelude::*};
-use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::kernel::{into_contiguous, slice};
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
@@ -62,6 +62,37 @@ pub(super) fn cubes(beside: &CubeTensor, count: usize) -> CubeCount {
 /// Cubes with a unit for each of `count` elements: there may be more, which have no work.
 pub(super) fn elements(beside: &CubeTensor, count: usize) -> CubeCount {
     calculate_cube_count_elemwise(&beside.client, count, CubeDim::new_1d(UNITS))
+}
+
+/// Logits that are held at a time, over all inputs: 64 MiB of them; few in tests, so that they see several chunks.
+const LOGITS: usize = if cfg!(test) { 1 << 12 } else { 1 << 24 };
+
+/// A loss behind the head, chunk of rows by chunk of rows, so that the logits of all rows never stand side by side.
+///
+/// `launch(first, count, logits)` has the `count` logits of each input from row `first` on. It leaves the gradient of the
+/// first input's logits in their place, of which this gives the gradient of that input, where it is asked for.
+pub(super) fn behind_the_head<const N: usize>(
+    inputs: [CubeTensor; N],
+    lm_head: Frozen<Cube>,
+    with_gradient: bool,
+    launch: impl Fn(usize, usize, [CubeTensor; N]),
+) -> Option<CubeTensor> {
+    let lm_head = frozen(lm_head, &inputs[0]);
+    let (count, depth, vocabulary) = (dim(&inputs[0], 0), dim(&inputs[0], 1), dim(&lm_head, 0));
+    let chunk = (LOGITS / N / vocabulary).max(1);
+    let mut gradients = Vec::new();
+    for first in (0..count).step_by(chunk) {
+        let chunk = first..(first + chunk).min(count);
+        let logits = inputs.each_ref().map(|input| {
+            let input = slice(input.clone(), &[chunk.clone(), 0..depth]);
+            rows(Cube::float_matmul(input, Cube::float_transpose(lm_head.clone())))
+        });
+        launch(first, chunk.len(), logits.clone());
+        if with_gradient {
+            gradients.push(Cube::float_matmul(logits[0].clone(), lm_head.clone()));
+        }
+    }
+    with_gradient.then(|| Cube::float_cat(gradients, 0))
 }
 
 /// The sum of one value of each unit of the cube, added in a tree.

@@ -1,18 +1,15 @@
 //! The head's loss on the GPU: chunk of rows by chunk of rows, whose logits become their own gradient in place.
 
 use burn::backend::Cube;
-use burn::backend::ops::{FloatTensorOps as _, IntTensorOps as _};
+use burn::backend::ops::IntTensorOps as _;
 use burn::tensor::IntDType;
 use burn_cubecl::cubecl::{self, prelude::*};
-use burn_cubecl::kernel::{into_contiguous, slice};
+use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::LinearCrossEntropyKernel;
 use crate::kernels::Frozen;
-use crate::kernels::gpu::{UNITS, cube_max, cube_sum, cubes, dim, empty, frozen, rows};
-
-/// Logits that are held at a time: 64 MiB of them; few in tests, so that they see several chunks.
-const LOGITS: usize = if cfg!(test) { 1 << 12 } else { 1 << 24 };
+use crate::kernels::gpu::{UNITS, behind_the_head, cube_max, cube_sum, cubes, dim, empty, rows};
 
 impl LinearCrossEntropyKernel for Cube {
     fn linear_cross_entropy_forward(
@@ -21,21 +18,16 @@ impl LinearCrossEntropyKernel for Cube {
         targets: CubeTensor,
         with_gradient: bool,
     ) -> (CubeTensor, Option<CubeTensor>) {
-        let lm_head = frozen(lm_head, &hidden);
         let hidden = rows(hidden);
         let targets = into_contiguous(Cube::int_cast(targets, IntDType::U32));
-        let (count, depth, vocabulary) = (dim(&hidden, 0), dim(&hidden, 1), dim(&lm_head, 0));
-        let losses = empty(&hidden, [count]);
-        let chunk = (LOGITS / vocabulary).max(1);
-        let gradients = (0..count).step_by(chunk).map(|first| {
-            let chunk = first..(first + chunk).min(count);
-            let hidden = slice(hidden.clone(), &[chunk.clone(), 0..depth]);
-            let logits = rows(Cube::float_matmul(hidden, Cube::float_transpose(lm_head.clone())));
+        let losses = empty(&hidden, [dim(&hidden, 0)]);
+        let gradient = behind_the_head([hidden], lm_head, with_gradient, |first, count, [logits]| {
+            let vocabulary = dim(&logits, 1);
             rows_kernel::launch(
                 &losses.client,
-                cubes(&losses, chunk.len()),
+                cubes(&losses, count),
                 CubeDim::new_1d(UNITS),
-                logits.clone().into_buffer_arg(),
+                logits.into_buffer_arg(),
                 targets.clone().into_buffer_arg(),
                 losses.clone().into_buffer_arg(),
                 first,
@@ -43,10 +35,8 @@ impl LinearCrossEntropyKernel for Cube {
                 with_gradient,
                 UNITS as usize,
             );
-            with_gradient.then(|| Cube::float_matmul(logits, lm_head.clone()))
         });
-        let gradients: Option<Vec<CubeTensor>> = gradients.collect();
-        (losses, gradients.map(|chunks| Cube::float_cat(chunks, 0)))
+        (losses, gradient)
     }
 }
 

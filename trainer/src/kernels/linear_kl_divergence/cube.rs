@@ -1,17 +1,12 @@
 //! The divergence on the GPU: chunk of rows by chunk of rows, whose logits become their own gradient in place.
 
 use burn::backend::Cube;
-use burn::backend::ops::FloatTensorOps as _;
 use burn_cubecl::cubecl::{self, prelude::*};
-use burn_cubecl::kernel::slice;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::LinearKlDivergenceKernel;
 use crate::kernels::Frozen;
-use crate::kernels::gpu::{UNITS, cube_max, cube_sum, cubes, dim, empty, frozen, rows};
-
-/// Logits of each side that are held at a time: 32 MiB of them; few in tests, so that they see several chunks.
-const LOGITS: usize = if cfg!(test) { 1 << 12 } else { 1 << 23 };
+use crate::kernels::gpu::{UNITS, behind_the_head, cube_max, cube_sum, cubes, dim, empty, rows};
 
 impl LinearKlDivergenceKernel for Cube {
     fn linear_kl_divergence_forward(
@@ -20,33 +15,29 @@ impl LinearKlDivergenceKernel for Cube {
         lm_head: Frozen<Cube>,
         with_gradient: bool,
     ) -> (CubeTensor, Option<CubeTensor>) {
-        let lm_head = frozen(lm_head, &hidden);
         let (hidden, base_hidden) = (rows(hidden), rows(base_hidden));
-        let (count, depth, vocabulary) = (dim(&hidden, 0), dim(&hidden, 1), dim(&lm_head, 0));
-        let divergences = empty(&hidden, [count]);
-        let chunk = (LOGITS / vocabulary).max(1);
-        let gradients = (0..count).step_by(chunk).map(|first| {
-            let chunk = first..(first + chunk).min(count);
-            let [logits, base_logits] = [&hidden, &base_hidden].map(|hidden| {
-                let hidden = slice(hidden.clone(), &[chunk.clone(), 0..depth]);
-                rows(Cube::float_matmul(hidden, Cube::float_transpose(lm_head.clone())))
-            });
-            rows_kernel::launch(
-                &divergences.client,
-                cubes(&divergences, chunk.len()),
-                CubeDim::new_1d(UNITS),
-                logits.clone().into_buffer_arg(),
-                base_logits.into_buffer_arg(),
-                divergences.clone().into_buffer_arg(),
-                first,
-                vocabulary,
-                with_gradient,
-                UNITS as usize,
-            );
-            with_gradient.then(|| Cube::float_matmul(logits, lm_head.clone()))
-        });
-        let gradients: Option<Vec<CubeTensor>> = gradients.collect();
-        (divergences, gradients.map(|chunks| Cube::float_cat(chunks, 0)))
+        let divergences = empty(&hidden, [dim(&hidden, 0)]);
+        let gradient = behind_the_head(
+            [hidden, base_hidden],
+            lm_head,
+            with_gradient,
+            |first, count, [logits, base_logits]| {
+                let vocabulary = dim(&logits, 1);
+                rows_kernel::launch(
+                    &divergences.client,
+                    cubes(&divergences, count),
+                    CubeDim::new_1d(UNITS),
+                    logits.into_buffer_arg(),
+                    base_logits.into_buffer_arg(),
+                    divergences.clone().into_buffer_arg(),
+                    first,
+                    vocabulary,
+                    with_gradient,
+                    UNITS as usize,
+                );
+            },
+        );
+        (divergences, gradient)
     }
 }
 

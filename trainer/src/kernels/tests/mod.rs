@@ -161,6 +161,8 @@ fn check(
     let (reference, reference_gradients) = run(Kernels::Reference);
     assert_close("output against the reference's", &output, &reference);
     assert_close("output against float64", &output, &expected);
+    let tensors: Vec<Tensor<2>> = inputs.iter().map(|input| input.tensor(&device())).collect();
+    assert_close("output outside autodiff", &read(operator(Kernels::Fused, &tensors)), &expected);
     for (index, (gradient, reference)) in gradients.iter().zip(&reference_gradients).enumerate() {
         assert_close(&format!("gradient of input {index} against the reference's"), gradient, reference);
     }
