@@ -88,6 +88,41 @@ fn a_plan_has_the_steps_parameters_and_memory_of_the_run() {
 }
 
 #[test]
+fn a_plan_counts_what_is_replayed_and_what_is_asked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = folder.path().join("train.jsonl");
+    let replay = format!("forgetting.replay={{sources: [{{path: {}}}], share: 0.5}}", source.display());
+    let probes = folder.path().join("probes.jsonl");
+    let item = r#"{"kind": "pair", "task": "order", "good": "one two three", "bad": "three two one"}"#;
+    std::fs::write(&probes, item).expect("a file of questions");
+    let probes = format!("forgetting.probes=[{}]", probes.display());
+    let recipe = tiny_recipe(folder.path(), &["train.max_steps=4", "train.eval_every=2"]);
+    let seconds = |plan: &Value, part: &str| plan["time"][part].as_f64().expect("seconds");
+
+    let plain = planned(&recipe, &[DEVICE]);
+    assert!(seconds(&plain, "question_seconds") <= 0.0);
+    let once = planned(&recipe, &[DEVICE, &probes]);
+    let twice = planned(&recipe, &[DEVICE, &probes, "forgetting.every=3"]);
+    let [once, twice] = [once, twice].map(|plan| seconds(&plan, "question_seconds"));
+    // The base once, the adapter once or twice.
+    assert!(once > 0.0 && (twice / once - 1.5).abs() < 1e-9, "{once} and {twice}");
+
+    let set = [DEVICE, &replay, "forgetting.kl_weight=1"];
+    let replayed = planned(&recipe, &set);
+    assert!(seconds(&replayed, "training_seconds") > 1.5 * seconds(&plain, "training_seconds"));
+    let of_base = planned(&recipe, &[&set[..], &["forgetting.replay.answers=base"]].concat());
+    assert!(seconds(&of_base, "answer_seconds") > 0.0);
+    let mut arguments = vec!["train", &recipe];
+    set[1..].iter().for_each(|value| arguments.extend(["--set", value]));
+    done(&arguments);
+    let metrics = std::fs::read_to_string(folder.path().join("run/metrics.jsonl")).expect("metrics");
+    let steps: Vec<Value> = metrics.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let tokens: u64 = steps.iter().filter_map(|step| step["tokens"].as_u64()).sum();
+    let planned = replayed["tokens_per_step"].as_f64().expect("a mean");
+    assert!((planned * 4.0 - tokens as f64).abs() < 1e-6, "{planned} of {tokens}");
+}
+
+#[test]
 fn a_plan_goes_on_from_a_peft_folder_and_tells_what_does_not_fit() {
     let folder = tempfile::tempdir().expect("a folder");
     let adapter = format!("model.adapter={}", fixture("parity/adapter_final").display());

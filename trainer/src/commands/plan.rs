@@ -12,11 +12,13 @@ use crate::error::TrainError;
 use crate::kernels::Kernels;
 use crate::model::BaseModel;
 use crate::plan::model::ModelSizes;
+use crate::plan::questions::{Answers, Questions};
 use crate::plan::time::{self, Corrections, Rates, TimePlan};
 use crate::plan::workload::Workload;
 use crate::plan::{self, Checkpointing, probe, rates};
-use crate::recipe::{MemorySize, Recipe};
+use crate::recipe::{self, MemorySize, Recipe};
 use crate::train::batch::Layout;
+use crate::train::replay::Replay;
 
 /// Everything that is told.
 #[derive(Serialize)]
@@ -53,7 +55,7 @@ pub(super) fn plan(args: &PlanArgs) -> anyhow::Result<()> {
     let base = open_base(recipe, &hub)?;
     let data = prepare(recipe, &base, &hub)?;
     let model = plan::model_sizes(recipe, &base)?;
-    let workload = Workload::new(&data, &recipe.train, Layout::of(recipe));
+    let workload = workload(recipe, &base, &data, &hub)?;
     if workload.steps_seen.is_empty() {
         return Err(TrainError::Run("there is nothing to train on: no example is left after preparation".into()).into());
     }
@@ -95,6 +97,23 @@ fn prepare(recipe: &Recipe, base: &BaseModel, hub: &Hub) -> Result<Prepared, Tra
         )),
         other => other.into(),
     })
+}
+
+/// The run's micro-batches, what is replayed and what is asked. The answers of the base that will be replayed are taken to
+/// be as long as the sources' own.
+fn workload(recipe: &Recipe, base: &BaseModel, data: &Prepared, hub: &Hub) -> Result<Workload, TrainError> {
+    let layout = Layout::of(recipe);
+    let mut workload = Workload::new(data, &recipe.train, layout);
+    let longest = base.config.max_position_embeddings;
+    workload.questions = Questions::new(&recipe.forgetting, &base.tokenizer, longest, workload.steps)?;
+    let Some(config) = &recipe.forgetting.replay else { return Ok(workload) };
+    let replay = Replay::prepare(recipe, config, None, &base.tokenizer, hub, &mut |_| {})?;
+    if config.answers == recipe::Answers::Base {
+        let drawn = workload.steps.saturating_mul(replay.per_step as u64);
+        let count = replay.data.train.len().min(usize::try_from(drawn).unwrap_or(usize::MAX));
+        workload.answers = Answers::batches(count, recipe.eval.batch_size, config.max_new_tokens);
+    }
+    Ok(workload.with_replay(&replay, layout))
 }
 
 /// The memory of the device that is planned for.
@@ -149,7 +168,7 @@ fn costs(
         allowed_bytes: checkpointing.allowed,
         fits: checkpointing.fits(),
         time,
-        total_seconds: time.training_seconds + time.validation_seconds,
+        total_seconds: time.total_seconds(),
         rates,
         corrections,
         rates_from,
@@ -171,7 +190,8 @@ fn table(costs: &Costs) -> Table {
         Some(allowed) => format!("{} of {} allowed", if costs.fits { "yes," } else { "NO," }, plan::bytes(allowed)),
         None => "not known: set train.memory".to_owned(),
     };
-    for (what, figure) in [
+    let answers = costs.time.answer_seconds;
+    let rows = [
         ("trained numbers", costs.trainable_parameters.to_string()),
         ("steps", steps),
         ("data", if costs.data_from_cache { "from the cache" } else { "tokenised now" }.to_owned()),
@@ -187,8 +207,11 @@ fn table(costs: &Costs) -> Table {
         ("speed", format!("{:.0} tokens/s", costs.time.tokens_per_second)),
         ("training", duration(costs.time.training_seconds)),
         ("validation", duration(costs.time.validation_seconds)),
+        ("forgetting", duration(costs.time.question_seconds)),
+        ("base's answers", duration(answers)),
         ("total time", duration(costs.total_seconds)),
-    ] {
+    ];
+    for (what, figure) in rows.into_iter().filter(|(what, _)| answers > 0.0 || *what != "base's answers") {
         table.add_row([what.to_owned(), figure]);
     }
     table
@@ -196,6 +219,9 @@ fn table(costs: &Costs) -> Table {
 
 fn notes(recipe: &Recipe, costs: &Costs, checkpointing: &Checkpointing) -> Vec<String> {
     let mut notes: Vec<String> = checkpointing.warning().into_iter().collect();
+    if costs.time.question_seconds > 0.0 {
+        notes.push("forgetting: base and adapter are asked; the base's answers are kept for the next run".to_owned());
+    }
     if recipe.kernels == Kernels::Reference {
         notes.push("the memory is that of the fused kernels; the reference takes more".to_owned());
     }

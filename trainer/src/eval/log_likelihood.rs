@@ -58,7 +58,7 @@ impl Sequence {
     }
 
     /// Keeps the last tokens of a sequence that is longer than the model can read.
-    fn cut(&mut self, longest: usize) {
+    pub(super) fn cut(&mut self, longest: usize) {
         let surplus = self.read().len().saturating_sub(longest);
         self.input_ids.drain(..surplus);
         self.start = self.start.saturating_sub(surplus).max(1);
@@ -76,10 +76,36 @@ impl Request {
     }
 
     /// Tokens that are computed for it.
-    fn tokens(&self) -> usize {
+    pub fn tokens(&self) -> usize {
         let shared = self.shared();
         shared + self.sequences.iter().map(|sequence| sequence.read().len() - shared).sum::<usize>()
     }
+
+    /// Tokens that are scored.
+    pub fn scored(&self) -> usize {
+        self.sequences.iter().map(|sequence| sequence.targets().len()).sum()
+    }
+}
+
+/// The requests of each forward pass, as indices. Those of about the same length go together, so that a pass is either a
+/// few long ones or many short ones.
+pub fn passes(requests: &[Request]) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..requests.len()).collect();
+    let tokens: Vec<usize> = requests.iter().map(Request::tokens).collect();
+    order.sort_by_key(|index| std::cmp::Reverse(tokens[*index]));
+    let mut passes: Vec<Vec<usize>> = Vec::new();
+    let mut room = 0;
+    for index in order {
+        match passes.last_mut() {
+            Some(pass) if tokens[index] <= room => pass.push(index),
+            _ => {
+                passes.push(vec![index]);
+                room = PASS;
+            }
+        }
+        room = room.saturating_sub(tokens[index]);
+    }
+    passes
 }
 
 /// Scores every request, in order. `progress` is told how many are done and may end the work.
@@ -88,33 +114,15 @@ impl Request {
 /// Whatever `progress` ends it with.
 ///
 /// # Panics
-/// When a request has no sequence, or a sequence scores nothing or its first token.
+/// When a request has no sequence, or a sequence scores nothing.
 pub fn log_likelihoods(
     subject: &Subject<'_>,
-    mut requests: Vec<Request>,
+    requests: &[Request],
     progress: &mut dyn FnMut(usize) -> Result<(), TrainError>,
 ) -> Result<Vec<Scored>, TrainError> {
-    let longest = subject.decoder.config.max_position_embeddings;
-    for sequence in requests.iter_mut().flat_map(|request| &mut request.sequences) {
-        assert!(
-            (1..sequence.input_ids.len()).contains(&sequence.start),
-            "something is scored, and not the first token"
-        );
-        sequence.cut(longest);
-    }
-    // Requests of about the same length go together, so that a pass is either a few long ones or many short ones.
-    let mut order: Vec<usize> = (0..requests.len()).collect();
-    let tokens: Vec<usize> = requests.iter().map(Request::tokens).collect();
-    order.sort_by_key(|index| std::cmp::Reverse(tokens[*index]));
     let mut scored: Vec<Option<Scored>> = vec![None; requests.len()];
     let mut done = 0;
-    while done < order.len() {
-        let mut sum = 0;
-        let count = order[done..].iter().take_while(|index| {
-            sum += tokens[**index];
-            sum <= PASS
-        });
-        let pass = &order[done..done + count.count().max(1)];
+    for pass in passes(requests) {
         let answers = score(subject, &pass.iter().map(|index| &requests[*index]).collect::<Vec<_>>());
         for (index, answer) in pass.iter().zip(answers) {
             scored[*index] = Some(answer);

@@ -12,9 +12,9 @@ use crate::eval::tasks::answers;
 use crate::eval::{Answer, Subject};
 
 /// The most tokens of an answer; a turn that is not over by then counts as not stopped.
-const MAX_NEW_TOKENS: usize = 96;
+pub const MAX_NEW_TOKENS: usize = 96;
 /// Answers written at a time.
-const BATCH: usize = 20;
+pub const BATCH: usize = 20;
 /// Of each kind of change, how many are shown.
 const EXAMPLES: usize = 3;
 

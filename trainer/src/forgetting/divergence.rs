@@ -12,7 +12,7 @@ use crate::eval::statistics::{Paired, resample};
 use crate::model::{Context, Decoder, Segments};
 
 /// The most tokens of a text that are compared.
-const LONGEST: usize = 1024;
+pub const LONGEST: usize = 1024;
 
 /// One text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

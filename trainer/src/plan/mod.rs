@@ -10,6 +10,7 @@ pub mod machine;
 pub mod memory;
 pub mod model;
 pub mod probe;
+pub mod questions;
 pub mod rates;
 #[cfg(test)]
 mod tests;

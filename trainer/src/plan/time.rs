@@ -8,6 +8,7 @@ use std::ops::{Add, AddAssign, Mul};
 use serde::Serialize;
 
 use super::model::ModelSizes;
+use super::questions::{Answers, Questions};
 use super::workload::{Shape, Workload};
 use crate::train::backward::is_recomputed;
 
@@ -34,6 +35,14 @@ pub struct Work {
     pub flops: f64,
     /// Bytes read and written.
     pub bytes: f64,
+}
+
+impl TimePlan {
+    /// Seconds of the whole run.
+    pub fn total_seconds(&self) -> f64 {
+        let Self { training_seconds, validation_seconds, question_seconds, answer_seconds, .. } = self;
+        training_seconds + validation_seconds + question_seconds + answer_seconds
+    }
 }
 
 impl Work {
@@ -145,6 +154,22 @@ pub fn head(model: &ModelSizes, shape: &Shape, pass: Pass) -> Work {
     Work { flops, bytes: F32 * (logits + PACKING * weights * products) }
 }
 
+/// The work of the base's side of a divergence, by blocks and head: its own pass, and in training the head's three
+/// products instead of two.
+pub fn divergence(model: &ModelSizes, shape: &Shape) -> (Work, Work) {
+    let blocks =
+        (0..model.blocks()).fold(Work::default(), |sum, index| sum + block(model, index, shape, Pass::Forward));
+    (blocks, head(model, shape, Pass::Forward))
+}
+
+/// The work of writing answers: each token of all of them reads every weight once.
+pub fn writing(model: &ModelSizes, answers: Answers) -> Work {
+    let c = &model.config;
+    let weights = (model.blocks() * model.block_weights() + c.vocab_size * c.hidden_size) as f64;
+    let Answers { sequences, tokens } = answers;
+    Work { flops: 2.0 * weights * (sequences * tokens) as f64, bytes: F32 * weights * tokens as f64 }
+}
+
 /// The work of an optimizer step beside its micro-batches: norm, update, and the way between vector and matrices.
 pub fn update(model: &ModelSizes) -> Work {
     Work { flops: 0.0, bytes: 16.0 * F32 * model.parameters() as f64 }
@@ -186,6 +211,10 @@ pub struct TimePlan {
     pub training_seconds: f64,
     /// Seconds of all validations.
     pub validation_seconds: f64,
+    /// Seconds in which forgetting is measured; less where the base's answers are kept from an earlier run.
+    pub question_seconds: f64,
+    /// Seconds in which the base answers what is replayed.
+    pub answer_seconds: f64,
     /// Tokens of a step by the seconds of a step.
     pub tokens_per_second: f64,
 }
@@ -203,17 +232,29 @@ pub fn time(
         for (index, pass) in passes(model, recomputed_blocks).enumerate() {
             blocks += block(model, index, shape, if training { pass } else { Pass::Forward });
         }
-        let head = head(model, shape, if training { Pass::Kept } else { Pass::Forward });
+        let mut head = head(model, shape, if training { Pass::Kept } else { Pass::Forward });
+        if shape.divergence {
+            let of_base = divergence(model, shape);
+            (blocks, head) = (blocks + of_base.0, head + of_base.1);
+        }
         blocks.seconds(rates) * corrections.blocks + head.seconds(rates) * corrections.head
     };
+    let forward = |shapes: &[Shape]| shapes.iter().fold(0.0, |sum, shape| sum + micro_batch(shape, false));
+    let writing =
+        |answers: &[Answers]| answers.iter().fold(0.0, |sum, batch| sum + writing(model, *batch).seconds(rates));
     // Begun with 0: the sum of no number is -0.
     let seen = workload.micro_batches().fold(0.0, |sum, shape| sum + micro_batch(shape, true));
     let training_seconds = seen * workload.scale() + update(model).seconds(rates) * workload.steps as f64;
-    let validation = workload.validation.iter().fold(0.0, |sum, shape| sum + micro_batch(shape, false));
+    let Questions { passes, texts, answers, measurements } = &workload.questions;
+    let (one_model, difference) = (forward(passes) + writing(answers), forward(texts));
     let tokens = workload.tokens_per_step() * workload.steps as f64;
     TimePlan {
         training_seconds,
-        validation_seconds: validation * workload.validations as f64,
+        validation_seconds: forward(&workload.validation) * workload.validations as f64,
+        // The base is asked once.
+        question_seconds: one_model * (*measurements as f64 + f64::from(u8::from(*measurements > 0)))
+            + difference * *measurements as f64,
+        answer_seconds: writing(&workload.answers),
         tokens_per_second: if training_seconds > 0.0 { tokens / training_seconds } else { 0.0 },
     }
 }
@@ -263,6 +304,7 @@ mod tests {
             steps_seen: vec![vec![shape(&[512], 40)]; 10],
             validation: vec![shape(&[300], 20)],
             validations: 2,
+            ..Workload::default()
         };
         let none = time(&model, &workload, 0, RATES, Corrections::default());
         let half = time(&model, &workload, 15, RATES, Corrections::default());

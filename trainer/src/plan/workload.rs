@@ -4,6 +4,7 @@
 
 use datasets::{ExampleRef, Examples, Prepared};
 
+use super::questions::{Answers, Questions};
 use crate::recipe::TrainConfig;
 use crate::train::batch::{Layout, rows};
 use crate::train::replay::Replay;
@@ -41,6 +42,10 @@ pub struct Workload {
     pub validation: Vec<Shape>,
     /// Validations in the run.
     pub validations: u64,
+    /// What forgetting is measured by.
+    pub questions: Questions,
+    /// The base's answers that are replayed, in batches.
+    pub answers: Vec<Answers>,
 }
 
 impl Workload {
@@ -58,7 +63,7 @@ impl Workload {
         let validation = validation_shapes(&data.validation, layout);
         let every = train.eval_every(per_epoch);
         let validations = if validation.is_empty() { 0 } else { steps.div_ceil(every) };
-        Self { steps, steps_seen, validation, validations }
+        Self { steps, steps_seen, validation, validations, ..Self::default() }
     }
 
     /// The same with what is replayed in every step.

@@ -11,9 +11,9 @@ use crate::eval::{Answer, Subject};
 use crate::model::generate::Sampling;
 
 /// The most tokens of an answer.
-const MAX_NEW_TOKENS: usize = 256;
+pub const MAX_NEW_TOKENS: usize = 256;
 /// Answers written at a time.
-const BATCH: usize = 16;
+pub const BATCH: usize = 16;
 
 /// Scores items, in order; `progress` is told how many are done.
 pub(super) fn score(

@@ -1,5 +1,6 @@
 //! Questions that are answered by what the model finds probable.
 
+use datasets::ChatTokenizer;
 use datasets::probes::{LogLikelihood, ProbeItem};
 
 use super::encode::Opening;
@@ -14,17 +15,12 @@ pub(super) fn score(
     items: &[Asked<'_, LogLikelihood>],
     progress: &mut dyn FnMut(usize) -> Result<(), TrainError>,
 ) -> Result<Vec<ItemScore>, TrainError> {
-    let opening = Opening::of(subject.tokenizer)?;
-    let mut requests = Vec::new();
-    // A long text is several requests, one a window.
-    let mut counts = Vec::with_capacity(items.len());
-    for (_, question) in items {
-        let before = requests.len();
-        requests.extend(ask(subject, &opening, question)?);
-        counts.push(requests.len() - before);
-    }
+    let longest = subject.decoder.config.max_position_embeddings;
+    let asked = requests(subject.tokenizer, longest, items.iter().map(|(_, question)| *question))?;
+    let counts: Vec<usize> = asked.iter().map(Vec::len).collect();
+    let requests = asked.concat();
     let total = requests.len();
-    let scored = log_likelihoods(subject, requests, &mut |done| {
+    let scored = log_likelihoods(subject, &requests, &mut |done| {
         progress(if done == total { items.len() } else { done * items.len() / total })
     })?;
     let mut scored = scored.into_iter();
@@ -35,9 +31,30 @@ pub(super) fn score(
         .collect())
 }
 
-/// The requests of a question.
-fn ask(subject: &Subject<'_>, opening: &Opening, question: &LogLikelihood) -> Result<Vec<Request>, TrainError> {
-    let tokenizer = subject.tokenizer;
+/// The requests of each question to a model that reads `longest` tokens; a long text has several, one a window.
+///
+/// # Errors
+/// When a text cannot be tokenised.
+pub fn requests<'q>(
+    tokenizer: &ChatTokenizer,
+    longest: usize,
+    questions: impl Iterator<Item = &'q LogLikelihood>,
+) -> Result<Vec<Vec<Request>>, TrainError> {
+    let opening = Opening::of(tokenizer)?;
+    let requests = |question| {
+        let mut requests = ask(tokenizer, longest, &opening, question)?;
+        requests.iter_mut().flat_map(|request| &mut request.sequences).for_each(|sequence| sequence.cut(longest));
+        Ok(requests)
+    };
+    questions.map(requests).collect()
+}
+
+fn ask(
+    tokenizer: &ChatTokenizer,
+    longest: usize,
+    opening: &Opening,
+    question: &LogLikelihood,
+) -> Result<Vec<Request>, TrainError> {
     let pair = |context: &str, continuation: &str| opening.pair(tokenizer, context, continuation);
     let spaced = |text: &str| format!(" {text}");
     let sequences: Vec<Sequence> = match question {
@@ -52,7 +69,7 @@ fn ask(subject: &Subject<'_>, opening: &Opening, question: &LogLikelihood) -> Re
             return Ok(vec![Request { sequences: vec![pair(context, &spaced(target))?], greedy: true }]);
         }
         LogLikelihood::Text { text } => {
-            let windows = opening.windows(tokenizer, text, subject.decoder.config.max_position_embeddings)?;
+            let windows = opening.windows(tokenizer, text, longest)?;
             return Ok(windows.into_iter().map(|window| Request { sequences: vec![window], greedy: false }).collect());
         }
     };

@@ -7,7 +7,8 @@ mod encode;
 mod generated;
 mod likelihood;
 
-pub use generated::answers;
+pub use generated::{BATCH, MAX_NEW_TOKENS, answers};
+pub use likelihood::requests;
 
 use datasets::probes::{Check, Compare, Generation, LogLikelihood, ProbeItem, Question};
 use serde::{Deserialize, Serialize};

@@ -17,11 +17,8 @@ impl LinearKlDivergenceKernel for Cube {
     ) -> (CubeTensor, Option<CubeTensor>) {
         let (hidden, base_hidden) = (rows(hidden), rows(base_hidden));
         let divergences = empty(&hidden, [dim(&hidden, 0)]);
-        let gradient = behind_the_head(
-            [hidden, base_hidden],
-            lm_head,
-            with_gradient,
-            |first, count, [logits, base_logits]| {
+        let gradient =
+            behind_the_head([hidden, base_hidden], lm_head, with_gradient, |first, count, [logits, base_logits]| {
                 let vocabulary = dim(&logits, 1);
                 rows_kernel::launch(
                     &divergences.client,
@@ -35,8 +32,7 @@ impl LinearKlDivergenceKernel for Cube {
                     with_gradient,
                     UNITS as usize,
                 );
-            },
-        );
+            });
         (divergences, gradient)
     }
 }
