@@ -8,11 +8,8 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::peft::{AdapterConfig, LoraPair, is_embedding};
+use super::peft::{AdapterConfig, LoraPair, PeftAdapter, is_embedding};
 use crate::AdapterError;
-
-/// An adapter to be folded in: its configuration, and its matrices by module path.
-pub type Adapter<'a> = (&'a AdapterConfig, &'a BTreeMap<String, LoraPair>);
 
 /// The update of one weight, as its factors.
 struct Update<'a> {
@@ -81,7 +78,7 @@ impl<'a> Updates<'a> {
     /// [`AdapterError::PeftConfig`] when patterns of its configuration contradict each other.
     pub fn new(
         folder: &Path,
-        (config, pairs): Adapter<'a>,
+        PeftAdapter { config, pairs, .. }: &'a PeftAdapter,
         shape_of: impl Fn(&str) -> Option<Vec<usize>>,
     ) -> Result<Self, AdapterError> {
         let update = |(module, pair): (&String, &'a LoraPair)| {

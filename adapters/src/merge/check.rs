@@ -52,7 +52,7 @@ pub(super) fn parts(parts: &[Part], method: Method) -> Result<[Option<String>; 2
     // The first adapter that has a module, with its matrices.
     let mut first: BTreeMap<&str, (&Path, &LoraPair)> = BTreeMap::new();
     for part in parts {
-        for (module, pair) in &part.tensors {
+        for (module, pair) in &part.adapter.pairs {
             let (other, own) = *first.entry(module).or_insert((&part.path, pair));
             let refuse = |problem| Err(AdapterError::Combination { path: part.path.clone(), problem });
             let shape = |pair: &LoraPair| (pair.in_features, pair.out_features);
@@ -80,20 +80,20 @@ pub(super) fn parts(parts: &[Part], method: Method) -> Result<[Option<String>; 2
 /// Refuses what is more than a product of two matrices beside the base's weight.
 fn plain(part: &Part) -> Result<(), AdapterError> {
     let refuse = |problem: String| Err(AdapterError::Combination { path: part.path.clone(), problem });
-    if part.config.use_dora {
+    if part.adapter.config.use_dora {
         return refuse(
             "it is a DoRA adapter, whose magnitudes belong to its own sum with the base; fold it into the base, \
              or train it without use_dora"
                 .into(),
         );
     }
-    if let Some(norm) = part.norms.keys().next() {
+    if let Some(norm) = part.adapter.norms.keys().next() {
         return refuse(format!(
             "it has norms of its own, such as {norm}, which are whole weights and no updates; fold it into the base, or \
              train it without lora.train_norms"
         ));
     }
-    if let Some(name) = part.config.changes_base() {
+    if let Some(name) = part.adapter.config.changes_base() {
         return refuse(format!(
             "its initialisation, {name}, changed the base model, for each adapter in another way; export it as a plain \
              LoRA first"
@@ -106,7 +106,8 @@ fn plain(part: &Part) -> Result<(), AdapterError> {
 fn one_base(parts: &[Part]) -> Result<[Option<String>; 2], AdapterError> {
     let mut base = [None, None];
     for (index, key) in ["base_model_name_or_path", "revision"].into_iter().enumerate() {
-        let value = |part: &Part| [&part.config.base_model_name_or_path, &part.config.revision][index].clone();
+        let value =
+            |part: &Part| [&part.adapter.config.base_model_name_or_path, &part.adapter.config.revision][index].clone();
         for part in parts {
             let Some(own) = value(part).filter(|own| !own.is_empty()) else { continue };
             match &base[index] {

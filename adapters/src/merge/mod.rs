@@ -1,7 +1,7 @@
 //! Several adapters of one base combined into one, as PEFT's `add_weighted_adapter` does it.
 //!
-//! [`Part`]s are read from PEFT folders, [`Combination`] says how they are combined, and [`combine`] gives a configuration
-//! and matrices for [`write_peft`](crate::write_peft). `check` refuses what has no meaning, `algebra` holds the formulas.
+//! [`Part`]s are read from PEFT folders, [`Combination`] says how they are combined, and [`combine`] gives an adapter.
+//! `check` refuses what has no meaning, `algebra` holds the formulas.
 //! Source: PEFT 0.21.2, `tuners/lora/model.py` (`add_weighted_adapter`) and `utils/merge_utils.py`.
 
 mod algebra;
@@ -27,12 +27,8 @@ pub use method::{MajoritySign, Method};
 pub struct Part {
     /// Where it comes from, for messages.
     pub path: PathBuf,
-    /// Its configuration.
-    pub config: AdapterConfig,
-    /// Its matrices by module path.
-    pub tensors: BTreeMap<String, LoraPair>,
-    /// Its norms by module path, where it has its own; such an adapter is taken alone and as it is.
-    pub norms: BTreeMap<String, Vec<f32>>,
+    /// Itself; one with norms of its own is taken alone and as it is.
+    pub adapter: PeftAdapter,
 }
 
 impl Part {
@@ -41,8 +37,7 @@ impl Part {
     /// # Errors
     /// What [`PeftAdapter::read`] says.
     pub fn read(folder: &Path) -> Result<Self, AdapterError> {
-        let PeftAdapter { config, pairs: tensors, norms } = PeftAdapter::read(folder)?;
-        Ok(Self { path: folder.into(), config, tensors, norms })
+        Ok(Self { path: folder.into(), adapter: PeftAdapter::read(folder)? })
     }
 }
 
@@ -80,10 +75,7 @@ type Masks<'a> = dyn FnMut(&str, &str, usize, usize) -> Vec<bool> + 'a;
 /// [`AdapterError::CombinationSetting`] for weights, density or scale that are missing or out of range;
 /// [`AdapterError::Combination`] for adapters of different bases, of shapes or ranks that do not fit, and for `DoRA` and
 /// others that are more than a product of two matrices.
-pub fn combine(
-    parts: &[Part],
-    combination: &Combination,
-) -> Result<(AdapterConfig, BTreeMap<String, LoraPair>), AdapterError> {
+pub fn combine(parts: &[Part], combination: &Combination) -> Result<PeftAdapter, AdapterError> {
     let mut generator = ChaCha8Rng::seed_from_u64(combination.seed);
     let density = combination.density.unwrap_or(1.0);
     let mut draw = |_: &str, _: &str, _, count| {
@@ -92,11 +84,7 @@ pub fn combine(
     combine_with(parts, combination, &mut draw)
 }
 
-fn combine_with(
-    parts: &[Part],
-    combination: &Combination,
-    masks: &mut Masks<'_>,
-) -> Result<(AdapterConfig, BTreeMap<String, LoraPair>), AdapterError> {
+fn combine_with(parts: &[Part], combination: &Combination, masks: &mut Masks<'_>) -> Result<PeftAdapter, AdapterError> {
     // One adapter alone is only weighted, as in PEFT, unless it is to be cut.
     let method = match combination.method {
         _ if parts.len() > 1 => combination.method,
@@ -105,20 +93,20 @@ fn combine_with(
     };
     check::settings(parts.len(), combination)?;
     let base = check::parts(parts, method)?;
-    let modules: BTreeSet<&String> = parts.iter().flat_map(|part| part.tensors.keys()).collect();
-    let mut tensors = BTreeMap::new();
+    let modules: BTreeSet<&String> = parts.iter().flat_map(|part| part.adapter.pairs.keys()).collect();
+    let mut pairs = BTreeMap::new();
     for module in modules {
         let mut having = Vec::new();
         for (index, part) in parts.iter().enumerate() {
-            if let Some(pair) = part.tensors.get(module) {
-                let weight = combination.weights[index] * part.config.scaling(module)?;
+            if let Some(pair) = part.adapter.pairs.get(module) {
+                let weight = combination.weights[index] * part.adapter.config.scaling(module)?;
                 having.push(algebra::Weighted { index, weight, pair });
             }
         }
-        tensors.insert(module.clone(), algebra::combine(method, module, &having, combination, masks));
+        pairs.insert(module.clone(), algebra::combine(method, module, &having, combination, masks));
     }
     // What PEFT takes: the largest of each adapter, added up for a concatenation.
-    let largest = parts.iter().map(|part| part.tensors.values().map(|pair| pair.rank).max().unwrap_or(1));
+    let largest = parts.iter().map(|part| part.adapter.pairs.values().map(|pair| pair.rank).max().unwrap_or(1));
     let (sum, most) = (largest.clone().sum(), largest.max().unwrap_or(1));
     let rank = match method {
         Method::Cat => sum,
@@ -127,7 +115,7 @@ fn combine_with(
         _ => most,
     };
     let scale = algebra::single(combination.scale);
-    for pair in tensors.values_mut() {
+    for pair in pairs.values_mut() {
         if method == Method::Svd {
             *pair = singular::truncated(pair, rank);
         }
@@ -139,22 +127,22 @@ fn combine_with(
         revision,
         r: rank,
         lora_alpha: rank as f64,
-        lora_dropout: parts[0].config.lora_dropout,
-        target_modules: targets(parts, &tensors),
+        lora_dropout: parts[0].adapter.config.lora_dropout,
+        target_modules: targets(parts, &pairs),
         init_lora_weights: InitLoraWeights::default(),
-        other: parts[0].config.base_class(),
+        other: parts[0].adapter.config.base_class(),
         ..AdapterConfig::new(&LoraConfig::default(), "", None)
     };
-    Ok((config, tensors))
+    Ok(PeftAdapter { config, pairs, norms: BTreeMap::new() })
 }
 
 /// The names of all adapters together; the modules' whole paths where one of them has a pattern instead.
-fn targets(parts: &[Part], tensors: &BTreeMap<String, LoraPair>) -> TargetNames {
+fn targets(parts: &[Part], pairs: &BTreeMap<String, LoraPair>) -> TargetNames {
     let mut names = BTreeSet::new();
     for part in parts {
-        match &part.config.target_modules {
+        match &part.adapter.config.target_modules {
             TargetNames::Names(own) => names.extend(own.iter().cloned()),
-            TargetNames::Pattern(_) => return TargetNames::Names(tensors.keys().cloned().collect()),
+            TargetNames::Pattern(_) => return TargetNames::Names(pairs.keys().cloned().collect()),
         }
     }
     TargetNames::Names(names.into_iter().collect())

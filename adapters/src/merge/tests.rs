@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::*;
-use crate::{SafetensorsFile, write_peft};
+use crate::SafetensorsFile;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/merge").join(name)
@@ -68,23 +68,26 @@ fn every_case_equals_peft() {
             assert_eq!(mask.len(), count);
             mask.iter().map(|keep| *keep > 0.5).collect::<Vec<bool>>()
         };
-        let (config, tensors) = combine_with(&parts, &combination, &mut masks).expect("it fits");
+        let combined = combine_with(&parts, &combination, &mut masks).expect("it fits");
         let own: BTreeSet<String> = ["A", "B"]
             .into_iter()
-            .flat_map(|side| tensors.keys().map(move |module| format!("base_model.model.{module}.lora_{side}.weight")))
+            .flat_map(|side| {
+                combined.pairs.keys().map(move |module| format!("base_model.model.{module}.lora_{side}.weight"))
+            })
             .collect();
         let theirs: BTreeSet<String> = expected.names().map(str::to_owned).collect();
         let masked = theirs.difference(&own).filter(|name| name.starts_with("mask.")).count();
         assert_eq!(theirs.len(), own.len() + masked, "{name}: other matrices");
         assert_eq!(drawn, masked, "{name}: other masks");
-        for (module, pair) in &tensors {
+        for (module, pair) in &combined.pairs {
             if combination.method == Method::Svd {
                 // Singular vectors are only known up to their signs, the product is not.
                 let theirs =
                     |side: &str| expected.f32(&format!("base_model.model.{module}.lora_{side}.weight")).unwrap();
                 let theirs = LoraPair { a: theirs("A"), b: theirs("B"), ..pair.clone() };
                 let difference = |own: &LoraPair, other: &LoraPair| {
-                    let products = update(&config, own, module).into_iter().zip(update(&config, other, module));
+                    let products =
+                        update(&combined.config, own, module).into_iter().zip(update(&combined.config, other, module));
                     products.map(|(own, other)| (own - other).abs()).fold(0.0, f64::max)
                 };
                 let nothing = LoraPair { b: vec![0.0; pair.b.len()], ..pair.clone() };
@@ -96,17 +99,17 @@ fn every_case_equals_peft() {
                 let key = format!("base_model.model.{module}.lora_{side}.weight");
                 assert_close(&format!("{name} {key}"), values, &expected.f32(&key).expect("PEFT has it"));
             }
-            assert!((config.scaling(module).expect("a scale") - 1.0).abs() < 1e-12);
+            assert!((combined.config.scaling(module).expect("a scale") - 1.0).abs() < 1e-12);
         }
         assert_eq!(
-            (config.r as u64, config.lora_alpha),
+            (combined.config.r as u64, combined.config.lora_alpha),
             (case["r"].as_u64().unwrap(), case["lora_alpha"].as_f64().unwrap())
         );
-        let TargetNames::Names(names) = &config.target_modules else { panic!("{name}: a pattern") };
+        let TargetNames::Names(names) = &combined.config.target_modules else { panic!("{name}: a pattern") };
         assert_eq!(serde_json::to_value(names).unwrap(), case["target_modules"], "{name}");
-        assert_eq!(config.base_model_name_or_path.as_deref(), Some("tiny"));
+        assert_eq!(combined.config.base_model_name_or_path.as_deref(), Some("tiny"));
         let folder = tempfile::tempdir().expect("a folder");
-        write_peft(&folder.path().join("adapter"), &config, &tensors, false).expect("a sound adapter");
+        combined.write(&folder.path().join("adapter"), false).expect("a sound adapter");
     }
     // PEFT's scale of a combination that begins with rsLoRA: the effect is doubled, and ours is not.
     assert_eq!(cases["one"]["scalings"], serde_json::json!([2.0]));
@@ -127,18 +130,18 @@ fn update(config: &AdapterConfig, pair: &LoraPair, module: &str) -> Vec<f64> {
 fn a_concatenation_is_the_weighted_sum_of_the_updates_and_scale_multiplies_it() {
     let parts = [part("second"), part("other-rank"), part("first")];
     let weights = [0.7, -0.2, 1.5];
-    let (config, tensors) =
+    let combined =
         combine(&parts, &Combination { scale: -2.5, ..combination(Method::Cat, &weights) }).expect("ranks may differ");
-    for (module, pair) in &tensors {
+    for (module, pair) in &combined.pairs {
         let mut expected = vec![0.0; pair.in_features * pair.out_features];
         for (part, weight) in parts.iter().zip(weights) {
-            if let Some(own) = part.tensors.get(module) {
-                for (sum, value) in expected.iter_mut().zip(update(&part.config, own, module)) {
+            if let Some(own) = part.adapter.pairs.get(module) {
+                for (sum, value) in expected.iter_mut().zip(update(&part.adapter.config, own, module)) {
                     *sum += -2.5 * weight * value;
                 }
             }
         }
-        for (got, expected) in update(&config, pair, module).iter().zip(expected) {
+        for (got, expected) in update(&combined.config, pair, module).iter().zip(expected) {
             assert!((got - expected).abs() < 1e-4, "{module}: {got}, expected {expected}");
         }
     }
@@ -149,10 +152,10 @@ fn a_single_adapter_keeps_its_effect_times_its_weight() {
     for name in ["first", "second", "third", "other-rank"] {
         let own = part(name);
         let settings = Combination { scale: 0.5, ..combination(Method::Cat, &[-3.0]) };
-        let (config, tensors) = combine(std::slice::from_ref(&own), &settings).expect("one is enough");
-        for (module, pair) in &tensors {
-            let before = update(&own.config, &own.tensors[module], module);
-            for (got, before) in update(&config, pair, module).iter().zip(before) {
+        let combined = combine(std::slice::from_ref(&own), &settings).expect("one is enough");
+        for (module, pair) in &combined.pairs {
+            let before = update(&own.adapter.config, &own.adapter.pairs[module], module);
+            for (got, before) in update(&combined.config, pair, module).iter().zip(before) {
                 assert!((got + 1.5 * before).abs() < 1e-4, "{name} {module}: {got} of {before}");
             }
         }
@@ -163,12 +166,14 @@ fn a_single_adapter_keeps_its_effect_times_its_weight() {
 fn singular_parts_up_to_the_sum_of_the_ranks_are_the_whole_update() {
     let parts = [part("second"), part("other-rank"), part("first")];
     let weights = [0.7, -0.2, 1.5];
-    let (cat_config, cat) = combine(&parts, &combination(Method::Cat, &weights)).expect("ranks may differ");
+    let cat = combine(&parts, &combination(Method::Cat, &weights)).expect("ranks may differ");
     let settings = Combination { rank: Some(usize::MAX), ..combination(Method::Svd, &weights) };
-    let (config, tensors) = combine(&parts, &settings).expect("ranks may differ");
-    assert_eq!(config.r, cat_config.r);
-    for (module, pair) in &tensors {
-        for (got, expected) in update(&config, pair, module).iter().zip(update(&cat_config, &cat[module], module)) {
+    let combined = combine(&parts, &settings).expect("ranks may differ");
+    assert_eq!(combined.config.r, cat.config.r);
+    for (module, pair) in &combined.pairs {
+        for (got, expected) in
+            update(&combined.config, pair, module).iter().zip(update(&cat.config, &cat.pairs[module], module))
+        {
             assert!((got - expected).abs() < 1e-4, "{module}: {got}, expected {expected}");
         }
     }
@@ -179,8 +184,9 @@ fn ones(in_features: usize, out_features: usize) -> Part {
     let lora = LoraConfig { rank: 4, alpha: 4.0, ..LoraConfig::default() };
     let (a, b) = (vec![1.0; 4 * in_features], vec![1.0; 4 * out_features]);
     let pair = LoraPair { rank: 4, in_features, out_features, a, b, magnitude: None };
-    let tensors = BTreeMap::from([("model.layers.0.mlp.up_proj".to_owned(), pair)]);
-    Part { path: "ones".into(), config: AdapterConfig::new(&lora, "base", None), tensors, norms: BTreeMap::new() }
+    let pairs = BTreeMap::from([("model.layers.0.mlp.up_proj".to_owned(), pair)]);
+    let config = AdapterConfig::new(&lora, "base", None);
+    Part { path: "ones".into(), adapter: PeftAdapter { config, pairs, norms: BTreeMap::new() } }
 }
 
 #[test]
@@ -190,8 +196,8 @@ fn our_masks_keep_the_density_and_the_mean_and_follow_the_seed() {
         let draw = |seed| {
             // The second adapter has no weight, so the first alone shows.
             let settings = Combination { density: Some(density), seed, ..combination(Method::DareLinear, &[1.0, 0.0]) };
-            let (_, mut tensors) = combine(&parts, &settings).expect("it fits");
-            tensors.pop_first().expect("one module").1
+            let mut combined = combine(&parts, &settings).expect("it fits");
+            combined.pairs.pop_first().expect("one module").1
         };
         let pair = draw(1);
         for values in [&pair.a, &pair.b] {
@@ -271,23 +277,23 @@ fn adapters_that_do_not_fit_are_refused() {
         change(&mut changed);
         let mut first = first.clone();
         first.path = "first".into();
-        first.config.revision = Some("v1".into());
+        first.adapter.config.revision = Some("v1".into());
         let said = refused(&[first, changed], &settings);
         assert!(said.starts_with("second: cannot be combined: ") && said.contains(expected), "{said}");
     };
     check(
-        &|part| part.config.base_model_name_or_path = Some("other".into()),
+        &|part| part.adapter.config.base_model_name_or_path = Some("other".into()),
         "base_model_name_or_path is \"other\", and \"tiny\"",
     );
-    check(&|part| part.config.revision = Some("v2".into()), "its revision is \"v2\", and \"v1\"");
-    check(&|part| part.config.use_dora = true, "it is a DoRA adapter");
+    check(&|part| part.adapter.config.revision = Some("v2".into()), "its revision is \"v2\", and \"v1\"");
+    check(&|part| part.adapter.config.use_dora = true, "it is a DoRA adapter");
     check(
-        &|part| part.config.init_lora_weights = InitLoraWeights::Named("pissa".into()),
+        &|part| part.adapter.config.init_lora_weights = InitLoraWeights::Named("pissa".into()),
         "its initialisation, pissa, changed the base model",
     );
     check(
         &|part| {
-            for pair in part.tensors.values_mut() {
+            for pair in part.adapter.pairs.values_mut() {
                 pair.in_features += 1;
             }
         },
@@ -304,21 +310,21 @@ fn adapters_that_do_not_fit_are_refused() {
 #[test]
 fn an_adapter_that_names_no_base_takes_the_others() {
     let (mut first, mut second) = (part("first"), part("second"));
-    first.config.base_model_name_or_path = None;
-    second.config.revision = Some("v1".into());
-    let (config, _) = combine(&[first, second], &combination(Method::Cat, &[1.0, 1.0])).expect("nothing contradicts");
-    assert_eq!(config.base_model_name_or_path.as_deref(), Some("tiny"));
-    assert_eq!(config.revision.as_deref(), Some("v1"));
+    first.adapter.config.base_model_name_or_path = None;
+    second.adapter.config.revision = Some("v1".into());
+    let combined = combine(&[first, second], &combination(Method::Cat, &[1.0, 1.0])).expect("nothing contradicts");
+    assert_eq!(combined.config.base_model_name_or_path.as_deref(), Some("tiny"));
+    assert_eq!(combined.config.revision.as_deref(), Some("v1"));
 }
 
 #[test]
 fn a_pattern_among_the_targets_becomes_the_paths_of_the_modules() {
     let (first, mut second) = (part("first"), part("second"));
-    second.config.target_modules = TargetNames::Pattern(r".*\.(q_proj|v_proj|up_proj)".into());
-    let (config, tensors) = combine(&[first, second], &combination(Method::Cat, &[1.0, 1.0])).expect("they fit");
-    assert_eq!(config.target_modules, TargetNames::Names(tensors.keys().cloned().collect()));
+    second.adapter.config.target_modules = TargetNames::Pattern(r".*\.(q_proj|v_proj|up_proj)".into());
+    let combined = combine(&[first, second], &combination(Method::Cat, &[1.0, 1.0])).expect("they fit");
+    assert_eq!(combined.config.target_modules, TargetNames::Names(combined.pairs.keys().cloned().collect()));
     let folder = tempfile::tempdir().expect("a folder");
-    write_peft(&folder.path().join("adapter"), &config, &tensors, false).expect("PEFT would load all of it");
+    combined.write(&folder.path().join("adapter"), false).expect("PEFT would load all of it");
 }
 
 #[test]

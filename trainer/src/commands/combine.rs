@@ -1,7 +1,5 @@
 //! The adapters of `greffon merge`: one as it is, several combined, written as an adapter or handed on to be folded.
 
-use std::collections::BTreeMap;
-
 use adapters::PeftAdapter;
 use adapters::merge::{Combination, MajoritySign, Method, Part, combine};
 use anstream::println;
@@ -38,17 +36,16 @@ pub(super) fn adapter(args: &MergeArgs) -> Result<Part, TrainError> {
         scale: settings.scale,
         seed: settings.seed,
     };
-    let (config, tensors) = combine(&parts, &combination)?;
-    Ok(Part { path: parts.swap_remove(0).path, config, tensors, norms: BTreeMap::new() })
+    let adapter = combine(&parts, &combination)?;
+    Ok(Part { path: parts.swap_remove(0).path, adapter })
 }
 
 /// Writes the adapter as a PEFT folder.
-pub(super) fn write(args: &MergeArgs, adapter: &Part) -> Result<(), TrainError> {
-    let Part { config, tensors, norms, .. } = adapter;
-    let whole = PeftAdapter { config: config.clone(), pairs: tensors.clone(), norms: norms.clone() };
-    whole.write(&args.to, args.force)?;
+pub(super) fn write(args: &MergeArgs, adapter: &PeftAdapter) -> Result<(), TrainError> {
+    adapter.write(&args.to, args.force)?;
+    let PeftAdapter { config, pairs, .. } = adapter;
     let base = config.base_model_name_or_path.as_deref();
-    let (to, rank, modules) = (args.to.display(), config.r, tensors.len());
+    let (to, rank, modules) = (args.to.display(), config.r, pairs.len());
     if args.json {
         let report = json!({
             "adapter": args.to,

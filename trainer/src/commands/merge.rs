@@ -20,14 +20,14 @@ use crate::recipe::ModelConfig;
 
 pub(super) fn merge(args: &MergeArgs) -> anyhow::Result<()> {
     let target = target(args)?;
-    let adapter = combine::adapter(args)?;
-    let Some((form, name)) = target else { return Ok(combine::write(args, &adapter)?) };
-    let Part { path, config, tensors, norms } = &adapter;
-    let revision = revision(args, name, &adapter)?;
+    let part = combine::adapter(args)?;
+    let Some((form, name)) = target else { return Ok(combine::write(args, &part.adapter)?) };
+    let Part { path, adapter } = &part;
+    let revision = revision(args, name, &part)?;
     let model = ModelConfig { revision, ..ModelConfig::new(name) };
     let base = BaseModel::open(&model, args.chat_template.as_deref(), &progress::hub())?;
     refuse_own_base(&args.to, base.path())?;
-    check_belongs(path, config, &base)?;
+    check_belongs(path, &adapter.config, &base)?;
     if base.tokenizer.template().is_err() {
         tracing::warn!(
             "{}: has no chat template, so the merged model has none and servers refuse chats with it; give it one with \
@@ -36,7 +36,7 @@ pub(super) fn merge(args: &MergeArgs) -> anyhow::Result<()> {
         );
     }
 
-    let merged = Merged::new(&base)?.with_adapter(path, (config, tensors), norms)?;
+    let merged = Merged::new(&base)?.with_adapter(path, adapter)?;
     let what = match form {
         Form::Safetensors(form) => {
             merged.write_folder(&args.to, form, args.force)?;
@@ -114,12 +114,13 @@ impl Form {
 }
 
 /// The base's revision: the one asked for, or where the adapter names this very base the one that it was trained on.
-fn revision(args: &MergeArgs, name: &str, adapter: &Part) -> Result<Option<String>, TrainError> {
+fn revision(args: &MergeArgs, name: &str, part: &Part) -> Result<Option<String>, TrainError> {
+    let Part { path, adapter } = part;
     let names_this = adapter.config.base_model_name_or_path.as_deref() == Some(name);
     let trained_on = adapter.config.revision.as_ref().filter(|_| names_this);
     match (&args.revision, trained_on) {
         (Some(given), Some(trained_on)) if given != trained_on => Err(mismatch(
-            &adapter.path,
+            path,
             format!(
                 "was trained on revision {trained_on} of {name}, got --revision {given}; leave --revision out, or merge \
                  an adapter that was trained on it"

@@ -10,9 +10,9 @@ use std::path::Path;
 use adapters::export::gguf_merged;
 use adapters::export::merged::{MergedForm, write_json, write_merged};
 use adapters::export::safetensors::LazyTensor;
-use adapters::export::update::{Adapter, Updates};
+use adapters::export::update::Updates;
 use adapters::gguf::{names, permute};
-use adapters::{AdapterError, GgmlType};
+use adapters::{AdapterError, GgmlType, PeftAdapter};
 
 use super::base::BaseModel;
 use super::config::DecoderConfig;
@@ -62,17 +62,12 @@ impl<'a> Merged<'a> {
     ///
     /// # Errors
     /// What [`Updates::new`] says and [`TrainError::AdapterMismatch`], when it does not fit the base.
-    pub fn with_adapter(
-        self,
-        folder: &Path,
-        adapter: Adapter<'a>,
-        norms: &'a BTreeMap<String, Vec<f32>>,
-    ) -> Result<Self, TrainError> {
+    pub fn with_adapter(self, folder: &Path, adapter: &'a PeftAdapter) -> Result<Self, TrainError> {
         let mut config = self.config;
-        config.tie_word_embeddings &= ![EMBED_TOKENS, LM_HEAD].iter().any(|end| adapter.1.contains_key(*end));
+        config.tie_word_embeddings &= ![EMBED_TOKENS, LM_HEAD].iter().any(|end| adapter.pairs.contains_key(*end));
         let shapes: BTreeMap<_, _> = layout::weights(&config).into_iter().collect();
         let updates = Updates::new(folder, adapter, |name| shapes.get(name).cloned())?;
-        for (module, values) in norms {
+        for (module, values) in &adapter.norms {
             let shape = shapes.get(&weight_name(module));
             if shape != Some(&vec![values.len()]) {
                 let count = values.len();
@@ -81,7 +76,7 @@ impl<'a> Merged<'a> {
                 return Err(TrainError::AdapterMismatch { path: folder.to_owned(), reason });
             }
         }
-        Ok(Self { base: self.base, config, updates, norms: Some(norms) })
+        Ok(Self { base: self.base, config, updates, norms: Some(&adapter.norms) })
     }
 
     /// Writes a folder as transformers reads it, with tokenizer, chat template and generation settings. The chat template
