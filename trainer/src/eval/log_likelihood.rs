@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use burn::tensor::Tensor;
+use datasets::permutation;
 
 use super::Subject;
 use crate::device::{indices, read};
@@ -105,7 +106,8 @@ pub fn passes(requests: &[Request]) -> Vec<Vec<usize>> {
         }
         room = room.saturating_sub(tokens[index]);
     }
-    passes
+    // Mixed, so that the time that is left can be told from what is done.
+    permutation(passes.len(), 0, 0).into_iter().map(|index| std::mem::take(&mut passes[index])).collect()
 }
 
 /// Scores every request, in order. `progress` is told how many are done and may end the work.
