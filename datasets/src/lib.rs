@@ -19,6 +19,7 @@ mod source;
 mod split;
 mod stats;
 mod store;
+pub mod synth;
 mod template;
 mod tokenize;
 mod tokenizer;
@@ -29,7 +30,8 @@ pub use conversation::{Conversation, Message, Origin, Role};
 pub use decontaminate::{Contaminated, Decontamination, contaminated};
 pub use digest::{hex, sha256_files};
 pub use error::{
-    DataError, ExampleError, HubError, InstructionError, ProbeError, RecordError, TemplateError, TokenizerError,
+    DataError, ExampleError, HubError, InstructionError, ProbeError, RecordError, SynthError, TemplateError,
+    TokenizerError,
 };
 pub use hub::{Hub, HubFile, Push, PushFile, Pushed, RepoKind, TransferProgress};
 pub use mixture::{Order, permutation};

@@ -205,10 +205,10 @@ fn answer_metrics_equal_the_squad_definition() {
         let (exact, f1) = (case["exact_match"].as_f64().unwrap(), case["f1"].as_f64().unwrap());
         assert_near(
             &format!("exact match of {prediction:?}"),
-            trainer::eval::squad::exact_match(prediction, &answers),
+            datasets::probes::exact_match(prediction, &answers),
             exact,
             0.0,
         );
-        assert_near(&format!("F1 of {prediction:?}"), trainer::eval::squad::f1(prediction, &answers), f1, 1e-6);
+        assert_near(&format!("F1 of {prediction:?}"), datasets::probes::f1(prediction, &answers), f1, 1e-6);
     }
 }

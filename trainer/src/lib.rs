@@ -21,6 +21,7 @@ pub mod model;
 pub mod plan;
 pub mod prove;
 pub mod recipe;
+pub mod teacher;
 pub mod track;
 pub mod train;
 

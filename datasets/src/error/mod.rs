@@ -7,6 +7,7 @@ mod example;
 mod hub;
 mod probe;
 mod record;
+mod synth;
 mod template;
 mod tokenizer;
 
@@ -18,6 +19,7 @@ pub use example::ExampleError;
 pub use hub::HubError;
 pub use probe::{InstructionError, ProbeError};
 pub use record::RecordError;
+pub use synth::SynthError;
 pub use template::TemplateError;
 pub use tokenizer::TokenizerError;
 
@@ -97,6 +99,9 @@ pub enum DataError {
     /// A probe item cannot be asked.
     #[error(transparent)]
     Probe(#[from] ProbeError),
+    /// Samples cannot be made.
+    #[error(transparent)]
+    Synth(#[from] SynthError),
 }
 
 impl DataError {

@@ -5,12 +5,14 @@
 
 pub mod instructions;
 mod read;
+mod squad;
 
 use serde::{Deserialize, Serialize};
 
 use crate::conversation::Origin;
 
 pub use read::{parse_items, read_items};
+pub use squad::{exact_match, f1};
 
 /// One question.
 #[derive(Clone, Debug, PartialEq)]

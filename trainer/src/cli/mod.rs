@@ -5,6 +5,7 @@ mod forgetting;
 mod merge;
 mod model;
 mod run;
+mod synth;
 mod verify;
 
 use clap::{Parser, Subcommand};
@@ -14,6 +15,7 @@ pub use forgetting::{ForgettingVerb, MeasureArgs, QuestionArgs, RepairArgs};
 pub use merge::{CombineArgs, MergeArgs, MergedAs, MergedType, SignMethod};
 pub use model::{ChatArgs, GenerateArgs, ModelArgs, SamplingArgs};
 pub use run::{DataVerb, EvalArgs, FetchArgs, InitArgs, PlanArgs, PrepareArgs, PreviewArgs, RecipeArgs, TrainArgs};
+pub use synth::SynthArgs;
 pub use verify::{ProofArgs, VerifyArgs};
 
 /// Fine-tune small open language models with LoRA, check what they gained, and export adapters as PEFT folders.
@@ -63,6 +65,20 @@ The cache is Hugging Face's own (HF_HOME). HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFL
     /// Look at the data as the model will see it.
     #[command(subcommand, after_help = "Example:\n  greffon data preview recipe.yaml --count 2")]
     Data(DataVerb),
+    /// Make training samples from documents, with a teacher, and say where each comes from.
+    #[command(after_help = "\
+Examples:
+  greffon synth recipes/synth/recipe.yaml
+  greffon synth synth.yaml --set teacher.endpoint.url=http://127.0.0.1:8080 --set budget.requests=1000
+  greffon synth synth.yaml --force --json
+
+The set is a folder: samples.jsonl is what one trains on, answers.jsonl keeps every answer of the teacher, report.json
+says how the set came about. Run again with --force, only what has no answer yet is asked; so a run that was stopped or
+killed goes on where it was.
+
+Exit codes: 0 done, or a budget is reached; 1 the teacher does not answer; 2 the input must be mended; 130 stopped with
+everything kept.")]
+    Synth(SynthArgs),
     /// Say what a run will cost before it is run: memory, time, and whether it fits.
     #[command(after_help = "\
 Examples:

@@ -19,6 +19,7 @@ mod prove;
 mod push;
 mod schema;
 mod subject;
+mod synth;
 mod train;
 mod verify;
 
@@ -44,6 +45,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let done = match cli.verb {
         Verb::Verify(args) => return verify::verify(&args),
         Verb::Push(args) => return push::push(&args),
+        Verb::Synth(args) => return synth::synth(&args),
         Verb::Train(args) => return train::train(&args),
         Verb::Forgetting(verb) => return forgetting::forgetting(&verb),
         Verb::Init(args) => init::init(&args),

@@ -4,7 +4,6 @@
 
 pub mod log_likelihood;
 pub mod probes;
-pub mod squad;
 pub mod statistics;
 pub mod tasks;
 

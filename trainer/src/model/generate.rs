@@ -65,8 +65,27 @@ pub fn generate(
     sampling: Sampling,
     eos_token_ids: &[u32],
     device: &Device,
+    on_token: impl FnMut(usize, u32) -> bool,
+) -> Vec<Generated> {
+    let seed = |prompt: usize| sampling.seed.wrapping_add(prompt as u64);
+    let samplings: Vec<Sampling> =
+        (0..prompts.len()).map(|prompt| Sampling { seed: seed(prompt), ..sampling }).collect();
+    generate_each(decoder, prompts, &samplings, eos_token_ids, device, on_token)
+}
+
+/// The same, each prompt with a sampling of its own: what comes out for one does not depend on the others.
+///
+/// # Panics
+/// When a prompt is empty, or has no sampling.
+pub fn generate_each(
+    decoder: &Decoder,
+    prompts: &[Vec<u32>],
+    samplings: &[Sampling],
+    eos_token_ids: &[u32],
+    device: &Device,
     mut on_token: impl FnMut(usize, u32) -> bool,
 ) -> Vec<Generated> {
+    assert_eq!(prompts.len(), samplings.len(), "each prompt has its sampling");
     let inverse_frequencies = decoder.config.inverse_frequencies();
     let mut finished: Vec<Option<Generated>> = vec![None; prompts.len()];
     let mut active: Vec<Sequence> = prompts
@@ -77,10 +96,12 @@ pub fn generate(
             Sequence {
                 pending: ids.clone(),
                 cache: KvCache::new(decoder.config.num_hidden_layers),
-                rng: ChaCha8Rng::seed_from_u64(sampling.seed.wrapping_add(prompt as u64)),
+                rng: ChaCha8Rng::seed_from_u64(samplings[prompt].seed),
                 output: Generated { ids: Vec::new(), stopped: false },
                 prompt,
-                room: sampling.max_new_tokens.min(decoder.config.max_position_embeddings.saturating_sub(ids.len())),
+                room: samplings[prompt]
+                    .max_new_tokens
+                    .min(decoder.config.max_position_embeddings.saturating_sub(ids.len())),
             }
         })
         .collect();
@@ -95,7 +116,7 @@ pub fn generate(
         }
         let logits = next_logits(decoder, &mut active, &inverse_frequencies, device);
         for (sequence, logits) in active.iter_mut().zip(logits.chunks_exact(decoder.config.vocab_size)) {
-            let id = choose(logits, sampling, &mut sequence.rng);
+            let id = choose(logits, samplings[sequence.prompt], &mut sequence.rng);
             if eos_token_ids.contains(&id) {
                 sequence.output.stopped = true;
                 continue;

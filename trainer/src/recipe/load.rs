@@ -1,10 +1,12 @@
 //! From a file and overrides to a [`Recipe`] whose values are in range and whose paths are absolute.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 
-use super::error::{Place, RecipeError, printable};
+use serde::de::DeserializeOwned;
+
+use super::error::{Place, Problem, RecipeError, printable};
 use super::key_path::KeyPath;
 use super::ranges::Ranges;
 use super::tree::{self, FlawKind, Node, Origin, Value};
@@ -46,23 +48,26 @@ impl Recipe {
     /// # Errors
     /// [`RecipeError`] with the place in the file or the override.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Loaded, RecipeError> {
-        let text = read(path)?;
-        let mut source = Source::parse(path, &text, overrides)?;
-        for (index, text) in overrides.iter().enumerate() {
-            overrides::apply(&mut source.tree, text, index)
-                .map_err(|problem| RecipeError::Override { text: text.clone(), problem })?;
-        }
-        let mut recipe: Recipe = typed::from_tree(&source.tree).map_err(|error| source.type_error(error))?;
+        let (mut recipe, text, source) = typed(path, overrides)?;
         let root = resolve(&mut recipe, &source)?;
-        let mut problems = Ranges::problems(&recipe);
-        for problem in &mut problems {
-            problem.place = source.place_of(&problem.key);
-        }
-        if !problems.is_empty() {
-            return Err(RecipeError::OutOfRange { problems });
-        }
+        source.check_ranges(Ranges::problems(&recipe))?;
         Ok(Loaded { recipe, path: path.to_owned(), root, text, source })
     }
+}
+
+/// A file as a type, with overrides laid over it: the value, the file's text, and where each key stands.
+pub(super) fn typed<T: DeserializeOwned>(
+    path: &Path,
+    overrides: &[String],
+) -> Result<(T, String, Source), RecipeError> {
+    let text = read(path)?;
+    let mut source = Source::parse(path, &text, overrides)?;
+    for (index, text) in overrides.iter().enumerate() {
+        overrides::apply(&mut source.tree, text, index)
+            .map_err(|problem| RecipeError::Override { text: text.clone(), problem })?;
+    }
+    let value = typed::from_tree(&source.tree).map_err(|error| source.type_error(error))?;
+    Ok((value, text, source))
 }
 
 /// Reads the file, as long as it can be a recipe.
@@ -142,6 +147,46 @@ impl Source {
         }
     }
 
+    /// Tells what is out of range, each with its place.
+    pub(super) fn check_ranges(&self, mut problems: Vec<Problem>) -> Result<(), RecipeError> {
+        for problem in &mut problems {
+            problem.place = self.place_of(&problem.key);
+        }
+        if problems.is_empty() { Ok(()) } else { Err(RecipeError::OutOfRange { problems }) }
+    }
+
+    /// Makes paths absolute, each with its key. Relative ones start at the recipe's folder, those of an override at the
+    /// current one. Gives the recipe's folder.
+    pub(super) fn resolve<'p>(
+        &self,
+        paths: impl IntoIterator<Item = (String, &'p mut PathBuf)>,
+    ) -> Result<PathBuf, RecipeError> {
+        let (root, current) = self.starts()?;
+        for (key, path) in paths {
+            *path = absolute(if self.is_override(&key) { &current } else { &root }, path)?;
+        }
+        Ok(root)
+    }
+
+    /// Makes a base absolute, where it is no name on the hub.
+    pub(super) fn resolve_base(&self, key: &str, base: &mut String) -> Result<(), RecipeError> {
+        let mut path = PathBuf::from(&base);
+        self.resolve([(key.to_owned(), &mut path)])?;
+        if path.exists() || !model::is_hub_name(base) {
+            *base = path.to_string_lossy().into_owned();
+        }
+        Ok(())
+    }
+
+    /// The recipe's folder and the current one, absolute.
+    fn starts(&self) -> Result<(PathBuf, PathBuf), RecipeError> {
+        let canonical = |folder: &Path| {
+            fs::canonicalize(folder).map_err(|source| RecipeError::Read { path: folder.to_owned(), source })
+        };
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Ok((canonical(folder)?, canonical(Path::new("."))?))
+    }
+
     fn is_override(&self, key: &str) -> bool {
         self.find(key).is_some_and(|node| matches!(node.origin, Origin::Override(_)))
     }
@@ -187,20 +232,9 @@ impl Source {
 
 /// Makes the recipe's paths absolute and fills in the folder for the run. Gives the recipe's folder.
 fn resolve(recipe: &mut Recipe, source: &Source) -> Result<PathBuf, RecipeError> {
-    let fail = |path: &Path| {
-        let path = path.to_owned();
-        move |source: io::Error| RecipeError::Read { path, source }
-    };
-    let folder = source.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let root = fs::canonicalize(folder).map_err(fail(folder))?;
-    let current = fs::canonicalize(".").map_err(fail(Path::new(".")))?;
-    let start = |key: &str| if source.is_override(key) { &current } else { &root };
-
+    let (_, current) = source.starts()?;
     let model = &mut recipe.model;
-    let base = absolute(start("model.base"), Path::new(&model.base))?;
-    if base.exists() || !model::is_hub_name(&model.base) {
-        model.base = base.to_string_lossy().into_owned();
-    }
+    source.resolve_base("model.base", &mut model.base)?;
     let mut paths = Vec::new();
     paths.extend(model.adapter.as_mut().map(|path| ("model.adapter".to_owned(), path)));
     paths.extend(recipe.data.chat_template.as_mut().map(|path| ("data.chat_template".to_owned(), path)));
@@ -224,10 +258,7 @@ fn resolve(recipe: &mut Recipe, source: &Source) -> Result<PathBuf, RecipeError>
     } else {
         paths.push(("output".to_owned(), &mut recipe.output));
     }
-    for (key, path) in paths {
-        *path = absolute(start(&key), path)?;
-    }
-    Ok(root)
+    source.resolve(paths)
 }
 
 /// Paths of a list in the section `forgetting`, with their keys.
@@ -236,7 +267,7 @@ fn listed<'a>(key: &str, files: &'a mut [PathBuf]) -> Vec<(String, &'a mut PathB
 }
 
 /// A path from an absolute folder without links; an empty one stays empty.
-fn absolute(folder: &Path, path: &Path) -> Result<PathBuf, RecipeError> {
+pub(super) fn absolute(folder: &Path, path: &Path) -> Result<PathBuf, RecipeError> {
     if path.as_os_str().is_empty() {
         return Ok(PathBuf::new());
     }
@@ -252,7 +283,7 @@ fn absolute(folder: &Path, path: &Path) -> Result<PathBuf, RecipeError> {
 }
 
 /// The name of a recipe: its file's, or its folder's when the file is called `recipe`.
-fn run_name(path: &Path) -> &Path {
+pub(super) fn run_name(path: &Path) -> &Path {
     let name = Path::new(path.file_stem().unwrap_or_default());
     let folder = path.parent().and_then(Path::file_name).map(Path::new);
     match folder {

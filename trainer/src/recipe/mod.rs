@@ -20,6 +20,7 @@ mod overrides;
 mod plan;
 mod ranges;
 mod schema;
+mod synth;
 #[cfg(test)]
 mod tests;
 mod train;
@@ -46,6 +47,7 @@ pub use memory_size::MemorySize;
 pub use model::{ModelConfig, WeightType, is_hub_name};
 pub use plan::{DeviceConfig, PlanConfig};
 pub use schema::schema;
+pub use synth::load_synth;
 pub use train::{ActivationCheckpointing, Schedule, TrainConfig};
 
 /// A complete run: what is trained, on what, how, and where the result goes.

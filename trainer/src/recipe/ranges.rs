@@ -48,6 +48,11 @@ impl Ranges {
         ranges.problems
     }
 
+    /// What was noted.
+    pub(super) fn into_problems(self) -> Vec<Problem> {
+        self.problems
+    }
+
     /// Notes a value that is not within its range.
     pub(super) fn check(&mut self, key: &str, got: impl fmt::Debug, expected: &str, within: bool) {
         if !within {

@@ -1,9 +1,9 @@
 //! Asks the last question of each conversation and compares the answer with the accepted ones.
 
 use datasets::Conversation;
+use datasets::probes::{exact_match, f1};
 
 use crate::error::TrainError;
-use crate::eval::squad::{exact_match, f1};
 use crate::eval::{Findings, Probe, Score, Subject};
 use crate::model::generate::Sampling;
 use crate::recipe::EvalConfig;

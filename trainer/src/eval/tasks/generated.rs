@@ -1,12 +1,11 @@
 //! Questions whose answers are generated, then compared or checked.
 
 use datasets::probes::instructions::loose_variants;
-use datasets::probes::{Check, Compare, Generation, ProbeItem};
+use datasets::probes::{Check, Compare, Generation, ProbeItem, exact_match, f1};
 use datasets::{Message, Role};
 
 use super::{Asked, ItemScore};
 use crate::error::TrainError;
-use crate::eval::squad::{exact_match, f1};
 use crate::eval::{Answer, Subject};
 use crate::model::generate::Sampling;
 

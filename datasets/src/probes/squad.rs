@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 /// Lower case, ASCII punctuation removed, the words `a`, `an`, `the` removed, white space collapsed.
-pub fn normalize_answer(text: &str) -> String {
+fn normalize_answer(text: &str) -> String {
     let plain: String = text.to_lowercase().chars().filter(|c| !c.is_ascii_punctuation()).collect();
     let words: Vec<&str> = plain.split_whitespace().filter(|w| !matches!(*w, "a" | "an" | "the")).collect();
     words.join(" ")

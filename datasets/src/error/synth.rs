@@ -1,0 +1,44 @@
+//! What can be wrong with the making of samples.
+
+use std::path::PathBuf;
+
+/// Samples cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SynthError {
+    /// The kept answers cannot be used.
+    #[error("{}:{line}: is no answer of a teacher ({reason}); name another output, or remove the line", path.display())]
+    Journal {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The kept answers are in use.
+    #[error(
+        "{}: is in use by another program that makes the same samples; wait for it, or name another output",
+        path.display()
+    )]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The teacher answers nothing.
+    #[error("teacher {teacher}: {reason}")]
+    Teacher {
+        /// Its model and address.
+        teacher: String,
+        /// What it says, and what to do.
+        reason: String,
+    },
+    /// A document cannot be used.
+    #[error("{place}: {problem}")]
+    Document {
+        /// The file, and the line where it has several documents.
+        place: String,
+        /// What is wrong, and what is expected.
+        problem: String,
+    },
+}

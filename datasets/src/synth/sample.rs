@@ -1,0 +1,94 @@
+//! What synthesis writes: a conversation with where it comes from. A line of the set is a record of the form `messages`,
+//! which any reader of data takes as it is.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::conversation::Message;
+use crate::digest::hex;
+
+/// One sample.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// The first 16 digits of the SHA-256 of its messages.
+    pub id: String,
+    /// The conversation.
+    pub messages: Vec<Message>,
+    /// Its language by its ISO 639-1 code, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lang: Option<String>,
+    /// What it rests on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grounding: Option<Grounding>,
+    /// Who made it, and how.
+    pub provenance: Provenance,
+}
+
+/// The passage that a sample rests on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grounding {
+    /// The document's name.
+    pub document: String,
+    /// SHA-256 of the document's text.
+    pub document_sha256: String,
+    /// The document's address, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// The document's licence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licence: Option<String>,
+    /// The passage.
+    pub context: String,
+    /// Where it begins in the document, in bytes.
+    pub context_start: usize,
+    /// The question.
+    pub question: String,
+    /// The answer; none where the passage has none.
+    pub answer: Option<Span>,
+}
+
+/// A part of a passage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// The text.
+    pub text: String,
+    /// Where it begins in the passage, in characters, as in SQuAD.
+    pub answer_start: usize,
+}
+
+/// Who made a sample, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// The step, such as `grounded`.
+    pub method: String,
+    /// The prompt's name, and the first 8 digits of its SHA-256.
+    pub prompt: String,
+    /// The teacher's model.
+    pub teacher: String,
+    /// Its revision, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// The seed of its draws.
+    pub seed: u64,
+    /// The keys of the answers in the journal that it is made of.
+    pub answers: Vec<String>,
+    /// The samples or seeds that it was made after.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parents: Vec<String>,
+    /// What its teacher's terms say of its outputs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs_licence: Option<String>,
+    /// The filters that it passed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<String>,
+}
+
+impl Sample {
+    /// A conversation with its provenance; the name follows from its messages.
+    pub fn new(messages: Vec<Message>, grounding: Option<Grounding>, provenance: Provenance) -> Self {
+        let text = serde_json::to_string(&messages).expect("plain data");
+        let mut id = hex(&Sha256::digest(text));
+        id.truncate(16);
+        Self { id, messages, lang: None, grounding, provenance }
+    }
+}

@@ -1,0 +1,21 @@
+//! The arguments of `greffon synth`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// `greffon synth`.
+#[derive(Debug, Args)]
+pub struct SynthArgs {
+    /// The recipe of the set.
+    pub recipe: PathBuf,
+    /// Set one value of the recipe; may be given again.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Make the set again over one that is there. Answers that are kept are not asked again.
+    #[arg(long)]
+    pub force: bool,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,127 @@
+//! The engine itself as a teacher: a base model, with or without an adapter, that answers in batches.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use datasets::synth::config::LocalConfig;
+use datasets::synth::teacher::{Completion, Failure, Hands, Identity, Prompt, Request, Teacher};
+use datasets::{DataError, Hub};
+
+use crate::device;
+use crate::error::TrainError;
+use crate::model::generate::{Sampling, generate_each};
+use crate::model::{BaseModel, Decoder, adapter};
+use crate::recipe::ModelConfig;
+
+/// A model that answers in this program.
+pub struct LocalTeacher {
+    base: BaseModel,
+    decoder: Decoder,
+    device: Device,
+    identity: Identity,
+    batch: usize,
+}
+
+impl LocalTeacher {
+    /// Loads the model that a recipe names.
+    ///
+    /// # Errors
+    /// When a file of the base or of the adapter cannot be had or read.
+    pub fn open(config: &LocalConfig, hub: &Hub) -> Result<Self, TrainError> {
+        let model = ModelConfig { revision: config.revision.clone(), ..ModelConfig::new(&config.base) };
+        let device = device::open("flex")?;
+        let base = BaseModel::open(&model, None, hub)?;
+        let mut decoder = base.decoder(&device)?;
+        // Answers are kept under what they follow from, so a file is named by its content, not by its place.
+        let mut revision = base.digest()?;
+        if let Some(folder) = &config.adapter {
+            adapter::load(&mut decoder, folder, &device)?;
+            revision = format!("{revision}+{}", adapter::digest(folder)?);
+        }
+        let name = Path::new(&config.base).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let identity = Identity { model: name, revision: Some(revision), at: "local".to_owned() };
+        Ok(Self { base, decoder, device, identity, batch: config.batch_size })
+    }
+
+    /// How many tokens a text has.
+    pub fn count_tokens(&self, text: &str) -> usize {
+        self.base.tokenizer.encode(text).map_or(0, |ids| ids.len())
+    }
+
+    /// A request as tokens.
+    fn prompt(&self, request: &Request) -> Result<Vec<u32>, DataError> {
+        match &request.prompt {
+            Prompt::Chat(messages) => self.base.tokenizer.render_prompt(messages),
+            Prompt::Text(text) => self.base.tokenizer.encode_document(text),
+        }
+    }
+}
+
+impl Teacher for LocalTeacher {
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn hands(&self) -> Hands {
+        Hands { threads: 1, batch: self.batch }
+    }
+
+    fn complete(&self, requests: &[&Request]) -> Vec<Result<Completion, Failure>> {
+        let longest = self.decoder.config.max_position_embeddings;
+        let prompts: Vec<Result<Vec<u32>, Failure>> = requests
+            .iter()
+            .map(|request| match self.prompt(request) {
+                Ok(ids) if ids.is_empty() => Err(Failure::Request("the prompt is empty".to_owned())),
+                Ok(ids) if ids.len() >= longest => {
+                    Err(Failure::Request(format!("the prompt has {} tokens, and the model reads {longest}", ids.len())))
+                }
+                Ok(ids) => Ok(ids),
+                Err(error) => Err(Failure::Request(error.to_string())),
+            })
+            .collect();
+        let sound: Vec<(&Request, &Vec<u32>)> =
+            requests.iter().zip(&prompts).filter_map(|(request, ids)| Some((*request, ids.as_ref().ok()?))).collect();
+        let samplings: Vec<Sampling> = sound
+            .iter()
+            .map(|(Request { sampling, .. }, _)| Sampling {
+                temperature: sampling.temperature,
+                top_p: sampling.top_p,
+                seed: sampling.seed,
+                max_new_tokens: sampling.max_tokens,
+            })
+            .collect();
+        let ids: Vec<Vec<u32>> = sound.iter().map(|(_, ids)| (*ids).clone()).collect();
+        let tokenizer = &self.base.tokenizer;
+        let decode = |ids: &[u32]| tokenizer.decode(ids, true).unwrap_or_default();
+        let mut so_far: Vec<Vec<u32>> = vec![Vec::new(); ids.len()];
+        let mut ended = vec![false; ids.len()];
+        let on_token = |prompt: usize, id: u32| {
+            so_far[prompt].push(id);
+            let stop = &sound[prompt].0.sampling.stop;
+            if !stop.is_empty() {
+                let text = decode(&so_far[prompt]);
+                ended[prompt] = stop.iter().any(|stop| text.contains(stop.as_str()));
+            }
+            !ended[prompt]
+        };
+        let eos = tokenizer.eos_token_ids();
+        let generated = generate_each(&self.decoder, &ids, &samplings, eos, &self.device, on_token);
+        let mut completions =
+            generated.into_iter().zip(&sound).zip(ended).map(|((generated, (request, ids)), ended)| {
+                let mut text = decode(&generated.ids);
+                let end = request.sampling.stop.iter().filter_map(|stop| text.find(stop.as_str())).min();
+                text.truncate(end.unwrap_or(text.len()));
+                let (prompt_tokens, completion_tokens) = (ids.len() as u64, generated.ids.len() as u64);
+                Completion { text, finished: generated.stopped || ended, prompt_tokens, completion_tokens }
+            });
+        prompts
+            .iter()
+            .map(|prompt| {
+                prompt
+                    .as_ref()
+                    .map_err(Clone::clone)
+                    .map(|_| completions.next().expect("every sound prompt has its completion"))
+            })
+            .collect()
+    }
+}
