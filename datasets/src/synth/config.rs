@@ -6,18 +6,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::teacher::{Budget, Price};
-use crate::config::SourceConfig;
 
 /// A set of samples: from what, by whom, how, and where it goes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SynthConfig {
-    /// The documents that samples are grounded in.
-    #[serde(default)]
+    /// The documents that samples are grounded in; at least one source.
     pub documents: Vec<DocumentsConfig>,
-    /// Conversations that others are made after, for `self_instruct`, `evolve` and `rewrite`.
-    #[serde(default)]
-    pub seeds: Vec<SourceConfig>,
     /// Who writes.
     pub teacher: TeacherConfig,
     /// The most that may be spent.
@@ -137,14 +132,6 @@ pub struct LocalConfig {
 pub struct StepConfig {
     /// Questions and answers about the documents.
     pub grounded: Option<GroundedConfig>,
-    /// New instructions after the seeds.
-    pub self_instruct: Option<SelfInstructConfig>,
-    /// Harder and wider instructions.
-    pub evolve: Option<EvolveConfig>,
-    /// Instructions that the teacher writes from its template's own beginning.
-    pub magpie: Option<MagpieConfig>,
-    /// The same said otherwise: paraphrase, translation, style.
-    pub rewrite: Option<RewriteConfig>,
 }
 
 /// Questions about passages of the documents, whose answers are spans of them.
@@ -186,106 +173,6 @@ impl Default for GroundedConfig {
             temperature: 0.7,
         }
     }
-}
-
-/// Self-Instruct: Wang et al. 2023, <https://arxiv.org/abs/2212.10560>.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct SelfInstructConfig {
-    /// Instructions to write, at least 1.
-    pub count: usize,
-    /// Seeds shown with each request, 1 to 16.
-    pub shown: usize,
-    /// The most tokens of an answer.
-    pub max_tokens: usize,
-    /// 0 takes the most probable token.
-    pub temperature: f64,
-}
-
-impl Default for SelfInstructConfig {
-    fn default() -> Self {
-        Self { count: 100, shown: 6, max_tokens: 256, temperature: 0.8 }
-    }
-}
-
-/// Evol-Instruct: Xu et al. 2023, <https://arxiv.org/abs/2304.12244>.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct EvolveConfig {
-    /// Rounds, each on what the round before wrote, at least 1.
-    pub rounds: usize,
-    /// The share of widening (a new instruction of the same domain) among deepening (a harder one), 0 to 1.
-    pub breadth: f64,
-    /// The most tokens of an answer.
-    pub max_tokens: usize,
-    /// 0 takes the most probable token.
-    pub temperature: f64,
-}
-
-impl Default for EvolveConfig {
-    fn default() -> Self {
-        Self { rounds: 1, breadth: 0.3, max_tokens: 256, temperature: 0.8 }
-    }
-}
-
-/// Magpie: Xu et al. 2024, <https://arxiv.org/abs/2406.08464>.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct MagpieConfig {
-    /// Instructions to write, at least 1.
-    pub count: usize,
-    /// What the template puts before a user's turn.
-    pub prefix: String,
-    /// What ends a turn.
-    pub stop: Vec<String>,
-    /// The most tokens of an answer.
-    pub max_tokens: usize,
-    /// Above 0: the instructions differ by what is drawn alone.
-    pub temperature: f64,
-}
-
-impl Default for MagpieConfig {
-    fn default() -> Self {
-        Self {
-            count: 100,
-            prefix: "<|im_start|>user\n".to_owned(),
-            stop: vec!["<|im_end|>".to_owned()],
-            max_tokens: 256,
-            temperature: 1.0,
-        }
-    }
-}
-
-/// The user's turns of seeds and of what was made so far, said otherwise; their answers stay.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct RewriteConfig {
-    /// How.
-    pub manner: Manner,
-    /// The language to translate into, by its ISO 639-1 code: en or fr.
-    pub to: Option<String>,
-    /// Who speaks, for `persona` (Ge et al. 2024, <https://arxiv.org/abs/2406.20094>); one is drawn for each.
-    pub personas: Vec<String>,
-    /// 0 takes the most probable token.
-    pub temperature: f64,
-}
-
-impl Default for RewriteConfig {
-    fn default() -> Self {
-        Self { manner: Manner::Paraphrase, to: None, personas: Vec::new(), temperature: 0.7 }
-    }
-}
-
-/// How something is said otherwise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Manner {
-    /// With other words.
-    Paraphrase,
-    /// In another language; the answer too.
-    Translate,
-    /// As somebody else would.
-    Persona,
 }
 
 /// What is kept of what was written.

@@ -153,12 +153,11 @@ fn keep(samples: Vec<Sample>, filters: &FiltersConfig, rejected: &mut Rejected) 
         } else {
             None
         };
-        match reason {
-            Some(reason) => rejected.add(reason, &format!("{question}\n{answer}")),
-            None => {
-                sample.provenance.filters = ["length", "language", "exact duplicates"].map(str::to_owned).to_vec();
-                kept.push(sample);
-            }
+        if let Some(reason) = reason {
+            rejected.add(reason, &format!("{question}\n{answer}"));
+        } else {
+            sample.provenance.filters = ["length", "language", "exact duplicates"].map(str::to_owned).to_vec();
+            kept.push(sample);
         }
     }
     kept

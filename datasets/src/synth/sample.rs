@@ -86,7 +86,7 @@ pub struct Provenance {
 impl Sample {
     /// A conversation with its provenance; the name follows from its messages.
     pub fn new(messages: Vec<Message>, grounding: Option<Grounding>, provenance: Provenance) -> Self {
-        let text = serde_json::to_string(&messages).expect("plain data");
+        let text = serde_json::json!(messages).to_string();
         let mut id = hex(&Sha256::digest(text));
         id.truncate(16);
         Self { id, messages, lang: None, grounding, provenance }

@@ -8,6 +8,7 @@ mod merged;
 mod probes;
 mod prove;
 mod servers;
+mod synth;
 mod table;
 
 use std::path::{Path, PathBuf};

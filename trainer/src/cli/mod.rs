@@ -15,7 +15,7 @@ pub use forgetting::{ForgettingVerb, MeasureArgs, QuestionArgs, RepairArgs};
 pub use merge::{CombineArgs, MergeArgs, MergedAs, MergedType, SignMethod};
 pub use model::{ChatArgs, GenerateArgs, ModelArgs, SamplingArgs};
 pub use run::{DataVerb, EvalArgs, FetchArgs, InitArgs, PlanArgs, PrepareArgs, PreviewArgs, RecipeArgs, TrainArgs};
-pub use synth::SynthArgs;
+pub use synth::{SchemaArgs, SchemaOf, SynthArgs};
 pub use verify::{ProofArgs, VerifyArgs};
 
 /// Fine-tune small open language models with LoRA, check what they gained, and export adapters as PEFT folders.
@@ -52,8 +52,11 @@ pub enum Verb {
     #[command(after_help = "Example:\n  greffon check recipe.yaml --set train.learning_rate=1e-4")]
     Check(RecipeArgs),
     /// Print the JSON Schema of recipes, for editors.
-    #[command(after_help = "Example:\n  greffon schema > recipes/schema.json")]
-    Schema,
+    #[command(after_help = "\
+Examples:
+  greffon schema > recipes/schema.json
+  greffon schema synth > recipes/synth-schema.json")]
+    Schema(SchemaArgs),
     /// Fetch a base model from the hub into the cache and print its folder.
     #[command(after_help = "\
 Example:

@@ -1,8 +1,8 @@
-//! The arguments of `greffon synth`.
+//! The arguments of `greffon synth`, and of `greffon schema`.
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 /// `greffon synth`.
 #[derive(Debug, Args)]
@@ -18,4 +18,21 @@ pub struct SynthArgs {
     /// Print the report as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `greffon schema`.
+#[derive(Debug, Args)]
+pub struct SchemaArgs {
+    /// Of which recipes.
+    #[arg(value_enum, default_value = "run")]
+    pub of: SchemaOf,
+}
+
+/// The kinds of recipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SchemaOf {
+    /// Runs: `greffon train`.
+    Run,
+    /// Sets of samples: `greffon synth`.
+    Synth,
 }

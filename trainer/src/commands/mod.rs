@@ -50,7 +50,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Forgetting(verb) => return forgetting::forgetting(&verb),
         Verb::Init(args) => init::init(&args),
         Verb::Check(args) => check::check(&args),
-        Verb::Schema => schema::schema(),
+        Verb::Schema(args) => schema::schema(&args),
         Verb::Fetch(args) => fetch::fetch(&args),
         Verb::Data(DataVerb::Preview(args)) => preview::preview(&args),
         Verb::Data(DataVerb::Prepare(args)) => prepare::prepare(&args),

@@ -46,7 +46,7 @@ pub use load::Loaded;
 pub use memory_size::MemorySize;
 pub use model::{ModelConfig, WeightType, is_hub_name};
 pub use plan::{DeviceConfig, PlanConfig};
-pub use schema::schema;
+pub use schema::{schema, synth_schema};
 pub use synth::load_synth;
 pub use train::{ActivationCheckpointing, Schedule, TrainConfig};
 

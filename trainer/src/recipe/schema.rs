@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use datasets::synth::config::SynthConfig;
 use serde_json::Value;
 
 use super::Recipe;
@@ -13,6 +14,14 @@ static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     schema["title"] = "Greffon recipe".into();
     schema
 });
+
+/// The JSON Schema of the recipes of sets of samples, `recipes/synth-schema.json`.
+pub fn synth_schema() -> Value {
+    let mut schema = schemars::schema_for!(SynthConfig).to_value();
+    tidy(&mut schema);
+    schema["title"] = "Greffon recipe of a set of samples".into();
+    schema
+}
 
 /// The JSON Schema of recipes. `recipes/schema.json` is this, and recipes name it in their first line.
 pub fn schema() -> Value {
@@ -93,12 +102,19 @@ mod tests {
 
     #[test]
     fn the_committed_schema_is_current() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes/schema.json");
+        for (name, schema) in [("schema.json", schema()), ("synth-schema.json", synth_schema())] {
+            is_current(name, &schema);
+        }
+    }
+
+    fn is_current(name: &str, schema: &Value) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes").join(name);
         let committed = std::fs::read_to_string(&path).unwrap_or_default();
-        let current = format!("{}\n", serde_json::to_string_pretty(&schema()).unwrap());
+        let current = format!("{}\n", serde_json::to_string_pretty(schema).unwrap());
+        let of = if name == "schema.json" { "" } else { " synth" };
         assert!(
             committed == current,
-            "recipes/schema.json is not what the code says; renew it with: greffon schema > recipes/schema.json"
+            "recipes/{name} is not what the code says; renew it with: greffon schema{of} > recipes/{name}"
         );
     }
 

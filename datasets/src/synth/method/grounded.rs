@@ -99,29 +99,32 @@ pub(super) fn make(
         }
         questions = kept;
     }
-    let absent = (questions.len() as f64 * config.unanswerable).round() as usize;
-    let others: Vec<Sample> = questions
-        .iter()
-        .enumerate()
-        .filter_map(|(index, (own, question, keys))| {
-            // The last ones of a shuffled order, so that their share is right and they are spread over the documents.
-            let place = permutation(questions.len(), workshop.config.seed, 1)[index];
-            if place >= absent {
-                return None;
-            }
-            let other =
-                questions.iter().cycle().skip(index + 1).take(questions.len()).find(|(other, ..)| {
-                    other.document.id != own.document.id && !other.context().contains(own.answer())
-                })?;
-            Some(sample(workshop, config, (other.0, None), question, own, keys.clone()))
-        })
-        .collect();
+    let others = elsewhere(workshop, config, &questions);
     let mut samples: Vec<Sample> = questions
         .iter()
         .map(|(asked, question, keys)| sample(workshop, config, (asked, Some(())), question, asked, keys.clone()))
         .collect();
     samples.extend(others);
     Ok((samples, early))
+}
+
+/// Some of the questions, put to a passage of another document that does not have their answer.
+fn elsewhere(
+    workshop: &Workshop<'_>,
+    config: &GroundedConfig,
+    questions: &[(&Asked<'_>, String, Vec<String>)],
+) -> Vec<Sample> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count")]
+    let count = (questions.len() as f64 * config.unanswerable).round() as usize;
+    let drawn = permutation(questions.len(), workshop.config.seed, 1).into_iter().take(count);
+    let put = |index: usize| {
+        let (own, question, keys) = &questions[index];
+        let mut others = questions.iter().cycle().skip(index + 1).take(questions.len());
+        let (other, ..) = others
+            .find(|(other, ..)| other.document.id != own.document.id && !other.context().contains(own.answer()))?;
+        Some(sample(workshop, config, (other, None), question, own, keys.clone()))
+    };
+    drawn.filter_map(put).collect()
 }
 
 /// Passages and answers, drawn by the recipe's seed.
@@ -147,7 +150,7 @@ fn choose<'a>(workshop: &Workshop<'a>, config: &GroundedConfig) -> Vec<Asked<'a>
         }
         let turns = permutation(kinds.len(), seed, index as u64 + 2);
         let longest = kinds.iter().map(Vec::len).max().unwrap_or(0);
-        let in_turn = (0..longest).flat_map(|round| turns.iter().filter_map(move |kind| Some((*kind, round))));
+        let in_turn = (0..longest).flat_map(|round| turns.iter().map(move |kind| (*kind, round)));
         let spans = in_turn.filter_map(|(kind, round)| kinds[kind].get(round)).take(config.per_passage);
         asked.extend(spans.enumerate().map(|(number, span)| Asked {
             document,

@@ -3,6 +3,8 @@
 mod grounded;
 mod prompts;
 mod spans;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -72,8 +74,9 @@ impl Workshop<'_> {
     /// When the teacher as a whole does not answer, or an answer cannot be kept.
     pub fn make(&mut self, step: &StepConfig) -> Result<(Vec<Sample>, Option<Early>), DataError> {
         match step {
-            StepConfig { grounded: Some(config), .. } => grounded::make(self, config),
-            _ => Ok((Vec::new(), None)),
+            StepConfig { grounded: Some(config) } => grounded::make(self, config),
+            // Refused where recipes are read.
+            StepConfig { grounded: None } => Ok((Vec::new(), None)),
         }
     }
 

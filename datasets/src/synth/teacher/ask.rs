@@ -144,7 +144,9 @@ pub fn ask(
                 scope.spawn(move || while shared.work(hands.batch) && sender.send(()).is_ok() {});
             }
             drop(sender);
-            receiver.iter().for_each(|()| tell(progress));
+            for () in receiver {
+                tell(progress);
+            }
         });
     }
     tell(progress);

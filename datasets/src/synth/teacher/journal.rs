@@ -144,7 +144,7 @@ mod tests {
         for cut in 1..=whole.len() {
             std::fs::write(&path, &whole[..cut]).unwrap();
             let mut journal = Journal::open(&path).unwrap();
-            let lines = whole[..cut].iter().filter(|byte| **byte == b'\n').count() as u64;
+            let lines = whole[..cut].split(|byte| *byte == b'\n').count() as u64 - 1;
             assert_eq!(
                 journal.spent(),
                 Spent { requests: lines, prompt_tokens: 3 * lines, completion_tokens: 2 * lines }

@@ -122,6 +122,5 @@ pub trait Teacher: Sync {
 
 /// The key of an answer: SHA-256 over who is asked and what.
 pub fn key(identity: &Identity, request: &Request) -> String {
-    let text = serde_json::to_string(&(identity, request)).expect("plain data");
-    hex(&Sha256::digest(text))
+    hex(&Sha256::digest(serde_json::json!([identity, request]).to_string()))
 }
