@@ -131,8 +131,7 @@ fn a_set_is_made_again_without_asking_again() {
     // A run that was killed in between: the answers that it had are not asked again.
     let journal = config.output.join(ANSWERS);
     let whole = std::fs::read_to_string(&journal).unwrap();
-    std::fs::write(&journal, whole.split_inclusive('
-').next().unwrap()).unwrap();
+    std::fs::write(&journal, whole.split_inclusive('\n').next().unwrap()).unwrap();
     run(&config, &teacher);
     assert_eq!(*teacher.asked.lock().unwrap(), 2 * asked - 1);
 }
