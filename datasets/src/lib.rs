@@ -9,6 +9,7 @@ mod conversation;
 mod decontaminate;
 mod digest;
 mod error;
+pub mod filter;
 mod hub;
 mod key;
 mod mixture;

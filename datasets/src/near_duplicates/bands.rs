@@ -1,4 +1,4 @@
-//! MinHash signatures cut into bands: similar sets share a key of a band, others hardly ever do.
+//! `MinHash` signatures cut into bands: similar sets share a key of a band, others hardly ever do.
 //!
 //! Two sets of Jaccard similarity s agree in a row of the signature with probability s, in a band of r rows with sʳ, and
 //! in at least one of b bands with 1 - (1 - sʳ)ᵇ. Since candidates are verified, only a pair that shares no key is lost.
@@ -26,10 +26,8 @@ impl Bands {
     /// candidates and a signature has no more than 128 rows.
     pub fn for_threshold(threshold: f64) -> Self {
         let bands = |rows: usize| {
-            let exponent = i32::try_from(rows).expect("few rows");
-            let missed = 1.0 - threshold.powi(exponent);
-            (1..=MOST_HASHES / rows)
-                .find(|bands| missed.powi(i32::try_from(*bands).expect("few bands")) <= 1.0 - RECALL)
+            let missed = 1.0 - threshold.powf(rows as f64);
+            (1..=MOST_HASHES / rows).find(|bands| missed.powf(*bands as f64) <= 1.0 - RECALL)
         };
         let fitting = (1..=MOST_ROWS).rev().find_map(|rows| Some(Self { bands: bands(rows)?, rows }));
         fitting.unwrap_or(Self { bands: MOST_HASHES, rows: 1 })
@@ -37,8 +35,7 @@ impl Bands {
 
     /// The probability that a pair of this similarity becomes a candidate.
     pub fn probability(self, similarity: f64) -> f64 {
-        let power = |x: f64, n: usize| x.powi(i32::try_from(n).expect("few bands and rows"));
-        1.0 - power(1.0 - power(similarity, self.rows), self.bands)
+        1.0 - (1.0 - similarity.powf(self.rows as f64)).powf(self.bands as f64)
     }
 }
 

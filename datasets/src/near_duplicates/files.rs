@@ -155,8 +155,8 @@ impl DedupFiles {
             Ok(record < last)
         })?;
         let member = |record: &usize| {
-            let at = wanted.binary_search(record).expect("it was wanted");
-            DedupMember { origin: self.origin(*record), text: texts[at].clone() }
+            let text = wanted.binary_search(record).ok().map(|at| texts[at].clone());
+            DedupMember { origin: self.origin(*record), text: text.unwrap_or_default() }
         };
         let example = |group: &Vec<usize>| DedupExample {
             size: group.len(),
@@ -173,7 +173,7 @@ impl DedupFiles {
         let mut kept = 0;
         self.again(|record, entry| {
             if self.groups.is_kept(record) {
-                let mut line = entry.into_json()?;
+                let mut line = entry.into_json();
                 line.push(b'\n');
                 out.write_all(&line).map_err(|source| DataError::Write { path: PathBuf::new(), source })?;
                 kept += 1;

@@ -45,12 +45,9 @@ impl DedupGroups {
         self.first[text] as usize
     }
 
-    /// Whether a text is kept.
-    ///
-    /// # Panics
-    /// When there is no text of this number.
+    /// Whether a text is kept; also true of a number that no text has.
     pub fn is_kept(&self, text: usize) -> bool {
-        self.kept_for(text) == text
+        self.first.get(text).is_none_or(|first| *first as usize == text)
     }
 
     /// How many texts are kept.

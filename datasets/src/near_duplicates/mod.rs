@@ -1,11 +1,11 @@
 //! Texts that say almost the same: found by their shingles, grouped, and all but the first of a group left out.
 //!
-//! A text becomes the set of its shingles (`shingle`), runs of words or characters. MinHash turns the set into a few
+//! A text becomes the set of its shingles (`shingle`), runs of words or characters. `MinHash` turns the set into a few
 //! band keys (`bands`); two texts that share a key are a candidate pair, and a candidate is compared on the shingles
 //! themselves (`sketch`), so that what is reported is similar and not just likely to be. Groups are the connected
 //! parts (`groups`). Texts come as a stream: what is kept of one are its band keys and hashes of its shingles.
 //!
-//! Source: Broder 1997, <https://doi.org/10.1109/SEQUEN.1997.666900> (shingles, MinHash, and the sketch of the smallest
+//! Source: Broder 1997, <https://doi.org/10.1109/SEQUEN.1997.666900> (shingles, `MinHash`, and the sketch of the smallest
 //! hashes); Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, chapter 3 (banding).
 
 mod bands;
@@ -127,6 +127,9 @@ impl NearDuplicates {
     }
 
     /// Adds texts, which are numbered in their order, on all cores.
+    ///
+    /// # Panics
+    /// Beyond 2³² texts.
     pub fn extend(&mut self, texts: &[DedupText]) {
         let reduced: Vec<Option<Reduced>> = texts.par_iter().map(|text| self.reduce(text)).collect();
         for reduced in reduced {

@@ -95,6 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::float_cmp, reason = "quotients of small numbers")]
     fn short_sets_are_compared_exactly_and_parts_apart() {
         let exact = |a: &[u32], b: &[u32]| similarity(a, b, 0.0);
         assert_eq!(exact(&[1, 2, 3, 4], &[2, 3, 4, 5]), 0.6);
@@ -109,6 +110,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::float_cmp, reason = "quotients of small numbers")]
     fn long_sets_are_estimated() {
         // Every multiple of 3 against every multiple of 2, spread evenly: one in four of those that are either.
         let spread = |step: u32| {

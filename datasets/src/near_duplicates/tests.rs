@@ -56,6 +56,7 @@ fn exact(a: &HashSet<Vec<&str>>, b: &HashSet<Vec<&str>>) -> f64 {
 }
 
 #[test]
+#[expect(clippy::float_cmp, reason = "quotients of small numbers")]
 fn the_pairs_are_those_of_comparing_all() {
     let texts = edited(600, 7);
     let sets: Vec<_> = texts.iter().map(|text| runs(text)).collect();

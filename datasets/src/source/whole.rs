@@ -150,10 +150,10 @@ fn settle(first: &Value, origin: &Origin) -> Result<Form, DataError> {
 
 impl Entry<'_> {
     /// The record on one line, as its file has it where it stands on one there.
-    pub(crate) fn into_json(self) -> Result<Vec<u8>, DataError> {
+    pub(crate) fn into_json(self) -> Vec<u8> {
         match self.content {
-            Content::Line(line) => Ok(line),
-            Content::Value(value) | Content::Document { value, .. } => Ok(value.to_string().into_bytes()),
+            Content::Line(line) => line,
+            Content::Value(value) | Content::Document { value, .. } => value.to_string().into_bytes(),
         }
     }
 
