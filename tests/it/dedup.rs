@@ -12,7 +12,7 @@ const LONG: &str = "Le locataire doit informer l'assureur du sinistre dans les c
 
 fn write(folder: &Path, name: &str, lines: &[Value]) -> String {
     let path = folder.join(name);
-    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let text = lines.iter().fold(String::new(), |text, line| text + &line.to_string() + "\n");
     fs::write(&path, text).expect("a file");
     path.to_str().expect("plain path").to_owned()
 }

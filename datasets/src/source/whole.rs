@@ -78,7 +78,8 @@ impl Whole {
     /// Does some work on each of the next records, in the file's order; an empty list when the file is over.
     ///
     /// # Errors
-    /// The first error in the file's order; [`DataError::Empty`] for a file without a record.
+    /// What cannot be read of the batch, otherwise the first record in the file's order that is not understood;
+    /// [`DataError::Empty`] for a file without a record.
     pub(crate) fn next_batch<T: Send>(
         &mut self,
         work: impl Fn(Entry<'_>) -> Result<T, DataError> + Sync,
