@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::DataError;
+use crate::near_duplicates::DedupConfig;
 use crate::source::{Format, prompt};
 
 /// The largest accepted [`SourceConfig::weight`]: a bound on the memory that one epoch's order takes.
@@ -49,6 +50,10 @@ pub struct DataConfig {
     /// tokenised again.
     #[serde(default = "default_cache")]
     pub cache: bool,
+    /// Leaves out the near-duplicates among the training conversations: of each group the first stays, in the order of the
+    /// sources. Null keeps all. The training files are then read twice.
+    #[serde(default)]
+    pub dedup: Option<DedupConfig>,
 }
 
 /// What happens to an example that is longer than `max_length`.
@@ -141,6 +146,9 @@ impl DataConfig {
         if self.max_length < 2 {
             let expected = "at least 2 tokens: one to read and one to predict";
             return Err(invalid("max_length", self.max_length, expected));
+        }
+        if let Some(dedup) = &self.dedup {
+            dedup.validate("dedup")?;
         }
         for (list, sources) in [("train", &self.train), ("validation", &self.validation)] {
             for (i, source) in sources.iter().enumerate() {
@@ -247,7 +255,8 @@ mod tests {
             "packing": true,
             "system_prompt": null,
             "chat_template": null,
-            "cache": true
+            "cache": true,
+            "dedup": null
         });
         assert_eq!(serde_json::to_value(&config).unwrap(), expected);
         assert_eq!(parse(expected), config);
@@ -279,6 +288,7 @@ mod tests {
             with("max_length", json!(1)),
             "max_length: got 1, expected at least 2 tokens: one to read and one to predict",
         );
+        refused(with("dedup", json!({"threshold": 2.0})), "dedup.threshold: got 2, expected a number from 0.2 to 1");
         let source = |key: &str, value: Value| json!({"train": [{"path": "a.jsonl", key: value}]});
         refused(source("weight", json!(0.0)), "train[0].weight: got 0, expected a number above 0 and at most 1000");
         refused(
@@ -328,7 +338,11 @@ mod tests {
     #[test]
     fn the_schema_describes_every_key() {
         let schema = serde_json::to_value(schemars::schema_for!(DataConfig)).unwrap();
-        for (part, at) in [("DataConfig", "/properties"), ("SourceConfig", "/$defs/SourceConfig/properties")] {
+        for (part, at) in [
+            ("DataConfig", "/properties"),
+            ("SourceConfig", "/$defs/SourceConfig/properties"),
+            ("DedupConfig", "/$defs/DedupConfig/properties"),
+        ] {
             for (key, property) in schema.pointer(at).unwrap().as_object().unwrap() {
                 assert!(property.get("description").is_some(), "{part}.{key} has no description");
             }

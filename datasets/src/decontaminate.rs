@@ -40,7 +40,7 @@ pub struct Contaminated {
 /// The items that are looked for, and the places where they were found.
 ///
 /// Holds hashes of the items' words, and of the texts only the words that were found.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Decontamination {
     grams: Vec<NGrams>,
     found: Vec<Option<(Origin, String)>>,
@@ -50,10 +50,20 @@ pub struct Decontamination {
 impl Decontamination {
     /// Looks for these items.
     pub fn new(items: &[ProbeItem]) -> Self {
-        let words: Vec<Vec<Word>> = items.iter().map(|item| words(&item_text(&item.question))).collect();
+        Self::of_texts(&items.iter().map(Self::text_of).collect::<Vec<_>>())
+    }
+
+    /// What of an item is looked for.
+    pub(crate) fn text_of(item: &ProbeItem) -> String {
+        item_text(&item.question)
+    }
+
+    /// Looks for these texts, as if each were what an item asks.
+    pub(crate) fn of_texts(texts: &[String]) -> Self {
+        let words: Vec<Vec<Word>> = texts.iter().map(|text| words(text)).collect();
         let skipped = words.iter().filter(|words| words.len() < SHORTEST).count();
         let grams = (SHORTEST..=LONGEST).map(|n| NGrams::new(n, &words)).filter(|grams| !grams.items.is_empty());
-        Self { grams: grams.collect(), found: vec![None; items.len()], skipped }
+        Self { grams: grams.collect(), found: vec![None; texts.len()], skipped }
     }
 
     /// How many items have too few words to be told from chance.
@@ -75,7 +85,7 @@ impl Decontamination {
     }
 
     /// The items that were not found before and stand in a text, with the words that show it.
-    fn hits(&self, text: &str) -> Vec<(usize, String)> {
+    pub(crate) fn hits(&self, text: &str) -> Vec<(usize, String)> {
         let words = words(text);
         let mut hits: Vec<(usize, String)> = Vec::new();
         for grams in &self.grams {

@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use crate::config::{DataConfig, Overlong};
 use crate::digest::{hex, sha256_files};
 use crate::error::DataError;
+use crate::near_duplicates::DedupConfig;
 use crate::source::{Format, Located};
 use crate::tokenizer::ChatTokenizer;
 
@@ -30,6 +31,7 @@ struct Key<'a> {
     max_length: usize,
     overlong: Overlong,
     system_prompt: Option<&'a str>,
+    dedup: Option<DedupConfig>,
 }
 
 #[derive(Serialize)]
@@ -90,6 +92,7 @@ pub(crate) fn key(
         max_length: config.max_length,
         overlong: config.overlong,
         system_prompt: config.system_prompt.as_deref(),
+        dedup: config.dedup,
     };
     let json = serde_json::to_vec(&key).expect("numbers and texts can be written as JSON");
     Ok(hex(&Sha256::digest(json)))

@@ -9,9 +9,11 @@ mod conversation;
 mod decontaminate;
 mod digest;
 mod error;
+pub mod filter;
 mod hub;
 mod key;
 mod mixture;
+mod near_duplicates;
 mod pack;
 mod prepare;
 pub mod probes;
@@ -35,6 +37,10 @@ pub use error::{
 };
 pub use hub::{Hub, HubFile, Push, PushFile, Pushed, RepoKind, TransferProgress};
 pub use mixture::{Order, permutation};
+pub use near_duplicates::{
+    Bands, Compare, DedupConfig, DedupExample, DedupFiles, DedupGroups, DedupMember, DedupText, NearDuplicates,
+    Shingle, SimilarPair,
+};
 pub use pack::{Row, pack};
 pub use prepare::{Prepared, Progress, load_conversations, prepare};
 pub use source::{Format, Loaded, load, load_with};

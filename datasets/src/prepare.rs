@@ -178,6 +178,7 @@ fn notes(config: &DataConfig, sources: &[Located<'_>], summary: &Summary) -> Vec
 
 fn describe(what: &str, part: &Counts, max_length: usize, notes: &mut Vec<String>) {
     let counts = [
+        (part.near_duplicates, format!("{what} conversations left out: near-duplicates of others")),
         (part.dropped_overlong, format!("{what} conversations left out: longer than {max_length} tokens")),
         (part.truncated, format!("{what} conversations cut to {max_length} tokens")),
         (part.unsupervised_turns, format!("{what} turns not supervised: the template rewrites earlier turns")),

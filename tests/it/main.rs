@@ -9,6 +9,7 @@ mod blocks;
 mod combine;
 mod command;
 mod data;
+mod dedup;
 mod determinism;
 mod families;
 mod forgetting;

@@ -9,6 +9,7 @@ use crate::config::DataConfig;
 use crate::conversation::Origin;
 use crate::error::{DataError, ExampleError};
 use crate::key;
+use crate::near_duplicates::{DedupGroups, DedupText, NearDuplicates};
 use crate::source::{Format, Located};
 use crate::split::{HeldOut, content_hash, is_held_out};
 use crate::store::{self, Counts, Examples, Expected, Index, Summary, Writer};
@@ -141,6 +142,34 @@ impl Build<'_> {
         );
     }
 
+    /// The training conversations in groups of near-duplicates, where those are left out.
+    fn near_duplicates(&self) -> Result<Option<DedupGroups>, DataError> {
+        let Some(config) = &self.config.dedup else {
+            return Ok(None);
+        };
+        // Not the seed of the run: the data must not change with it.
+        let mut search = NearDuplicates::new(config, 0)?;
+        for (number, source) in self.sources[..self.config.train.len()].iter().enumerate() {
+            if !source.file.is_file() {
+                return Err(DataError::Config {
+                    key: format!("train[{number}]"),
+                    got: format!("{}, which is no regular file", source.name.display()),
+                    expected: "a file that can be read twice, as dedup does, or dedup: null".to_owned(),
+                });
+            }
+            let mut stream = source.stream()?;
+            loop {
+                let batch = stream
+                    .next_batch(|conversation| Ok(DedupText::conversation(&conversation.messages, config.compare)))?;
+                if batch.is_empty() {
+                    break;
+                }
+                search.extend(&batch);
+            }
+        }
+        Ok(Some(search.groups()))
+    }
+
     fn map(&self, file: &File, index: Index, summary: Summary) -> io::Result<Built> {
         let names = self.sources.iter().map(|source| source.name.clone()).collect();
         let (train, validation) = store::map(file, &index, names)?;
@@ -156,6 +185,8 @@ impl Build<'_> {
         }
         let mut pass = Pass {
             build: self,
+            groups: self.near_duplicates()?,
+            read: 0,
             writer: Writer::new(file, self.sources.len())?,
             progress: Progress { total_bytes, ..Progress::default() },
             held_out: HeldOut::default(),
@@ -193,6 +224,10 @@ impl Build<'_> {
 /// A pass over all sources.
 struct Pass<'a> {
     build: &'a Build<'a>,
+    /// The training conversations in groups of near-duplicates, where those are left out.
+    groups: Option<DedupGroups>,
+    /// The training conversations that were read.
+    read: usize,
     writer: Writer,
     progress: Progress,
     held_out: HeldOut,
@@ -207,6 +242,13 @@ struct Tokenised {
 }
 
 impl Pass<'_> {
+    /// Whether the next training conversation is left out.
+    fn is_near_duplicate(&mut self) -> bool {
+        let number = self.read;
+        self.read += 1;
+        self.groups.as_ref().is_some_and(|groups| !groups.is_kept(number))
+    }
+
     /// Reads one source; gives the form of its records.
     fn source(
         &mut self,
@@ -231,6 +273,11 @@ impl Pass<'_> {
             })?;
             let Some(format) = stream.format().filter(|_| batch.is_empty()) else {
                 for Tokenised { hash, origin, outcome } in batch {
+                    if !is_validation && self.is_near_duplicate() {
+                        train.leave_out(origin);
+                        self.progress.conversations += 1;
+                        continue;
+                    }
                     let held_out = is_validation || is_held_out(&hash, fraction);
                     if is_validation {
                         self.held_out.insert(hash);
@@ -283,6 +330,12 @@ impl Tally {
         }
     }
 
+    fn leave_out(&mut self, origin: Origin) {
+        self.first.get_or_insert(origin);
+        self.counts.conversations += 1;
+        self.counts.near_duplicates += 1;
+    }
+
     /// Refuses a part of which nothing is left.
     fn check(&self, max_length: usize) -> Result<(), DataError> {
         match (&self.first, self.shortest, self.counts.examples) {
@@ -302,6 +355,7 @@ impl Tally {
         sum.examples += part.examples;
         sum.tokens += part.tokens;
         sum.supervised += part.supervised;
+        sum.near_duplicates += part.near_duplicates;
         sum.dropped_overlong += part.dropped_overlong;
         sum.truncated += part.truncated;
         sum.unsupervised_turns += part.unsupervised_turns;

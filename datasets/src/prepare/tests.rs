@@ -255,3 +255,27 @@ proptest! {
         assert_same(&case.fresh(), &serial);
     }
 }
+
+#[test]
+fn near_duplicates_are_left_out_of_the_training_data() {
+    let mut case = Case::new();
+    let all = case.prepare();
+    // Each line again in other letters, after all of them; the validation file keeps its copy.
+    let again = lines(0..40).replace("Question", "QUESTION").replace("où ?", "où ??");
+    fs::write(case.path("train.jsonl"), lines(0..40) + &again).unwrap();
+    case.config.dedup = Some(crate::DedupConfig { threshold: 1.0, ..Default::default() });
+    let kept = case.prepare();
+    assert_eq!(
+        kept.train.iter().map(|example| owned(&example)).collect::<Vec<_>>(),
+        all.train.iter().map(|example| owned(&example)).collect::<Vec<_>>()
+    );
+    assert_eq!((kept.train_counts.conversations, kept.train_counts.near_duplicates), (80, 40));
+    assert_eq!(kept.validation_counts, all.validation_counts);
+    assert!(kept.notes.contains(&"40 training conversations left out: near-duplicates of others".to_owned()));
+    assert_same(&case.prepare(), &kept);
+    // Another threshold is other data: it has a key of its own.
+    case.config.dedup = None;
+    assert_eq!(case.prepare().train_counts.near_duplicates, 0);
+    case.config.dedup = Some(crate::DedupConfig { threshold: 7.0, ..Default::default() });
+    assert!(case.try_prepare().unwrap_err().to_string().starts_with("dedup.threshold: got 7"));
+}

@@ -12,6 +12,7 @@ pub(crate) mod prompt;
 mod record;
 mod squad;
 mod stream;
+mod whole;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub use format::Format;
 pub(crate) use jsonl::parse_line;
 pub(crate) use record::{got, keys, shorten, wrong_type};
 pub(crate) use stream::Stream;
+pub(crate) use whole::{Entry, Understood, Whole};
 
 /// What one source holds.
 #[derive(Clone, Debug, PartialEq)]

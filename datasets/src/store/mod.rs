@@ -57,6 +57,8 @@ pub struct Counts {
     pub tokens: u64,
     /// Tokens that are supervised.
     pub supervised: u64,
+    /// Conversations left out as near-duplicates of others.
+    pub near_duplicates: u64,
     /// Conversations left out for their length.
     pub dropped_overlong: u64,
     /// Conversations that were cut on the right.

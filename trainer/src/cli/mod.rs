@@ -1,5 +1,6 @@
 //! The command line. Every verb carries an example.
 
+mod dedup;
 mod export;
 mod forgetting;
 mod merge;
@@ -10,6 +11,7 @@ mod verify;
 
 use clap::{Parser, Subcommand};
 
+pub use dedup::{Compared, DedupArgs, ShingleOf};
 pub use export::{CardArgs, ExportArgs, Form, ImportArgs, NumberType, PushArgs, Which};
 pub use forgetting::{ForgettingVerb, MeasureArgs, QuestionArgs, RepairArgs};
 pub use merge::{CombineArgs, MergeArgs, MergedAs, MergedType, SignMethod};

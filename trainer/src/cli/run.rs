@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::DedupArgs;
+
 /// Verbs on data.
 #[derive(Debug, Subcommand)]
 pub enum DataVerb {
@@ -18,6 +20,17 @@ Examples:
 
 The tokens are kept in the folder `data` of GREFFON_CACHE (default ~/.cache/greffon), which may be deleted at any time.")]
     Prepare(PrepareArgs),
+    /// Find near-duplicates in files, and write the files without them.
+    #[command(after_help = "\
+Examples:
+  greffon data dedup train.jsonl
+  greffon data dedup first.jsonl second.jsonl --threshold 0.8 --to train.jsonl
+  greffon data dedup documents.jsonl --shingle characters --size 5 --to kept.jsonl --json
+
+The files hold conversations of any format that a recipe reads, or documents: records with a `text`. Of near-duplicates
+the first is kept, in the order of the files, and written as its file has it. Two conversations are near-duplicates when
+their questions are and their answers are, two SQuAD records when their questions with answers are and their contexts.")]
+    Dedup(DedupArgs),
 }
 
 /// A recipe with overrides.

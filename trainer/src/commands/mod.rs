@@ -3,6 +3,7 @@
 mod chat;
 mod check;
 mod combine;
+mod dedup;
 mod eval;
 mod export;
 mod fetch;
@@ -54,6 +55,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Fetch(args) => fetch::fetch(&args),
         Verb::Data(DataVerb::Preview(args)) => preview::preview(&args),
         Verb::Data(DataVerb::Prepare(args)) => prepare::prepare(&args),
+        Verb::Data(DataVerb::Dedup(args)) => dedup::dedup(&args),
         Verb::Plan(args) => plan::plan(&args),
         Verb::Eval(args) => eval::eval(&args),
         Verb::Generate(args) => generate::generate(&args),

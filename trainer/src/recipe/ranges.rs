@@ -114,6 +114,7 @@ impl Ranges {
                 "train" => data.train.push(SourceConfig::from_path("-")),
                 "validation_fraction" => data.validation_fraction = 0.0,
                 "max_length" => data.max_length = 2,
+                key if key.starts_with("dedup.") => data.dedup = None,
                 source => mend_source(&mut data, source),
             }
         }
@@ -130,6 +131,7 @@ impl Ranges {
             validation: Vec::new(),
             validation_fraction: 0.0,
             max_length: 2,
+            dedup: None,
             ..data.clone()
         };
         let first = self.problems.len();

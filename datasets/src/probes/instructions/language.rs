@@ -109,7 +109,7 @@ pub(super) fn may_be(text: &str, code_asked: &str) -> bool {
 }
 
 /// A code as it is given here, if its language can be told. Chinese has one code for all its scripts.
-pub(super) fn known(asked: &str) -> Option<&'static str> {
+pub(crate) fn known(asked: &str) -> Option<&'static str> {
     let asked = asked.trim().to_lowercase();
     let asked = match asked.as_str() {
         "zh-cn" | "zh-tw" => "zh",

@@ -22,6 +22,7 @@ use self::content::Postscript;
 use crate::error::{InstructionError, closest, did_you_mean};
 use crate::source::shorten;
 
+pub(crate) use language::known as known_language;
 pub use language::language_of;
 
 /// One instruction with its arguments.

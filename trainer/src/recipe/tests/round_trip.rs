@@ -3,7 +3,7 @@
 use std::fs;
 
 use adapters::{LoraConfig, TargetModule, Targets};
-use datasets::{DataConfig, Format, HubSource, Overlong, SourceConfig};
+use datasets::{DataConfig, DedupConfig, Format, HubSource, Overlong, SourceConfig};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -117,6 +117,7 @@ fn data() -> impl Strategy<Value = DataConfig> {
                 system_prompt,
                 chat_template: template.map(Into::into),
                 cache,
+                dedup: cache.then(DedupConfig::default),
             }
         },
     )
