@@ -15,6 +15,7 @@ mod mixture;
 mod pack;
 mod prepare;
 pub mod probes;
+pub mod screen;
 mod source;
 mod split;
 mod stats;
