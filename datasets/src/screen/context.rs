@@ -32,7 +32,7 @@ impl<'a> Context<'a> {
 
     pub(super) fn speaks_of_cards(&self) -> bool {
         static PATTERN: LazyLock<Regex> =
-            LazyLock::new(|| pattern(r"(?i)\b(cards?|cartes?|visa|mastercard|maestro|amex|cb|pan)\b"));
+            LazyLock::new(|| pattern(r"(?i)\b(cards?|cartes?|visa|mastercard|maestro|amex|cb|cc|pan)\b"));
         self.matches(&PATTERN)
     }
 

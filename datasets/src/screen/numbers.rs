@@ -101,25 +101,31 @@ fn at(text: &str, start: usize, digits: &Digits, found: &mut Vec<Finding>) {
     let whole = |count: usize| {
         (values.len() >= count).then(|| digits.groups_of(count)).flatten().filter(|_| ends(text, digits.end(count)))
     };
+    let speaks_of_cards = values.len() >= 12 && Context::before(text, start).speaks_of_cards();
+    for count in (12..=19).rev() {
+        if let Some((groups, separators)) = whole(count)
+            && card_groups(groups, separators)
+            && check::luhn(&values[..count])
+            // Where a card is spoken of, the networks' ranges need not be known; elsewhere the short ones are too common.
+            && (speaks_of_cards || (count > 13 && is_card(&values[..count])))
+        {
+            push(Kind::Card, count);
+            if speaks_of_cards {
+                return;
+            }
+            break;
+        }
+    }
     if let Some(end) = nir_end(text, start) {
         found.push(Finding { kind: Kind::Nir, range: start..end });
         return;
     }
+    let mut push = |kind, count: usize| found.push(Finding { kind, range: start..digits.end(count) });
     if whole(14).is_some() && check::siret(&values[..14]) {
         push(Kind::Siret, 14);
     }
     if whole(9).is_some() && check::siren(&values[..9]) && Context::before(text, start).speaks_of_companies() {
         push(Kind::Siren, 9);
-    }
-    for count in (12..=19).rev() {
-        if let Some((groups, separators)) = whole(count)
-            && is_card(&values[..count])
-            && card_groups(groups, separators)
-            && (count > 13 || Context::before(text, start).speaks_of_cards())
-        {
-            push(Kind::Card, count);
-            break;
-        }
     }
     if let Some((groups, separators)) = whole(9)
         && groups == [3, 2, 4]
@@ -171,7 +177,7 @@ fn nir_end(text: &str, start: usize) -> Option<usize> {
     (check::nir_key(&values[..13]) == values[13..]).then_some(end)
 }
 
-/// Whether a network of payment cards gives out numbers of this beginning and length, and the check digit is right.
+/// Whether a network of payment cards gives out numbers of this beginning and length.
 fn is_card(digits: &[u8]) -> bool {
     let first = |count: usize| digits[..count].iter().fold(0_u32, |number, digit| number * 10 + u32::from(*digit));
     let (two, three, four) = (first(2), first(3), first(4));
@@ -186,7 +192,7 @@ fn is_card(digits: &[u8]) -> bool {
         (50 | 56..=58, ..) | (60 | 61 | 63 | 66..=69, ..) => &[12, 13, 14, 15, 16, 17, 18, 19],
         _ => return false,
     };
-    lengths.contains(&digits.len()) && check::luhn(digits)
+    lengths.contains(&digits.len())
 }
 
 /// Whether a card number is grouped as on cards: not at all, or in groups of at least three with one separator.

@@ -171,11 +171,16 @@ const NOT_BEFORE: &[&str] = &[
     "sao",
 ];
 
-/// Words before a lone name that make it a place more likely.
-const PLACE_BEFORE: &[&str] = &[
-    "in", "at", "near", "to", "from", "a", "en", "vers", "pres", "depuis", "de", "of", "the", "le", "la", "les", "au",
-    "aux",
+/// Words that never begin a name.
+const NEVER_FIRST: &[&str] = &[
+    "the", "this", "that", "these", "those", "with", "when", "what", "where", "who", "why", "how", "your", "from",
+    "they", "some", "even", "many", "just", "then", "will", "can", "any", "all", "see", "let", "for", "and", "but",
+    "our", "over", "under", "like", "unlike", "call", "dear", "une", "des", "les", "mon", "son", "ses", "nos", "vos",
+    "leur", "cette", "ces", "pour", "par", "avec", "sans", "dans", "sur", "sous", "selon", "depuis", "bot",
 ];
+
+/// Words before a lone name that make it a place more likely.
+const PLACE_BEFORE: &[&str] = &["in", "at", "near", "en", "vers", "depuis", "the"];
 
 /// What introduces a name.
 static INTRODUCTION: LazyLock<Regex> = LazyLock::new(|| {
@@ -215,6 +220,7 @@ pub(super) fn find(text: &str, found: &mut Vec<Finding>) {
     let mut i = 0;
     while i < words.len() {
         if !words[i].capital {
+            in_small_letters(text, &words, i, found);
             i += 1;
             continue;
         }
@@ -257,11 +263,36 @@ fn words(text: &str) -> Vec<Word<'_>> {
         }
         let capital = c.is_uppercase() && !word.bytes().any(|byte| byte.is_ascii_digit());
         let initial = capital && word.chars().count() == 1;
+        // "I" and "A" are words, unless a dot makes them initials.
+        let capital = capital && !(matches!(word, "I" | "A") && !text[start + word.len()..].starts_with('.'));
+        let initial = initial && capital;
         let known = if capital && !initial { NAMES.look_up(word) } else { Known::default() };
         let folded = folded(word).into_owned();
         words.push(Word { range: start..start + word.len(), text: word, capital, initial, known, folded });
     }
     words
+}
+
+/// A given and a family name in small letters, neither of them a word: "patricia desrosiers".
+fn in_small_letters(text: &str, words: &[Word<'_>], i: usize, found: &mut Vec<Finding>) {
+    let Some(next) = words.get(i + 1) else { return };
+    let word = &words[i];
+    if next.capital
+        || word.text.len() < 4
+        || next.text.len() < 4
+        || text.get(word.range.end..next.range.start) != Some(" ")
+    {
+        return;
+    }
+    let (first, second) = (NAMES.look_up(word.text), NAMES.look_up(next.text));
+    if first.given
+        && !first.word
+        && second.family
+        && !second.word
+        && introduction(&text[..word.range.start]) != Introduced::Not
+    {
+        push(words, i, i + 2, found);
+    }
 }
 
 /// The end of the run of capitalised words, initials and particles that begins at `i`.
@@ -298,6 +329,8 @@ fn is_title(text: &str, words: &[Word<'_>], i: usize) -> bool {
     let word = &words[i];
     TITLES.contains(&word.folded.as_str())
         // "Me" and "M" are titles before a name only: "M. Petit", "Me Petit".
+        // "Ján M. Novák" has an initial there.
+        && (word.folded != "m" || i == 0 || !words[i - 1].capital || !text[words[i - 1].range.end..word.range.start].trim().is_empty())
         && (!matches!(word.folded.as_str(), "m" | "me" | "lady" | "lord")
             || text[word.range.end..].starts_with('.')
             || words.get(i + 1).is_some_and(|next| next.known.family && !next.known.word))
@@ -353,11 +386,32 @@ fn person(text: &str, words: &[Word<'_>], i: usize, end: usize, found: &mut Vec<
         if last <= begin {
             continue;
         }
-        if accepted(words, begin, last, first, introduced, previous.filter(|_| first)) {
+        let apart = first && stands_apart(text, words, begin, last);
+        let around = Around { first, introduced, previous: previous.filter(|_| first), apart };
+        if accepted(words, begin, last, &around) {
             push(words, begin, last, found);
             return;
         }
     }
+}
+
+/// Whether the words stand inside a sentence, where a capital means something, or are a line of their own.
+fn stands_apart(text: &str, words: &[Word<'_>], begin: usize, last: usize) -> bool {
+    let before = text[..words[begin].range.start].trim_end_matches([' ', '>', '?', '*', '\t']);
+    let begins_line = before.is_empty() || before.ends_with('\n');
+    let ends_line = matches!(text[words[last - 1].range.end..].chars().next(), None | Some('\n' | '\r' | ','));
+    if begins_line { ends_line } else { before.ends_with(|c: char| c.is_lowercase() || c == ',') }
+}
+
+/// What stands around words that may be a name.
+struct Around<'a> {
+    /// They begin their run.
+    first: bool,
+    introduced: Introduced,
+    /// The word before their run.
+    previous: Option<&'a Word<'a>>,
+    /// Their capitals mean something.
+    apart: bool,
 }
 
 /// How a run is introduced.
@@ -420,18 +474,19 @@ fn last_name(words: &[Word<'_>], begin: usize, end: usize) -> usize {
 }
 
 /// Whether the words are a name.
-fn accepted(
-    words: &[Word<'_>],
-    begin: usize,
-    last: usize,
-    first: bool,
-    introduced: Introduced,
-    previous: Option<&Word<'_>>,
-) -> bool {
+fn accepted(words: &[Word<'_>], begin: usize, last: usize, around: &Around<'_>) -> bool {
+    let Around { first, introduced, previous, apart } = *around;
     let named: Vec<&Word<'_>> = words[begin..last].iter().filter(|word| word.capital).collect();
     let head = named[0];
     let full: Vec<&&Word<'_>> = named.iter().filter(|word| !word.initial).collect();
     if full.is_empty() {
+        return false;
+    }
+    if NEVER_FIRST.contains(&head.folded.as_str()) || (head.known.word && head.folded.len() < 3) {
+        return false;
+    }
+    // A heading in capitals.
+    if named.len() > 3 && named.iter().all(|word| word.text.chars().all(|c| !c.is_lowercase())) {
         return false;
     }
     let introduced = first && introduced != Introduced::Not;
@@ -455,6 +510,8 @@ fn accepted(
         || (has_initial && !named[named.len() - 1].initial && (given || family > 0) && clear >= 1)
         || (has_initial && named.len() == 3 && named[1].initial && clear == 2)
         || (introduced && (given || family > 0) && clear >= 1)
+        // A given name that is in no list, inside a sentence or alone on its line.
+        || (full.len() == 2 && named.len() == 2 && clear == 2 && full[1].known.family && !full[1].known.given && apart)
         // Two family names that are nothing else, as in "Dupont Lefebvre".
         || (full.len() >= 2 && family == full.len() && clear == full.len() && first)
 }
