@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::DataError;
+use crate::screen::ScreenConfig;
 use crate::source::{Format, prompt};
 
 /// The largest accepted [`SourceConfig::weight`]: a bound on the memory that one epoch's order takes.
@@ -49,6 +50,10 @@ pub struct DataConfig {
     /// tokenised again.
     #[serde(default = "default_cache")]
     pub cache: bool,
+    /// What is done with personal data and secrets in the conversations, before anything else sees them; null leaves
+    /// them as they are.
+    #[serde(default)]
+    pub screen: Option<ScreenConfig>,
 }
 
 /// What happens to an example that is longer than `max_length`.
@@ -90,6 +95,9 @@ pub struct SourceConfig {
     /// ends is removed, so an empty `{input}` at the end leaves no gap.
     #[serde(default)]
     pub prompt: Option<String>,
+    /// The licence of the source, by its SPDX name, for example `CC-BY-4.0`; `data.screen.licences` looks at it.
+    #[serde(default)]
+    pub licence: Option<String>,
 }
 
 /// A file of a data set on the Hugging Face hub.
@@ -142,6 +150,9 @@ impl DataConfig {
             let expected = "at least 2 tokens: one to read and one to predict";
             return Err(invalid("max_length", self.max_length, expected));
         }
+        if self.screen.as_ref().is_some_and(|screen| screen.kinds.is_empty()) {
+            return Err(invalid("screen.kinds", "an empty list", "at least one kind, or no list for all kinds"));
+        }
         for (list, sources) in [("train", &self.train), ("validation", &self.validation)] {
             for (i, source) in sources.iter().enumerate() {
                 source.validate(&format!("{list}[{i}]"))?;
@@ -161,6 +172,7 @@ impl SourceConfig {
             weight: default_weight(),
             limit: None,
             prompt: None,
+            licence: None,
         }
     }
 
@@ -238,7 +250,8 @@ mod tests {
         config.validate().unwrap();
         let expected = json!({
             "train": [{
-                "path": "a.jsonl", "hub": null, "format": "auto", "weight": 1.0, "limit": null, "prompt": null
+                "path": "a.jsonl", "hub": null, "format": "auto", "weight": 1.0, "limit": null, "prompt": null,
+                "licence": null
             }],
             "validation": [],
             "validation_fraction": 0.0,
@@ -247,7 +260,8 @@ mod tests {
             "packing": true,
             "system_prompt": null,
             "chat_template": null,
-            "cache": true
+            "cache": true,
+            "screen": null
         });
         assert_eq!(serde_json::to_value(&config).unwrap(), expected);
         assert_eq!(parse(expected), config);

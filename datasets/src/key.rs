@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use crate::config::{DataConfig, Overlong};
 use crate::digest::{hex, sha256_files};
 use crate::error::DataError;
+use crate::screen::Screening;
 use crate::source::{Format, Located};
 use crate::tokenizer::ChatTokenizer;
 
@@ -30,6 +31,8 @@ struct Key<'a> {
     max_length: usize,
     overlong: Overlong,
     system_prompt: Option<&'a str>,
+    /// What screening does to the conversations, its key as a digest.
+    screening: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -73,6 +76,7 @@ pub(crate) fn key(
     sources: &[Located<'_>],
     digests: &[String],
     tokenizer: &ChatTokenizer,
+    screening: Option<&Screening>,
 ) -> Result<String, DataError> {
     let sources = sources.iter().zip(digests).map(|(located, content)| Source {
         ending: located.name.extension().and_then(|ending| ending.to_str()),
@@ -90,6 +94,7 @@ pub(crate) fn key(
         max_length: config.max_length,
         overlong: config.overlong,
         system_prompt: config.system_prompt.as_deref(),
+        screening: screening.zip(config.screen.as_ref()).map(|(done, screen)| done.fingerprint(&screen.kinds)),
     };
     let json = serde_json::to_vec(&key).expect("numbers and texts can be written as JSON");
     Ok(hex(&Sha256::digest(json)))

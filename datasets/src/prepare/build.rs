@@ -9,6 +9,7 @@ use crate::config::DataConfig;
 use crate::conversation::Origin;
 use crate::error::{DataError, ExampleError};
 use crate::key;
+use crate::screen::{Screened, Screening};
 use crate::source::{Format, Located};
 use crate::split::{HeldOut, content_hash, is_held_out};
 use crate::store::{self, Counts, Examples, Expected, Index, Summary, Writer};
@@ -28,6 +29,8 @@ pub(super) struct Build<'a> {
     /// The name of the data in the cache; none when nothing is kept.
     pub(super) key: Option<String>,
     pub(super) cache: &'a Cache,
+    /// The recipe's gate.
+    pub(super) screening: Option<Screening>,
 }
 
 /// The examples, mapped, and what is known of them.
@@ -160,6 +163,7 @@ impl Build<'_> {
             progress: Progress { total_bytes, ..Progress::default() },
             held_out: HeldOut::default(),
             leaked: 0,
+            screened: Screened::new(),
         };
         let trained = self.config.train.len();
         let (mut train, mut validation) = (Tally::default(), Tally::default());
@@ -183,6 +187,7 @@ impl Build<'_> {
             train: train.counts,
             validation: validation.counts,
             leaked: pass.leaked,
+            screened: pass.screened,
             fingerprint: String::new(),
             printed: self.tokenizer.template()?.printed(),
         };
@@ -197,6 +202,7 @@ struct Pass<'a> {
     progress: Progress,
     held_out: HeldOut,
     leaked: u64,
+    screened: Screened,
 }
 
 /// What became of one conversation.
@@ -204,6 +210,7 @@ struct Tokenised {
     hash: [u8; 32],
     origin: Origin,
     outcome: Outcome,
+    screened: Screened,
 }
 
 impl Pass<'_> {
@@ -215,22 +222,29 @@ impl Pass<'_> {
         validation: &mut Tally,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Format, Failure> {
-        let Build { config, tokenizer, sources, .. } = self.build;
+        let Build { config, tokenizer, sources, screening, .. } = self.build;
         let is_validation = number >= config.train.len();
         let fraction = if config.validation.is_empty() { config.validation_fraction } else { 0.0 };
         let mut stream = sources[number].stream()?;
         let begin = self.progress.done_bytes;
         loop {
             let batch = stream.next_batch(|mut conversation| {
+                let screened = match screening {
+                    Some(screening) => screening.conversation(&mut conversation)?,
+                    None => Screened::new(),
+                };
                 if let Some(content) = &config.system_prompt {
                     conversation.set_default_system(content);
                 }
                 let hash = content_hash(&conversation);
                 let outcome = tokenize(tokenizer, &conversation, config.max_length, config.overlong)?;
-                Ok(Tokenised { hash, origin: conversation.origin, outcome })
+                Ok(Tokenised { hash, origin: conversation.origin, outcome, screened })
             })?;
             let Some(format) = stream.format().filter(|_| batch.is_empty()) else {
-                for Tokenised { hash, origin, outcome } in batch {
+                for Tokenised { hash, origin, outcome, screened } in batch {
+                    for (kind, count) in screened {
+                        *self.screened.entry(kind).or_default() += count;
+                    }
                     let held_out = is_validation || is_held_out(&hash, fraction);
                     if is_validation {
                         self.held_out.insert(hash);

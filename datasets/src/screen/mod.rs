@@ -5,21 +5,35 @@
 //! [`Screening`] applies the choice of a recipe to conversations, and [`LicenceRules`] says what may be used at all.
 
 mod addresses;
+mod aliases;
 mod check;
 mod context;
 mod dates;
+mod draw;
+mod gate;
 mod internet;
 mod kind;
+mod licences;
 mod names;
 mod numbers;
 mod persons;
 mod phones;
+mod pseudonym;
+mod records;
 mod secrets;
 mod vehicles;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
+use aho_corasick::{AhoCorasick, MatchKind};
+
+pub(crate) use gate::note;
+pub use gate::{Action, ScreenConfig, Screened, Screening};
 pub use kind::Kind;
+pub use licences::{Licence, LicenceRules, Owed};
+pub use pseudonym::{KEY_VARIABLE, Pseudonymiser, replace};
+pub use records::{Chunk, read_chunks, screen_value};
 
 /// A place in a text that holds personal data or a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +96,14 @@ impl Screener {
         }
         internet::find_emails(text, &mut found);
         secrets::find(text, &mut found);
+        if found.is_empty() {
+            return found;
+        }
         let mut found = resolve(found);
+        // Nothing is repeated in a text that is hardly longer than what was found in it.
+        if text.len() > 2 * found.iter().map(|finding| finding.range.len()).min().unwrap_or_default() {
+            repeated(text, &mut found);
+        }
         found.retain(|finding| self.kinds[finding.kind as usize]);
         found
     }
@@ -94,15 +115,47 @@ fn resolve(mut found: Vec<Finding>) -> Vec<Finding> {
         let length = finding.range.len();
         (!finding.kind.is_checked(), usize::MAX - length, finding.kind, finding.range.start)
     });
-    let mut kept: Vec<Finding> = Vec::with_capacity(found.len());
+    // By where they begin: only the neighbours can overlap.
+    let mut kept: BTreeMap<usize, Finding> = BTreeMap::new();
     for finding in found {
-        let overlaps = |other: &Finding| finding.range.start < other.range.end && other.range.start < finding.range.end;
-        if !kept.iter().any(overlaps) {
-            kept.push(finding);
+        let before = kept.range(..finding.range.end).next_back();
+        if before.is_none_or(|(_, other)| other.range.end <= finding.range.start) {
+            kept.insert(finding.range.start, finding);
         }
     }
-    kept.sort_by_key(|finding| finding.range.start);
-    kept
+    kept.into_values().collect()
+}
+
+/// The same values once more, where nothing beside them says what they are: a number that a question names is what an
+/// answer repeats.
+fn repeated(text: &str, found: &mut Vec<Finding>) {
+    const SHORTEST: usize = 5;
+    let mut values: Vec<(&str, Kind)> = found
+        .iter()
+        .map(|finding| (&text[finding.range.clone()], finding.kind))
+        .filter(|(value, kind)| value.len() >= SHORTEST && *kind != Kind::DateOfBirth)
+        .collect();
+    values.sort_unstable();
+    values.dedup_by_key(|(value, _)| *value);
+    let Ok(patterns) =
+        AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(values.iter().map(|(value, _)| *value))
+    else {
+        return;
+    };
+    let word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+    let mut more = Vec::new();
+    for part in patterns.find_iter(text) {
+        let (start, end) = (part.start(), part.end());
+        let apart = !word(text[..start].chars().next_back()) && !word(text[end..].chars().next());
+        let after = found.partition_point(|finding| finding.range.start < end);
+        if apart && (after == 0 || found[after - 1].range.end <= start) {
+            more.push(Finding { kind: values[part.pattern().as_usize()].1, range: start..end });
+        }
+    }
+    if !more.is_empty() {
+        found.append(&mut more);
+        found.sort_by_key(|finding| finding.range.start);
+    }
 }
 
 #[cfg(test)]

@@ -58,7 +58,9 @@ pub(super) struct Pools {
 
 pub(super) static POOLS: LazyLock<Pools> = LazyLock::new(|| {
     let names = &*NAMES;
-    let fits = |name: &&str| (4..=10).contains(&name.len()) && !names.words.contains(name);
+    let fits = |name: &&str| {
+        (4..=10).contains(&name.len()) && !names.words.contains(name) && !super::persons::is_reserved(name)
+    };
     let (both, given): (Vec<_>, Vec<_>) = GIVEN.lines().filter(fits).partition(|name| names.family.contains(name));
     let family = FAMILY.lines().filter(fits).filter(|name| !names.given.contains(name)).collect();
     Pools { given, family, both }

@@ -201,6 +201,21 @@ static STRONG: LazyLock<Regex> = LazyLock::new(|| {
     )
 });
 
+/// Whether a word is a title, such as "Mme".
+pub(super) fn is_title_word(word: &str) -> bool {
+    TITLES.contains(&folded(word).as_ref())
+}
+
+/// Whether a word is a small one inside names, such as "de".
+pub(super) fn is_particle(word: &str) -> bool {
+    PARTICLES.contains(&folded(word).as_ref())
+}
+
+/// Whether a folded name means something else beside a name, so that it is no good alias.
+pub(super) fn is_reserved(name: &str) -> bool {
+    [TITLES, PARTICLES, NOT_AFTER, NOT_BEFORE, NEVER_FIRST, PLACE_BEFORE].iter().any(|list| list.contains(&name))
+}
+
 /// A word of the text.
 struct Word<'a> {
     range: Range<usize>,
@@ -525,10 +540,10 @@ fn again(words: &[Word<'_>], first: usize, found: &mut Vec<Finding>) {
     if found.len() == first {
         return;
     }
+    // The findings of this pass are in the order of the text.
     let inside = |word: &Word<'_>, found: &[Finding]| {
-        found[first..]
-            .iter()
-            .any(|finding| finding.range.start <= word.range.start && word.range.end <= finding.range.end)
+        let after = found[first..].partition_point(|finding| finding.range.start <= word.range.start);
+        after > 0 && word.range.end <= found[first + after - 1].range.end
     };
     let seen: HashSet<&str> = words
         .iter()

@@ -121,3 +121,142 @@ fn hostile_texts_do_no_harm() {
     let long = "A".repeat(300_000);
     Screener::default().find(&long);
 }
+
+mod pseudonyms {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn with(key: &str) -> Pseudonymiser {
+        Pseudonymiser::new(key.as_bytes(), "test").unwrap()
+    }
+
+    /// Texts with a value of each kind; the random numbers make values that are valid by the checks alone.
+    fn text(numbers: &[u8], names: (usize, usize)) -> String {
+        let digits = |from: usize, count: usize| -> Vec<u8> {
+            (from..from + count).map(|at| numbers[at % numbers.len()] % 10).collect()
+        };
+        let written = |digits: &[u8]| digits.iter().map(ToString::to_string).collect::<String>();
+        let mut siren = digits(0, 9);
+        siren[0] = 1 + siren[0] % 9;
+        check::set_luhn(&mut siren);
+        let mut siret = [siren.clone(), digits(9, 5)].concat();
+        check::set_luhn(&mut siret);
+        let mut card = [vec![4], digits(3, 15)].concat();
+        check::set_luhn(&mut card);
+        let mut nir = [vec![1, 8, 5, 0, 5, 7, 8], digits(7, 6)].concat();
+        nir.extend(check::nir_key(&nir));
+        let account = written(&digits(5, 23));
+        let iban = check::iban_key(b"FR", account.as_bytes());
+        let vat = check::vat_key(&siren);
+        let phone = written(&digits(11, 8));
+        let (given, family) = (
+            ["Jean", "Camille", "Alice", "Hélène"][names.0 % 4],
+            ["Rodriguez", "Lefebvre", "Durand", "Nguyen"][names.1 % 4],
+        );
+        format!(
+            "Je soussigné {given} {family}, né le {:02}/03/1981, demeurant 12, rue Lefort, 20366 Marion. Tél. 06{phone}, \
+             courriel {given}.x@example.com, IBAN FR{}{account}, NIR {}, SIREN {}, SIRET {}, TVA FR{}{}, carte {}, IP \
+             192.168.{}.7, véhicule FB-{:03}-PE (VIN VF1AB{}), password: Xk9{phone}z. M. {family} signe.",
+            1 + numbers[0] % 28,
+            written(&iban),
+            written(&nir),
+            written(&siren),
+            written(&siret),
+            written(&vat),
+            written(&siren),
+            written(&card),
+            numbers[1],
+            100 + u16::from(numbers[2]),
+            written(&digits(2, 12)),
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn an_alias_is_of_the_same_kind_and_the_original_is_gone(
+            numbers in prop::collection::vec(any::<u8>(), 24),
+            names in (any::<usize>(), any::<usize>()),
+        ) {
+            let (screener, with) = (Screener::default(), with("a key of sixteen bytes"));
+            let text = text(&numbers, names);
+            let found = screener.find(&text);
+            let kinds: Vec<Kind> = found.iter().map(|finding| finding.kind).collect();
+            prop_assert!(kinds.len() >= 16, "{kinds:?} in {text}");
+            let new = replace(&text, &found, |kind, value| with.alias(kind, value));
+            prop_assert_eq!(&new, &replace(&text, &found, |kind, value| with.alias(kind, value)));
+            for finding in &found {
+                let value = &text[finding.range.clone()];
+                prop_assert!(!new.contains(value), "{value} is still in {new}");
+            }
+            let again: Vec<Kind> = screener.find(&new).iter().map(|finding| finding.kind).collect();
+            prop_assert_eq!(again, kinds, "\n{}\n{}", text, new);
+        }
+    }
+
+    #[test]
+    fn the_parts_of_a_name_have_one_alias_each() {
+        let with = with("a key of sixteen bytes");
+        let alias = |value| with.alias(Kind::Person, value);
+        let full = alias("Jean Rodriguez");
+        let (given, family) = full.split_once(' ').unwrap();
+        assert!(given != "Jean" && family != "Rodriguez");
+        assert_eq!(alias("M. Rodriguez"), format!("M. {family}"));
+        assert_eq!(alias("Rodriguez Jean"), format!("{family} {given}"));
+        assert_eq!(alias("RODRIGUEZ"), family.to_uppercase());
+        assert_eq!(alias("Mme Jean-Anne de Rodriguez").split(' ').next_back(), Some(family));
+    }
+
+    #[test]
+    fn one_number_has_one_alias_however_it_is_written() {
+        let with = with("a key of sixteen bytes");
+        let bare = |kind, value| with.alias(kind, value).replace([' ', '.'], "");
+        assert_eq!(bare(Kind::Siren, "732 829 320"), bare(Kind::Siren, "732829320"));
+        assert!(bare(Kind::Siret, "73282932000074").starts_with(&bare(Kind::Siren, "732829320")));
+        assert!(bare(Kind::Vat, "FR44732829320").ends_with(&bare(Kind::Siren, "732829320")));
+        let national = bare(Kind::Phone, "06 46 29 83 41");
+        assert_eq!(bare(Kind::Phone, "+33 6 46 29 83 41"), format!("+33{}", &national[1..]));
+        assert_eq!(with.alias(Kind::Nir, "1 85 03 2A 001 234 49").as_bytes()[8..10], *b"2A");
+    }
+
+    #[test]
+    fn another_key_gives_another_alias_and_a_short_one_is_refused() {
+        let (one, two) = (with("a key of sixteen bytes"), with("b key of sixteen bytes"));
+        assert_ne!(one.alias(Kind::Card, "4111111111111111"), two.alias(Kind::Card, "4111111111111111"));
+        let error = Pseudonymiser::new(b"short", "KEY").unwrap_err().to_string();
+        assert_eq!(error, "KEY: the key has 5 bytes, expected at least 16 (for example 64 hexadecimal digits)");
+    }
+
+    #[test]
+    fn a_key_is_made_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        assert!(Pseudonymiser::from_file_or_env(Some(&path)).unwrap_err().to_string().ends_with("cannot be read"));
+        Pseudonymiser::create_key(&path).unwrap();
+        let first = Pseudonymiser::from_file_or_env(Some(&path)).unwrap().fingerprint();
+        Pseudonymiser::create_key(&path).unwrap();
+        assert_eq!(Pseudonymiser::from_file_or_env(Some(&path)).unwrap().fingerprint(), first);
+    }
+}
+
+#[test]
+fn what_a_question_introduces_is_found_in_the_answer() {
+    let config = ScreenConfig { action: Action::Mask, ..ScreenConfig::default() };
+    let screening = Screening::new(&config).unwrap();
+    let texts = [
+        "Permis de conduire n° 10AB86744 de Jean Rodriguez. Quel numéro, et de qui ?",
+        "10AB86744",
+        "Rodriguez",
+        "rien",
+    ];
+    let mut count = 0;
+    let new = screening.texts(&texts, |_, _| count += 1);
+    assert_eq!(
+        new[0].as_deref(),
+        Some("Permis de conduire n° [DRIVING_LICENCE] de [PERSON]. Quel numéro, et de qui ?")
+    );
+    assert_eq!(new[1..], [Some("[DRIVING_LICENCE]".to_owned()), Some("[PERSON]".to_owned()), None]);
+    assert_eq!(count, 4);
+}

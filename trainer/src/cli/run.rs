@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::ScreenArgs;
+
 /// Verbs on data.
 #[derive(Debug, Subcommand)]
 pub enum DataVerb {
@@ -18,6 +20,20 @@ Examples:
 
 The tokens are kept in the folder `data` of GREFFON_CACHE (default ~/.cache/greffon), which may be deleted at any time.")]
     Prepare(PrepareArgs),
+    /// Find personal data and secrets; mask them, or replace them with aliases.
+    #[command(after_help = "\
+Examples:
+  greffon data screen claims.jsonl
+  greffon data screen recipe.yaml --fail-on secret,iban,nir
+  greffon data screen claims.jsonl --action mask --to masked.jsonl
+  greffon data screen claims.jsonl letters.txt --action pseudonymise --key screen.key --make-key \\
+    --to clean
+
+Kinds: iban, nir, siret, vat, siren, card, vin, email, secret, us-ssn, date-of-birth, passport, driving-licence,
+licence-plate, ip-address, phone, address, person. No list finds every name: read what is left.
+
+Exit codes: 0 done; 3 a kind of --fail-on was found; 2 the input must be mended.")]
+    Screen(ScreenArgs),
 }
 
 /// A recipe with overrides.

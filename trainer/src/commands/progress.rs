@@ -23,6 +23,17 @@ pub(super) fn bar(length: usize, what: &'static str) -> ProgressBar {
     ProgressBar::new(length as u64).with_style(style).with_message(what)
 }
 
+/// A bar over the bytes of a file; silent when standard error is not a terminal.
+pub(super) fn bytes(length: u64, what: &'static str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{msg:<28} {bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left")
+        .expect("the template is a constant")
+        .progress_chars("━━ ");
+    ProgressBar::new(length).with_style(style).with_message(what)
+}
+
 /// A bar over the questions that a model is asked; silent when standard error is not a terminal.
 #[derive(Default)]
 pub(super) struct Questioning(Option<(Asked, ProgressBar)>);
