@@ -24,5 +24,6 @@ mod real;
 mod recipes;
 mod repair;
 mod resume;
+mod screen;
 mod tokens;
 mod verify;
