@@ -80,7 +80,8 @@ fn dates_of_birth_need_words_that_say_so() {
 #[test]
 fn vehicles_and_papers() {
     check("immatriculé [[licence-plate:FB-267-PE]] (VIN [[vin:UU1W9T8HVJW513313]])");
-    check("plaque [[licence-plate:1234 AB 75]], lot 1234 AB 75");
+    check("plaque [[licence-plate:1234 AB 75]]");
+    check("lot 1234 AB 75");
     check("Permis de conduire n° [[driving-licence:10AB86744]], passport number [[passport:XG9382049]]");
 }
 
