@@ -17,7 +17,6 @@ pub use merge::{CombineArgs, MergeArgs, MergedAs, MergedType, SignMethod};
 pub use model::{ChatArgs, GenerateArgs, ModelArgs, SamplingArgs};
 pub use run::{DataVerb, EvalArgs, FetchArgs, InitArgs, PlanArgs, PrepareArgs, PreviewArgs, RecipeArgs, TrainArgs};
 pub use screen::{ScreenAction, ScreenArgs};
-pub use synth::SynthArgs;
 pub use synth::{SchemaArgs, SchemaOf, SynthArgs};
 pub use verify::{ProofArgs, VerifyArgs};
 
