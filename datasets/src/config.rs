@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::DataError;
 use crate::near_duplicates::DedupConfig;
+use crate::screen::ScreenConfig;
 use crate::source::{Format, prompt};
 
 /// The largest accepted [`SourceConfig::weight`]: a bound on the memory that one epoch's order takes.
@@ -54,6 +55,10 @@ pub struct DataConfig {
     /// sources. Null keeps all. The training files are then read twice.
     #[serde(default)]
     pub dedup: Option<DedupConfig>,
+    /// What is done with personal data and secrets in the conversations, before anything else sees them; null leaves
+    /// them as they are.
+    #[serde(default)]
+    pub screen: Option<ScreenConfig>,
 }
 
 /// What happens to an example that is longer than `max_length`.
@@ -95,6 +100,9 @@ pub struct SourceConfig {
     /// ends is removed, so an empty `{input}` at the end leaves no gap.
     #[serde(default)]
     pub prompt: Option<String>,
+    /// The licence of the source, by its SPDX name, for example `CC-BY-4.0`; `data.screen.licences` looks at it.
+    #[serde(default)]
+    pub licence: Option<String>,
 }
 
 /// A file of a data set on the Hugging Face hub.
@@ -150,6 +158,9 @@ impl DataConfig {
         if let Some(dedup) = &self.dedup {
             dedup.validate("dedup")?;
         }
+        if self.screen.as_ref().is_some_and(|screen| screen.kinds.is_empty()) {
+            return Err(invalid("screen.kinds", "an empty list", "at least one kind, or no list for all kinds"));
+        }
         for (list, sources) in [("train", &self.train), ("validation", &self.validation)] {
             for (i, source) in sources.iter().enumerate() {
                 source.validate(&format!("{list}[{i}]"))?;
@@ -169,6 +180,7 @@ impl SourceConfig {
             weight: default_weight(),
             limit: None,
             prompt: None,
+            licence: None,
         }
     }
 
@@ -246,7 +258,8 @@ mod tests {
         config.validate().unwrap();
         let expected = json!({
             "train": [{
-                "path": "a.jsonl", "hub": null, "format": "auto", "weight": 1.0, "limit": null, "prompt": null
+                "path": "a.jsonl", "hub": null, "format": "auto", "weight": 1.0, "limit": null, "prompt": null,
+                "licence": null
             }],
             "validation": [],
             "validation_fraction": 0.0,
@@ -256,7 +269,8 @@ mod tests {
             "system_prompt": null,
             "chat_template": null,
             "cache": true,
-            "dedup": null
+            "dedup": null,
+            "screen": null
         });
         assert_eq!(serde_json::to_value(&config).unwrap(), expected);
         assert_eq!(parse(expected), config);

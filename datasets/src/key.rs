@@ -14,6 +14,7 @@ use crate::config::{DataConfig, Overlong};
 use crate::digest::{hex, sha256_files};
 use crate::error::DataError;
 use crate::near_duplicates::DedupConfig;
+use crate::screen::Screening;
 use crate::source::{Format, Located};
 use crate::tokenizer::ChatTokenizer;
 
@@ -32,6 +33,8 @@ struct Key<'a> {
     overlong: Overlong,
     system_prompt: Option<&'a str>,
     dedup: Option<DedupConfig>,
+    /// What screening does to the conversations, its key as a digest.
+    screening: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -75,6 +78,7 @@ pub(crate) fn key(
     sources: &[Located<'_>],
     digests: &[String],
     tokenizer: &ChatTokenizer,
+    screening: Option<&Screening>,
 ) -> Result<String, DataError> {
     let sources = sources.iter().zip(digests).map(|(located, content)| Source {
         ending: located.name.extension().and_then(|ending| ending.to_str()),
@@ -93,6 +97,7 @@ pub(crate) fn key(
         overlong: config.overlong,
         system_prompt: config.system_prompt.as_deref(),
         dedup: config.dedup,
+        screening: screening.zip(config.screen.as_ref()).map(|(done, screen)| done.fingerprint(&screen.kinds)),
     };
     let json = serde_json::to_vec(&key).expect("numbers and texts can be written as JSON");
     Ok(hex(&Sha256::digest(json)))

@@ -17,6 +17,7 @@ mod near_duplicates;
 mod pack;
 mod prepare;
 pub mod probes;
+pub mod screen;
 mod source;
 mod split;
 mod stats;
@@ -32,8 +33,8 @@ pub use conversation::{Conversation, Message, Origin, Role};
 pub use decontaminate::{Contaminated, Decontamination, contaminated};
 pub use digest::{hex, sha256_files};
 pub use error::{
-    DataError, ExampleError, HubError, InstructionError, ProbeError, RecordError, SynthError, TemplateError,
-    TokenizerError,
+    DataError, ExampleError, HubError, InstructionError, ProbeError, RecordError, ScreenError, SynthError,
+    TemplateError, TokenizerError,
 };
 pub use hub::{Hub, HubFile, Push, PushFile, Pushed, RepoKind, TransferProgress};
 pub use mixture::{Order, permutation};

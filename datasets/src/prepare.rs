@@ -9,6 +9,8 @@ mod build;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rayon::prelude::*;
+
 use crate::cache::Cache;
 use crate::config::{DataConfig, SourceConfig};
 use crate::conversation::Conversation;
@@ -16,6 +18,7 @@ use crate::error::DataError;
 use crate::hub::Hub;
 use crate::key;
 use crate::mixture::Order;
+use crate::screen::{self, ScreenConfig, Screening};
 use crate::source::{Format, Located, load_with};
 use crate::store::{Counts, ExampleRef, Examples, Summary};
 use crate::tokenizer::ChatTokenizer;
@@ -120,17 +123,24 @@ pub fn prepare(
     let locate = |source| Located::new(source, Path::new(""), hub);
     let sources: Vec<Located<'_>> =
         config.train.iter().chain(&config.validation).map(locate).collect::<Result<_, _>>()?;
+    let owed = match &config.screen {
+        Some(screen) => screen.check_licences(config.train.iter().chain(&config.validation))?,
+        None => Vec::new(),
+    };
+    let screening = config.screen.as_ref().map(Screening::new).transpose()?;
     let digests = if config.cache { key::digests(&sources)? } else { None };
     let key = match &digests {
-        Some(digests) => Some(key::key(config, &sources, digests, tokenizer)?),
+        Some(digests) => Some(key::key(config, &sources, digests, tokenizer, screening.as_ref())?),
         None => None,
     };
-    let build = Build { config, tokenizer, sources: &sources, digests, key, cache };
+    let build = Build { config, tokenizer, sources: &sources, digests, key, cache, screening };
     let (built, from_cache) = match build.cached() {
         Some(built) => (built, true),
         None => (build.run(progress)?, false),
     };
-    Ok(assemble(config, &sources, seed, built, from_cache))
+    let mut prepared = assemble(config, &sources, seed, built, from_cache);
+    prepared.notes.extend(owed);
+    Ok(prepared)
 }
 
 fn assemble(
@@ -173,6 +183,9 @@ fn notes(config: &DataConfig, sources: &[Located<'_>], summary: &Summary) -> Vec
         notes.push(format!("{leaked} of {all} validation conversations are trained on too"));
     }
     describe("validation", &summary.validation, config.max_length, &mut notes);
+    if let Some(screen) = &config.screen {
+        notes.push(screen::note(screen.action, &summary.screened));
+    }
     notes
 }
 
@@ -191,18 +204,26 @@ fn describe(what: &str, part: &Counts, max_length: usize, notes: &mut Vec<String
     }
 }
 
-/// Reads the conversations of several sources, one after the other, to question a model on them.
+/// Reads the conversations of several sources, one after the other, to question a model on them; `screen` is the
+/// recipe's gate, so that what is asked has gone through it as what was learned from.
 ///
 /// # Errors
-/// As [`load_with`].
+/// As [`load_with`], and as [`prepare`] for the gate.
 pub fn load_conversations(
     sources: &[SourceConfig],
     system_prompt: Option<&str>,
+    screen: Option<&ScreenConfig>,
     hub: &Hub,
 ) -> Result<Vec<Conversation>, DataError> {
     let mut all = Vec::new();
     for source in sources {
         all.extend(load_with(source, Path::new(""), hub)?.conversations);
+    }
+    if let Some(screen) = screen {
+        screen.check_licences(sources)?;
+        let screening = Screening::new(screen)?;
+        let done: Vec<_> = all.par_iter_mut().map(|conversation| screening.conversation(conversation)).collect();
+        done.into_iter().collect::<Result<Vec<_>, _>>()?;
     }
     if let Some(content) = system_prompt {
         for conversation in &mut all {

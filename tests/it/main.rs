@@ -25,5 +25,6 @@ mod real;
 mod recipes;
 mod repair;
 mod resume;
+mod screen;
 mod tokens;
 mod verify;

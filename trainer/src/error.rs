@@ -145,6 +145,9 @@ impl TrainError {
         match self {
             Self::Interrupted { .. } | Self::StoppedBeforeStart => 130,
             Self::Refused(_) => 3,
+            Self::Data(datasets::DataError::Screen(
+                datasets::ScreenError::Refused { .. } | datasets::ScreenError::Licence { .. },
+            )) => 3,
             Self::NotFinite { .. } | Self::NotSaved { .. } => 1,
             error if error.is_write() => 1,
             _ => 2,

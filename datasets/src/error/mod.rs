@@ -7,6 +7,7 @@ mod example;
 mod hub;
 mod probe;
 mod record;
+mod screen;
 mod synth;
 mod template;
 mod tokenizer;
@@ -19,6 +20,7 @@ pub use example::ExampleError;
 pub use hub::HubError;
 pub use probe::{InstructionError, ProbeError};
 pub use record::RecordError;
+pub use screen::ScreenError;
 pub use synth::SynthError;
 pub use template::TemplateError;
 pub use tokenizer::TokenizerError;
@@ -96,6 +98,9 @@ pub enum DataError {
     /// A conversation cannot be learned from.
     #[error(transparent)]
     Example(#[from] ExampleError),
+    /// Data may not be used, or cannot be screened.
+    #[error(transparent)]
+    Screen(#[from] ScreenError),
     /// A probe item cannot be asked.
     #[error(transparent)]
     Probe(#[from] ProbeError),

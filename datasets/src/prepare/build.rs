@@ -10,6 +10,7 @@ use crate::conversation::Origin;
 use crate::error::{DataError, ExampleError};
 use crate::key;
 use crate::near_duplicates::{DedupGroups, DedupText, NearDuplicates};
+use crate::screen::{Screened, Screening};
 use crate::source::{Format, Located};
 use crate::split::{HeldOut, content_hash, is_held_out};
 use crate::store::{self, Counts, Examples, Expected, Index, Summary, Writer};
@@ -29,6 +30,8 @@ pub(super) struct Build<'a> {
     /// The name of the data in the cache; none when nothing is kept.
     pub(super) key: Option<String>,
     pub(super) cache: &'a Cache,
+    /// The recipe's gate.
+    pub(super) screening: Option<Screening>,
 }
 
 /// The examples, mapped, and what is known of them.
@@ -191,6 +194,7 @@ impl Build<'_> {
             progress: Progress { total_bytes, ..Progress::default() },
             held_out: HeldOut::default(),
             leaked: 0,
+            screened: Screened::new(),
         };
         let trained = self.config.train.len();
         let (mut train, mut validation) = (Tally::default(), Tally::default());
@@ -214,6 +218,7 @@ impl Build<'_> {
             train: train.counts,
             validation: validation.counts,
             leaked: pass.leaked,
+            screened: pass.screened,
             fingerprint: String::new(),
             printed: self.tokenizer.template()?.printed(),
         };
@@ -232,6 +237,7 @@ struct Pass<'a> {
     progress: Progress,
     held_out: HeldOut,
     leaked: u64,
+    screened: Screened,
 }
 
 /// What became of one conversation.
@@ -239,6 +245,7 @@ struct Tokenised {
     hash: [u8; 32],
     origin: Origin,
     outcome: Outcome,
+    screened: Screened,
 }
 
 impl Pass<'_> {
@@ -257,22 +264,29 @@ impl Pass<'_> {
         validation: &mut Tally,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Format, Failure> {
-        let Build { config, tokenizer, sources, .. } = self.build;
+        let Build { config, tokenizer, sources, screening, .. } = self.build;
         let is_validation = number >= config.train.len();
         let fraction = if config.validation.is_empty() { config.validation_fraction } else { 0.0 };
         let mut stream = sources[number].stream()?;
         let begin = self.progress.done_bytes;
         loop {
             let batch = stream.next_batch(|mut conversation| {
+                let screened = match screening {
+                    Some(screening) => screening.conversation(&mut conversation)?,
+                    None => Screened::new(),
+                };
                 if let Some(content) = &config.system_prompt {
                     conversation.set_default_system(content);
                 }
                 let hash = content_hash(&conversation);
                 let outcome = tokenize(tokenizer, &conversation, config.max_length, config.overlong)?;
-                Ok(Tokenised { hash, origin: conversation.origin, outcome })
+                Ok(Tokenised { hash, origin: conversation.origin, outcome, screened })
             })?;
             let Some(format) = stream.format().filter(|_| batch.is_empty()) else {
-                for Tokenised { hash, origin, outcome } in batch {
+                for Tokenised { hash, origin, outcome, screened } in batch {
+                    for (kind, count) in screened {
+                        *self.screened.entry(kind).or_default() += count;
+                    }
                     if !is_validation && self.is_near_duplicate() {
                         train.leave_out(origin);
                         self.progress.conversations += 1;

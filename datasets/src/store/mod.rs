@@ -27,6 +27,7 @@ use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 
 use crate::conversation::Origin;
+use crate::screen::Screened;
 use crate::source::Format;
 use crate::tokenize::Example;
 
@@ -83,6 +84,9 @@ pub(crate) struct Summary {
     pub(crate) fingerprint: String,
     /// What `strftime_now` printed, by format.
     pub(crate) printed: BTreeMap<String, String>,
+    /// What screening found, by kind.
+    #[serde(default)]
+    pub(crate) screened: Screened,
 }
 
 /// Where the examples of a file begin.

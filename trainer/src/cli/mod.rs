@@ -6,6 +6,7 @@ mod forgetting;
 mod merge;
 mod model;
 mod run;
+mod screen;
 mod synth;
 mod verify;
 
@@ -17,6 +18,7 @@ pub use forgetting::{ForgettingVerb, MeasureArgs, QuestionArgs, RepairArgs};
 pub use merge::{CombineArgs, MergeArgs, MergedAs, MergedType, SignMethod};
 pub use model::{ChatArgs, GenerateArgs, ModelArgs, SamplingArgs};
 pub use run::{DataVerb, EvalArgs, FetchArgs, InitArgs, PlanArgs, PrepareArgs, PreviewArgs, RecipeArgs, TrainArgs};
+pub use screen::{ScreenAction, ScreenArgs};
 pub use synth::{SchemaArgs, SchemaOf, SynthArgs};
 pub use verify::{ProofArgs, VerifyArgs};
 

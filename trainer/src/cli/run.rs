@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::DedupArgs;
+use super::ScreenArgs;
 
 /// Verbs on data.
 #[derive(Debug, Subcommand)]
@@ -31,6 +32,20 @@ The files hold conversations of any format that a recipe reads, or documents: re
 the first is kept, in the order of the files, and written as its file has it. Two conversations are near-duplicates when
 their questions are and their answers are, two SQuAD records when their questions with answers are and their contexts.")]
     Dedup(DedupArgs),
+    /// Find personal data and secrets; mask them, or replace them with aliases.
+    #[command(after_help = "\
+Examples:
+  greffon data screen claims.jsonl
+  greffon data screen recipe.yaml --fail-on secret,iban,nir
+  greffon data screen claims.jsonl --action mask --to masked.jsonl
+  greffon data screen claims.jsonl letters.txt --action pseudonymise --key screen.key --make-key \\
+    --to clean
+
+Kinds: iban, nir, siret, vat, siren, card, vin, email, secret, us-ssn, date-of-birth, passport, driving-licence,
+licence-plate, ip-address, phone, address, person. No list finds every name: read what is left.
+
+Exit codes: 0 done; 3 a kind of --fail-on was found; 2 the input must be mended.")]
+    Screen(ScreenArgs),
 }
 
 /// A recipe with overrides.

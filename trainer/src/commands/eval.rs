@@ -84,7 +84,8 @@ fn test_conversations(recipe: &Recipe, limit: Option<usize>, hub: &Hub) -> Resul
     if sources.is_empty() {
         return Err(TrainError::Run("the recipe names no questions to ask; list files under `eval.test`".to_owned()));
     }
-    let mut conversations = datasets::load_conversations(sources, recipe.data.system_prompt.as_deref(), hub)?;
+    let mut conversations =
+        datasets::load_conversations(sources, recipe.data.system_prompt.as_deref(), recipe.data.screen.as_ref(), hub)?;
     conversations.truncate(limit.unwrap_or(usize::MAX));
     if conversations.is_empty() {
         return Err(TrainError::Run("there is no conversation to evaluate on; raise the limit".to_owned()));

@@ -19,6 +19,7 @@ mod progress;
 mod prove;
 mod push;
 mod schema;
+mod screen;
 mod subject;
 mod synth;
 mod train;
@@ -48,6 +49,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Push(args) => return push::push(&args),
         Verb::Synth(args) => return synth::synth(&args),
         Verb::Train(args) => return train::train(&args),
+        Verb::Data(DataVerb::Screen(args)) => return screen::screen(&args),
         Verb::Forgetting(verb) => return forgetting::forgetting(&verb),
         Verb::Init(args) => init::init(&args),
         Verb::Check(args) => check::check(&args),

@@ -238,6 +238,8 @@ fn resolve(recipe: &mut Recipe, source: &Source) -> Result<PathBuf, RecipeError>
     let mut paths = Vec::new();
     paths.extend(model.adapter.as_mut().map(|path| ("model.adapter".to_owned(), path)));
     paths.extend(recipe.data.chat_template.as_mut().map(|path| ("data.chat_template".to_owned(), path)));
+    let screening_key = recipe.data.screen.as_mut().and_then(|screen| screen.key.as_mut());
+    paths.extend(screening_key.map(|path| ("data.screen.key".to_owned(), path)));
     let forgetting = &mut recipe.forgetting;
     paths.extend(listed("probes", &mut forgetting.probes));
     if let Some(orthogonal) = &mut forgetting.orthogonal {

@@ -75,7 +75,11 @@ pub fn per_step(recipe: &Recipe, config: &ReplayConfig) -> usize {
 
 /// The recipe's `data` section as it holds for replayed conversations.
 pub(super) fn data_config(recipe: &Recipe, sources: Vec<SourceConfig>) -> DataConfig {
-    let data = recipe.data.clone();
+    let mut data = recipe.data.clone();
+    // The base's own answers have no licence of their own.
+    if let Some(screen) = &mut data.screen {
+        screen.licences = None;
+    }
     DataConfig { train: sources, validation: Vec::new(), validation_fraction: 0.0, system_prompt: None, ..data }
 }
 

@@ -95,7 +95,15 @@ fn source() -> impl Strategy<Value = SourceConfig> {
         text().prop_map(|text| (Format::Squad, Some(format!("{}{{context}}", text.replace(['{', '}'], ""))))),
     ];
     (place, form, number(1e-3, 1000.0), option::of(1usize..)).prop_map(
-        |((path, hub), (format, prompt), weight, limit)| SourceConfig { path, hub, format, weight, limit, prompt },
+        |((path, hub), (format, prompt), weight, limit)| SourceConfig {
+            path,
+            hub,
+            format,
+            weight,
+            limit,
+            prompt,
+            licence: None,
+        },
     )
 }
 
@@ -118,6 +126,7 @@ fn data() -> impl Strategy<Value = DataConfig> {
                 chat_template: template.map(Into::into),
                 cache,
                 dedup: cache.then(DedupConfig::default),
+                screen: None,
             }
         },
     )
