@@ -124,6 +124,31 @@ def score(records: list[dict], found: list[list[tuple]], same) -> dict[str, list
     return counts
 
 
+def impossible(kind: str, value: str) -> bool:
+    """Whether a labelled value cannot be what its label says: wrong check digits, or a mailbox without a domain."""
+    bare = "".join(c for c in value.upper() if c.isalnum())
+    if kind == "iban":
+        number = "".join(str(int(c, 36)) for c in bare[4:] + bare[:4])
+        return int(number) % 97 != 1
+    if kind == "card":
+        digits = [int(c) for c in reversed(bare) if c.isdigit()]
+        doubled = (sum(divmod(2 * d, 10)) if i % 2 else d for i, d in enumerate(digits))
+        return sum(doubled) % 10 != 0 or not bare.isdigit() or len(bare) < 12
+    if kind == "us-ssn":
+        return not bare.isdigit() or bare[:3] in ("000", "666") or bare[0] == "9"
+    return kind == "email" and "." not in value.partition("@")[2]
+
+
+def wrong_labels(records: list[dict]) -> dict[str, list[str]]:
+    wrong: dict[str, list[str]] = {}
+    for record in records:
+        for span in record["spans"]:
+            kind, value = KINDS.get(span["type"]), record["text"][span["start"]:span["end"]]
+            if kind and impossible(kind, value):
+                wrong.setdefault(kind, []).append(value)
+    return wrong
+
+
 def added(all_counts: list[dict]) -> dict[str, list[int]]:
     total: dict[str, list[int]] = {}
     for counts in all_counts:
@@ -214,6 +239,12 @@ def main() -> None:
             table(file.name, sides)
         both = {side: (added([c[0] for c in counts]), added([c[1] for c in counts])) for side, counts in totals.items()}
         table("all files", both)
+        wrong = wrong_labels(everything)
+        print("\nlabels that cannot be what they say, and Greffon's recall without them")
+        for kind, values in sorted(wrong.items()):
+            matched, labelled, _ = both["greffon"][0][kind]
+            recall = min(1.0, matched / (labelled - len(values)))
+            print(f"{kind:16} {len(values)} of {labelled}: {', '.join(values)}; recall {recall:.3f}")
         if args.samples:
             speed(args, everything, folder)
 

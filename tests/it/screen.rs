@@ -53,7 +53,7 @@ fn texts_are_masked_and_pseudonymised_into_new_files() {
     let to_text = to.to_string_lossy();
     run(0, &["data", "screen", &path, "--action", "mask", "--to", &to_text]);
     assert_eq!(text(&to), "Je m'appelle [PERSON], IBAN [IBAN].");
-    let again = run(1, &["data", "screen", &path, "--action", "mask", "--to", &to_text]);
+    let again = run(2, &["data", "screen", &path, "--action", "mask", "--to", &to_text]);
     assert!(again.contains("exists already"), "{again}");
     let key = folder.path().join("key").to_string_lossy().into_owned();
     let arguments = ["data", "screen", &path, "--action", "pseudonymise", "--to", &to_text, "--force", "--key", &key];

@@ -71,7 +71,7 @@ impl Default for ScreenConfig {
 pub type Screened = BTreeMap<Kind, u64>;
 
 /// Parts two messages while they are searched as one text. No text holds it, and it is no white space, so nothing is
-/// found across it.
+/// found across it; patterns that take anything but white space leave it out by name.
 const BETWEEN: char = '\u{1f}';
 
 /// A screener with what is done with what it finds.

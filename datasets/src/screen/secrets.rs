@@ -33,13 +33,13 @@ static NAMED: LazyLock<Regex> = LazyLock::new(|| {
         | (?P<key> \b(?:[a-z0-9]+[_-])*(?: api[_\ -]?keys? | secret(?:[_\ -]?(?:access[_\ -]?)?key)? | access[_\ -]?(?:key|token)
             | auth[_\ -]?token | bearer | client[_\ -]?secret | private[_\ -]?key | tokens? | cl[ée]\ (?:api|secr[èe]te) ) ) )
         ["']? (?: \s*(?::=|=>|[:=])\s* | \s+(?:is|est)\s*:?\s+ | (?-i:\b)\s+(?P<bare>) )
-        ["'`]? (?P<value>[^\s"'`,;<>\[\]]{6,256})"#,
+        ["'`]? (?P<value>[^\s\x1f"'`,;<>\[\]]{6,256})"#,
     )
 });
 
 /// The password inside an address of a service: `scheme://user:password@host`.
 static IN_ADDRESS: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"\b[a-z][a-z0-9+.-]{1,20}://[^\s:/@]{1,100}:(?P<value>[^\s:/@]{3,200})@"));
+    LazyLock::new(|| pattern(r"\b[a-z][a-z0-9+.-]{1,20}://[^\s:/@]{1,100}:(?P<value>[^\s\x1f:/@]{3,200})@"));
 
 pub(super) fn find(text: &str, found: &mut Vec<Finding>) {
     for part in TOKENS.find_iter(text) {

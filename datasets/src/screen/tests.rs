@@ -261,3 +261,10 @@ fn what_a_question_introduces_is_found_in_the_answer() {
     assert_eq!(new[1..], [Some("[DRIVING_LICENCE]".to_owned()), Some("[PERSON]".to_owned()), None]);
     assert_eq!(count, 4);
 }
+
+#[test]
+fn a_value_at_the_end_of_a_text_does_not_reach_into_the_next() {
+    let config = ScreenConfig { action: Action::Mask, ..ScreenConfig::default() };
+    let new = Screening::new(&config).unwrap().texts(&["password = Tr0ub4dor&3", "next"], |_, _| {});
+    assert_eq!(new, [Some("password = [SECRET]".to_owned()), None]);
+}

@@ -153,7 +153,7 @@ fn lines(
     let screened = read_chunks(file, |chunk| {
         let work = |(line, record): &(usize, String)| {
             let mut found = Vec::new();
-            let text = screen_value(screening, &path, (*line, record), chunk.json, |text, finding| {
+            let text = screen_value(screening, &path, (*line, record.as_str()), chunk.json, |text, finding| {
                 found.push(Found::new(text, finding));
             })?;
             Ok(Done { line: *line, text, found })
