@@ -144,11 +144,13 @@ impl TrainError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Interrupted { .. } | Self::StoppedBeforeStart => 130,
-            Self::Refused(_) => 3,
-            Self::Data(datasets::DataError::Screen(
+            Self::Refused(_)
+            | Self::Data(datasets::DataError::Screen(
                 datasets::ScreenError::Refused { .. } | datasets::ScreenError::Licence { .. },
             )) => 3,
-            Self::NotFinite { .. } | Self::NotSaved { .. } => 1,
+            Self::NotFinite { .. }
+            | Self::NotSaved { .. }
+            | Self::Data(datasets::DataError::Synth(datasets::SynthError::Teacher { .. })) => 1,
             error if error.is_write() => 1,
             _ => 2,
         }

@@ -199,13 +199,9 @@ fn vin(bare: &[u8], draw: &mut Draw) -> Vec<u8> {
 fn plate(value: &str, draw: &mut Draw) -> String {
     let department = value.starts_with(|c: char| c.is_ascii_digit());
     let kept = value.len()
-        - if department {
-            value.bytes().rev().take_while(|byte| byte.is_ascii_alphanumeric()).count().min(2)
-        } else {
-            0
-        };
+        - if department { value.bytes().rev().take_while(u8::is_ascii_alphanumeric).count().min(2) } else { 0 };
     let mut first = true;
-    let letters = &LETTERS[..];
+    let letters = LETTERS;
     value
         .char_indices()
         .map(|(at, c)| {

@@ -126,7 +126,9 @@ impl Screening {
             .into_iter()
             .enumerate()
             .map(|(number, findings)| {
-                findings.iter().for_each(|finding| found(number, finding));
+                for finding in &findings {
+                    found(number, finding);
+                }
                 (!findings.is_empty()).then(|| self.replaced(texts[number], &findings)).flatten()
             })
             .collect()

@@ -14,6 +14,7 @@ pub struct Licence(String);
 
 /// What a licence asks of those who use the data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "four duties, each of its own")]
 pub struct Owed {
     /// The author, or the licence's notice, has to be named.
     pub attribution: bool,

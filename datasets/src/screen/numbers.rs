@@ -72,9 +72,8 @@ pub(super) fn is_separator(c: char) -> bool {
 
 /// Finds numbers of all kinds.
 pub(super) fn find(text: &str, found: &mut Vec<Finding>) {
-    let bytes = text.as_bytes();
-    for start in 0..bytes.len() {
-        if !bytes[start].is_ascii_digit() {
+    for (start, byte) in text.bytes().enumerate() {
+        if !byte.is_ascii_digit() {
             continue;
         }
         if start > 0 && is_word(text, start) {
@@ -186,10 +185,9 @@ fn is_card(digits: &[u8]) -> bool {
         (34 | 37, ..) => &[15],
         (51..=55, ..) | (_, _, 2221..=2720) => &[16],
         (_, 300..=305, _) | (36 | 38 | 39, ..) => &[14, 16, 17, 18, 19],
-        (_, _, 3528..=3589) => &[16, 17, 18, 19],
         (_, _, 1800 | 2131) => &[15],
-        (_, _, 6011) | (_, 644..=649, _) | (65, ..) | (62, ..) | (81, ..) => &[16, 17, 18, 19],
-        (50 | 56..=58, ..) | (60 | 61 | 63 | 66..=69, ..) => &[12, 13, 14, 15, 16, 17, 18, 19],
+        (_, _, 3528..=3589 | 6011) | (_, 644..=649, _) | (62 | 65 | 81, ..) => &[16, 17, 18, 19],
+        (50 | 56..=58 | 60 | 61 | 63 | 66..=69, ..) => &[12, 13, 14, 15, 16, 17, 18, 19],
         _ => return false,
     };
     lengths.contains(&digits.len())

@@ -279,7 +279,7 @@ fn words(text: &str) -> Vec<Word<'_>> {
         let capital = c.is_uppercase() && !word.bytes().any(|byte| byte.is_ascii_digit());
         let initial = capital && word.chars().count() == 1;
         // "I" and "A" are words, unless a dot makes them initials.
-        let capital = capital && !(matches!(word, "I" | "A") && !text[start + word.len()..].starts_with('.'));
+        let capital = capital && (!matches!(word, "I" | "A") || text[start + word.len()..].starts_with('.'));
         let initial = initial && capital;
         let known = if capital && !initial { NAMES.look_up(word) } else { Known::default() };
         let folded = folded(word).into_owned();
@@ -474,8 +474,7 @@ fn previous_street(words: &[Word<'_>], i: usize) -> bool {
 /// The end of the names from `begin` on: at most five words, no word that is ordinary and no name.
 fn last_name(words: &[Word<'_>], begin: usize, end: usize) -> usize {
     let mut last = begin;
-    for at in begin..end.min(begin + 6) {
-        let word = &words[at];
+    for (at, word) in words.iter().enumerate().take(end.min(begin + 6)).skip(begin) {
         let ordinary =
             word.known.word && !(word.known.family || word.known.given) || NOT_AFTER.contains(&word.folded.as_str());
         if ordinary && word.capital {

@@ -59,7 +59,7 @@ pub(super) fn find_vins(text: &str, found: &mut Vec<Finding>) {
             let digits = vin.iter().filter(|byte| byte.is_ascii_digit()).count();
             let formed =
                 vin[13..].iter().all(u8::is_ascii_digit) && vin[..3].iter().any(u8::is_ascii_alphabetic) && digits < 17;
-            if formed || (digits >= 3 && digits < 17 && Context::before(text, start).announces_a_vin()) {
+            if formed || ((3..17).contains(&digits) && Context::before(text, start).announces_a_vin()) {
                 found.push(Finding { kind: Kind::Vin, range: start..end });
             }
         }

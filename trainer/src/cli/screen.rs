@@ -7,6 +7,7 @@ use datasets::screen::Kind;
 
 /// `greffon data screen`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
 pub struct ScreenArgs {
     /// JSON Lines, plain text, a .json or .parquet file of conversations, or a recipe, whose data is screened.
     #[arg(required = true, value_name = "FILE")]
