@@ -100,7 +100,7 @@ pub struct SourceConfig {
     /// ends is removed, so an empty `{input}` at the end leaves no gap.
     #[serde(default)]
     pub prompt: Option<String>,
-    /// The licence of the source, by its SPDX name, for example `CC-BY-4.0`; `data.screen.licences` looks at it.
+    /// The licence of the source, by its SPDX name such as `CC-BY-4.0`, for `data.screen.licences`.
     #[serde(default)]
     pub licence: Option<String>,
 }

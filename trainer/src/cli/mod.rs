@@ -76,7 +76,8 @@ The cache is Hugging Face's own (HF_HOME). HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFL
     #[command(after_help = "\
 Examples:
   greffon synth recipes/synth/recipe.yaml
-  greffon synth synth.yaml --set teacher.endpoint.url=http://127.0.0.1:8080 --set budget.requests=1000
+  greffon synth synth.yaml --set teacher.endpoint.url=http://127.0.0.1:8080
+  greffon synth synth.yaml --set budget.requests=1000
   greffon synth synth.yaml --force --json
 
 The set is a folder: samples.jsonl is what one trains on, answers.jsonl keeps every answer of the teacher, report.json

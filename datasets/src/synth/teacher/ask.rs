@@ -186,14 +186,12 @@ impl Shared<'_> {
         let start = self.next.fetch_add(batch, Ordering::Relaxed);
         let taken = self.open.get(start..self.open.len().min(start + batch)).unwrap_or_default();
         let mut allowed = Vec::new();
-        let mut reserved = Spent::default();
         for index in taken {
             let most = Spent::at_most(&self.requests[*index]);
             if let Some(limit) = self.reserve(most) {
                 self.end(End::Early(Early::Budget(limit)));
                 break;
             }
-            reserved.add(most);
             allowed.push(*index);
         }
         let requests: Vec<&Request> = allowed.iter().map(|index| &self.requests[*index]).collect();
@@ -201,7 +199,6 @@ impl Shared<'_> {
         for (index, answer) in allowed.into_iter().zip(answers) {
             self.take(index, answer);
         }
-        lock(&self.reserved).subtract(reserved);
         !taken.is_empty() && !self.ended.load(Ordering::Relaxed)
     }
 
@@ -220,6 +217,9 @@ impl Shared<'_> {
 
     fn take(&self, index: usize, answer: Result<Completion, Failure>) {
         let identity = self.asking.teacher.identity();
+        // Held until what was taken is counted, so that nobody counts it twice or not at all.
+        let mut reserved = lock(&self.reserved);
+        reserved.subtract(Spent::at_most(&self.requests[index]));
         match answer {
             Ok(completion) => {
                 self.in_a_row.store(0, Ordering::Relaxed);
