@@ -46,7 +46,7 @@ pub struct ScreenArgs {
 pub enum ScreenAction {
     /// Count, and write nothing.
     Report,
-    /// Replace with the kind, for example [EMAIL].
+    /// Replace with the kind, for example `[EMAIL]`.
     Mask,
     /// Replace with an alias of the same form, the same for the same value everywhere.
     Pseudonymise,
