@@ -11,6 +11,7 @@ mod forgetting;
 mod generate;
 mod import;
 mod init;
+mod interrupt;
 mod merge;
 mod plan;
 mod prepare;

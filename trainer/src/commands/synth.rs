@@ -2,11 +2,9 @@
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anstream::{eprintln, println};
-use anyhow::Context as _;
 use comfy_table::{CellAlignment, Table, presets};
 use datasets::synth::config::SynthConfig;
 use datasets::synth::document::words_and_marks;
@@ -15,6 +13,7 @@ use datasets::synth::teacher::ask::Progress;
 use datasets::synth::teacher::{Endpoint, Price, Teacher};
 use indicatif::ProgressBar;
 
+use super::interrupt::on_ctrl_c;
 use super::progress;
 use crate::cli::SynthArgs;
 use crate::error::TrainError;
@@ -34,16 +33,7 @@ pub(super) fn synth(args: &SynthArgs) -> anyhow::Result<ExitCode> {
         );
         return Err(TrainError::Run(reason).into());
     }
-    let stop = Arc::new(AtomicBool::new(false));
-    let seen = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if seen.swap(true, Ordering::Relaxed) {
-            std::process::abort();
-        }
-        eprintln!("\nstopping after the requests under way; press Ctrl-C again to give up at once");
-    })
-    .context("setting the Ctrl-C handler")?;
-
+    let stop = on_ctrl_c("the requests under way")?;
     let (report, _) = match (&config.teacher.endpoint, &config.teacher.local) {
         (Some(endpoint), _) => {
             let key = endpoint.api_key_env.as_ref().and_then(|variable| std::env::var(variable).ok());

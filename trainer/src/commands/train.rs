@@ -1,13 +1,11 @@
 //! `greffon train`.
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use anstream::{eprintln, println};
-use anyhow::Context as _;
+use anstream::println;
 
 use super::forgetting::show;
+use super::interrupt::on_ctrl_c;
 use super::progress::{self, TrainProgress};
 use super::subject::run_recipe;
 use super::verify::REFUSED;
@@ -34,16 +32,7 @@ pub(super) fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         (None, None) => anyhow::bail!("name a recipe, or a run to resume"),
     };
 
-    let stop = Arc::new(AtomicBool::new(false));
-    let seen = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if seen.swap(true, Ordering::Relaxed) {
-            std::process::abort();
-        }
-        eprintln!("\nstopping after the micro-batch under way and saving; press Ctrl-C again to give up at once");
-    })
-    .context("setting the Ctrl-C handler")?;
-
+    let stop = on_ctrl_c("the micro-batch under way and saving")?;
     let mut trackers: Vec<Box<dyn Tracker>> = vec![Box::new(TrainProgress::new())];
     let outcome = finetune(&loaded, start, &progress::hub(), &stop, &mut trackers)?;
     drop(trackers);

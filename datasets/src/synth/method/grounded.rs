@@ -102,7 +102,7 @@ pub(super) fn make(
     let others = elsewhere(workshop, config, &questions);
     let mut samples: Vec<Sample> = questions
         .iter()
-        .map(|(asked, question, keys)| sample(workshop, config, (asked, Some(())), question, asked, keys.clone()))
+        .map(|(asked, question, keys)| sample(workshop, config, (asked, true), question, asked, keys.clone()))
         .collect();
     samples.extend(others);
     Ok((samples, early))
@@ -122,7 +122,7 @@ fn elsewhere(
         let mut others = questions.iter().cycle().skip(index + 1).take(questions.len());
         let (other, ..) = others
             .find(|(other, ..)| other.document.id != own.document.id && !other.context().contains(own.answer()))?;
-        Some(sample(workshop, config, (other, None), question, own, keys.clone()))
+        Some(sample(workshop, config, (other, false), question, own, keys.clone()))
     };
     drawn.filter_map(put).collect()
 }
@@ -178,11 +178,11 @@ fn question(text: &str, answer: &str) -> Result<String, &'static str> {
     Ok(line.to_owned())
 }
 
-/// A sample whose question is put to a passage; with `own` as the one that the question was written for.
+/// A sample whose question is put to the passage of `place`, which answers it or not; it was written for that of `own`.
 fn sample(
     workshop: &Workshop<'_>,
     config: &GroundedConfig,
-    (place, answer): (&Asked<'_>, Option<()>),
+    (place, is_answered): (&Asked<'_>, bool),
     question: &str,
     own: &Asked<'_>,
     keys: Vec<String>,
@@ -191,7 +191,7 @@ fn sample(
         let found = NO_ANSWER.iter().find(|(lang, _)| *lang == own.lang).unwrap_or(&NO_ANSWER[1]);
         config.no_answer.clone().unwrap_or_else(|| found.1.to_owned())
     };
-    let span = answer.map(|()| {
+    let span = is_answered.then(|| {
         let before = &place.document.text[place.passage.start..place.answer.start];
         Span { text: place.answer().to_owned(), answer_start: before.chars().count() }
     });

@@ -3,6 +3,7 @@
 //! The file is only ever added to. A line that a kill cut off is dropped when it is opened again; a second program that
 //! opens it is refused.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
@@ -26,9 +27,9 @@ pub struct Journal {
 #[derive(Serialize, Deserialize)]
 struct Line<'a> {
     key: String,
-    teacher: std::borrow::Cow<'a, Identity>,
-    request: std::borrow::Cow<'a, Request>,
-    completion: std::borrow::Cow<'a, Completion>,
+    teacher: Cow<'a, Identity>,
+    request: Cow<'a, Request>,
+    completion: Cow<'a, Completion>,
 }
 
 impl Journal {
@@ -96,12 +97,11 @@ impl Journal {
         completion: &Completion,
     ) -> Result<(), DataError> {
         let key = key(identity, request);
-        let cow = std::borrow::Cow::Borrowed;
         let line = Line {
             key: key.clone(),
-            teacher: cow(identity),
-            request: std::borrow::Cow::Borrowed(request),
-            completion: std::borrow::Cow::Borrowed(completion),
+            teacher: Cow::Borrowed(identity),
+            request: Cow::Borrowed(request),
+            completion: Cow::Borrowed(completion),
         };
         let mut text = serde_json::to_vec(&line).expect("plain data");
         text.push(b'\n');

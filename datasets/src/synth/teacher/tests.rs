@@ -110,11 +110,16 @@ fn requests(count: usize) -> Vec<Request> {
 
 type Asked = Result<(Vec<Answer>, Option<Early>), crate::DataError>;
 
+/// Asking without a budget.
+fn asking<'a>(teacher: &'a Endpoint, journal: &'a Mutex<Journal>, stop: &'a AtomicBool) -> Asking<'a> {
+    Asking { teacher, journal, budget: Budget::default(), price: Price::default(), stop }
+}
+
 fn run(server: &Server, folder: &Path, requests: &[Request], budget: Budget) -> Asked {
     let teacher = Endpoint::new(&config(&format!("{}/v1/", server.url)), Some("sk-secret".to_owned()));
     let journal = Mutex::new(Journal::open(&folder.join("answers.jsonl")).unwrap());
     let stop = AtomicBool::new(false);
-    let asking = Asking { teacher: &teacher, journal: &journal, budget, price: Price::default(), stop: &stop };
+    let asking = Asking { budget, ..asking(&teacher, &journal, &stop) };
     ask(asking, requests, &mut |_| ())
 }
 
@@ -165,14 +170,7 @@ fn what_passes_is_tried_again_and_what_does_not_is_told() {
     let teacher = Endpoint::new(&teacher, None);
     let journal = Mutex::new(Journal::open(&folder.path().join("answers.jsonl")).unwrap());
     let stop = AtomicBool::new(false);
-    let asking = Asking {
-        teacher: &teacher,
-        journal: &journal,
-        budget: Budget::default(),
-        price: Price::default(),
-        stop: &stop,
-    };
-    let (answers, _) = ask(asking, &asked, &mut |_| ()).unwrap();
+    let (answers, _) = ask(asking(&teacher, &journal, &stop), &asked, &mut |_| ()).unwrap();
     assert_eq!(texts(&answers)[..3], ["a", "b", "c"]);
     assert_eq!(answers[3], Answer::Failed("status 400, \"context is full\"".to_owned()));
     assert_eq!(teacher.repeated(), 6);
@@ -236,14 +234,7 @@ fn work_that_is_stopped_asks_no_more() {
     let teacher = Endpoint::new(&config(&server.url), None);
     let journal = Mutex::new(Journal::open(&folder.path().join("answers.jsonl")).unwrap());
     let stop = AtomicBool::new(false);
-    let asking = Asking {
-        teacher: &teacher,
-        journal: &journal,
-        budget: Budget::default(),
-        price: Price::default(),
-        stop: &stop,
-    };
-    let (answers, early) = ask(asking, &requests(50), &mut |at| {
+    let (answers, early) = ask(asking(&teacher, &journal, &stop), &requests(50), &mut |at| {
         if at.asked >= 5 {
             stop.store(true, std::sync::atomic::Ordering::Relaxed);
         }
