@@ -61,16 +61,18 @@ pub struct Span {
 pub struct Provenance {
     /// The step, such as `grounded`.
     pub method: String,
-    /// The prompt's name, and the first 8 digits of its SHA-256.
+    /// The name of the prompt, or of the layout, and the first 8 digits of its SHA-256.
     pub prompt: String,
-    /// The teacher's model.
-    pub teacher: String,
+    /// The teacher's model; none where a program alone made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<String>,
     /// Its revision, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
     /// The seed of its draws.
     pub seed: u64,
     /// The keys of the answers in the journal that it is made of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<String>,
     /// The samples or seeds that it was made after.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -123,7 +123,7 @@ impl Workshop<'_> {
         Provenance {
             method: method.to_owned(),
             prompt: prompts::version(prompt),
-            teacher: identity.model.clone(),
+            teacher: Some(identity.model.clone()),
             revision: identity.revision.clone(),
             seed,
             answers,
