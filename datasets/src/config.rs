@@ -139,6 +139,23 @@ fn default_revision() -> String {
 }
 
 impl DataConfig {
+    /// Training on sources, with every other key at its default.
+    pub fn from_sources(train: Vec<SourceConfig>) -> Self {
+        Self {
+            train,
+            validation: Vec::new(),
+            validation_fraction: 0.0,
+            max_length: default_max_length(),
+            overlong: Overlong::default(),
+            packing: default_packing(),
+            system_prompt: None,
+            chat_template: None,
+            cache: default_cache(),
+            dedup: None,
+            screen: None,
+        }
+    }
+
     /// Checks what the types cannot say: ranges, and exactly one of `path` and `hub` for each source.
     ///
     /// # Errors

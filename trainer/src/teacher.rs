@@ -1,14 +1,18 @@
-//! The engine itself as a teacher: a base model, with or without an adapter, that answers in batches.
+//! The engine itself as a teacher, and as the model that will learn a set: a base, with or without an adapter, that answers
+//! in batches and says how hard it finds given answers.
 
 use std::path::Path;
 
 use burn::tensor::Device;
 use datasets::synth::config::LocalConfig;
+use datasets::synth::select::Scorer;
 use datasets::synth::teacher::{Completion, Failure, Hands, Identity, Prompt, Request, Teacher};
-use datasets::{DataError, Hub};
+use datasets::{DataError, Hub, Message, Role};
 
 use crate::device;
 use crate::error::TrainError;
+use crate::eval::Subject;
+use crate::eval::log_likelihood::{self, Sequence, log_likelihoods};
 use crate::model::generate::{Sampling, generate_each};
 use crate::model::{BaseModel, Decoder, adapter};
 use crate::recipe::ModelConfig;
@@ -64,6 +68,14 @@ impl Teacher for LocalTeacher {
 
     fn hands(&self) -> Hands {
         Hands { threads: 1, batch: self.batch }
+    }
+
+    fn user_prefix(&self) -> Option<String> {
+        // No template writes this by itself.
+        const MARK: &str = "\u{e000}";
+        let turn = Message { role: Role::User, content: MARK.to_owned() };
+        let rendered = self.base.tokenizer.template().ok()?.render(&[turn], false).ok()?;
+        rendered.split_once(MARK).map(|(before, _)| before.to_owned())
     }
 
     fn complete(&self, requests: &[&Request]) -> Vec<Result<Completion, Failure>> {
@@ -123,5 +135,37 @@ impl Teacher for LocalTeacher {
                     .map(|_| completions.next().expect("every sound prompt has its completion"))
             })
             .collect()
+    }
+}
+
+impl Scorer for LocalTeacher {
+    fn losses(&self, conversations: &[&[Message]], done: &mut dyn FnMut(usize)) -> Result<Vec<Option<f64>>, DataError> {
+        let longest = self.decoder.config.max_position_embeddings;
+        let mut requests = Vec::new();
+        let mut places = Vec::with_capacity(conversations.len());
+        for conversation in conversations {
+            let answer = conversation.iter().rposition(|message| message.role == Role::Assistant);
+            let Some((answer, before)) = answer.map(|at| (&conversation[at], &conversation[..at])) else {
+                places.push(None);
+                continue;
+            };
+            let mut input_ids = self.base.tokenizer.render_prompt(before)?;
+            let start = input_ids.len();
+            input_ids.extend(self.base.tokenizer.encode(&answer.content)?);
+            let is_readable = start > 0 && input_ids.len() > start && input_ids.len() <= longest;
+            places.push(is_readable.then_some(requests.len()));
+            if is_readable {
+                let sequences = vec![Sequence { input_ids, start }];
+                requests.push(log_likelihood::Request { sequences, greedy: false });
+            }
+        }
+        let subject = Subject { decoder: &self.decoder, tokenizer: &self.base.tokenizer, device: &self.device };
+        let mut progress = |count| {
+            done(count);
+            Ok(())
+        };
+        let scored = log_likelihoods(&subject, &requests, &mut progress).expect("nothing ends it");
+        let loss = |place: usize| -scored[place].sums[0] / requests[place].scored() as f64;
+        Ok(places.into_iter().map(|place| place.map(loss)).collect())
     }
 }

@@ -91,7 +91,10 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, DataError> {
 }
 
 /// The text of a file.
-fn text(file: &Path) -> Result<String, DataError> {
+///
+/// # Errors
+/// [`DataError::Read`]; [`SynthError::Document`] with the place of what is no UTF-8.
+pub(super) fn read_text(file: &Path) -> Result<String, DataError> {
     let bytes = fs::read(file).map_err(|source| DataError::Read { path: file.to_owned(), source })?;
     let place = || file.display().to_string();
     if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
@@ -106,11 +109,11 @@ fn text(file: &Path) -> Result<String, DataError> {
 
 fn whole(file: &Path) -> Result<Document, DataError> {
     let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    document(file.display().to_string(), name, text(file)?)
+    document(file.display().to_string(), name, read_text(file)?)
 }
 
 fn lines(file: &Path) -> Result<Vec<Document>, DataError> {
-    let (text, path) = (text(file)?, Arc::<Path>::from(file));
+    let (text, path) = (read_text(file)?, Arc::<Path>::from(file));
     let mut documents = Vec::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let origin = Origin { path: path.clone(), line: index + 1 };

@@ -4,8 +4,9 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::conversation::Message;
+use crate::conversation::{Message, Role};
 use crate::digest::hex;
+use crate::probes::instructions::language_of;
 
 /// One sample.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -92,5 +93,51 @@ impl Sample {
         let mut id = hex(&Sha256::digest(text));
         id.truncate(16);
         Self { id, messages, lang: None, grounding, provenance }
+    }
+
+    /// What is asked: of a passage its question, else the last that the user says.
+    pub fn question(&self) -> &str {
+        let grounded = self.grounding.as_ref().map(|grounding| grounding.question.as_str());
+        grounded.unwrap_or_else(|| self.last(Role::User))
+    }
+
+    /// The last that the assistant says.
+    pub fn answer(&self) -> &str {
+        self.last(Role::Assistant)
+    }
+
+    fn last(&self, role: Role) -> &str {
+        let last = self.messages.iter().rev().find(|message| message.role == role);
+        last.map(|message| message.content.as_str()).unwrap_or_default()
+    }
+
+    /// Its language, as it says itself, else as its question is written; empty where that cannot be told.
+    pub(super) fn lang_or_told(&self) -> String {
+        self.lang.clone().or_else(|| language_of(self.question()).map(str::to_owned)).unwrap_or_default()
+    }
+
+    /// The same with another question.
+    pub(super) fn asked_as(&self, question: &str, provenance: Provenance) -> Self {
+        let mut messages = self.messages.clone();
+        let mut grounding = self.grounding.clone();
+        if let Some(asked) = messages.iter_mut().rev().find(|message| message.role == Role::User) {
+            let old =
+                grounding.as_mut().map(|grounding| std::mem::replace(&mut grounding.question, question.to_owned()));
+            // The user's turn may have a passage around the question, which stands at one of its ends.
+            match old.and_then(|old| asked.content.rfind(&old).map(|start| start..start + old.len())) {
+                Some(range) => asked.content.replace_range(range, question),
+                None => question.clone_into(&mut asked.content),
+            }
+        }
+        Self { lang: self.lang.clone(), ..Self::new(messages, grounding, provenance) }
+    }
+
+    /// The same with another answer.
+    pub(super) fn answered_as(self, answer: &str) -> Self {
+        let Self { mut messages, lang, grounding, provenance, .. } = self;
+        if let Some(answered) = messages.iter_mut().rev().find(|message| message.role == Role::Assistant) {
+            answer.clone_into(&mut answered.content);
+        }
+        Self { lang, ..Self::new(messages, grounding, provenance) }
     }
 }

@@ -2,21 +2,24 @@
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use anstream::{eprintln, println};
 use comfy_table::{CellAlignment, Table, presets};
+use datasets::filter::HeldOutQuestions;
 use datasets::synth::config::SynthConfig;
 use datasets::synth::document::words_and_marks;
-use datasets::synth::run::{Making, Report, SAMPLES, make};
+use datasets::synth::run::{CARD, Making, Report, SAMPLES, make};
+use datasets::synth::select::Scorer;
 use datasets::synth::teacher::ask::Progress;
-use datasets::synth::teacher::{Endpoint, Price, Teacher};
+use datasets::synth::teacher::{Endpoint, Price};
 use indicatif::ProgressBar;
 
 use super::interrupt::on_ctrl_c;
 use super::progress;
 use crate::cli::SynthArgs;
 use crate::error::TrainError;
+use crate::forgetting::suite::Questions;
 use crate::recipe::load_synth;
 use crate::teacher::LocalTeacher;
 
@@ -33,18 +36,33 @@ pub(super) fn synth(args: &SynthArgs) -> anyhow::Result<ExitCode> {
         );
         return Err(TrainError::Run(reason).into());
     }
+    let hub = progress::hub();
+    let held_out = HeldOutQuestions::new(&Questions::every_item()?, &config.held_out).map_err(TrainError::from)?;
+    let learner =
+        config.difficulty.as_ref().map(|difficulty| LocalTeacher::open(&difficulty.model, &hub)).transpose()?;
     let stop = on_ctrl_c("the requests under way")?;
-    let (report, _) = match (&config.teacher.endpoint, &config.teacher.local) {
-        (Some(endpoint), _) => {
+    let making = Making {
+        teacher: None,
+        price: Price::default(),
+        count_tokens: &words_and_marks,
+        scorer: learner.as_ref().map(|learner| learner as &dyn Scorer),
+        hub: &hub,
+        stop: &stop,
+    };
+    let teacher = config.teacher.as_ref();
+    let report = match teacher.map(|teacher| (&teacher.endpoint, &teacher.local)) {
+        Some((Some(endpoint), _)) => {
             let key = endpoint.api_key_env.as_ref().and_then(|variable| std::env::var(variable).ok());
             let teacher = Endpoint::new(endpoint, key.filter(|key| !key.is_empty()));
-            run(&config, &teacher, endpoint.price, &words_and_marks, &stop)?
+            run(&config, Making { teacher: Some(&teacher), price: endpoint.price, ..making }, held_out)?
         }
-        (None, Some(local)) => {
-            let teacher = LocalTeacher::open(local, &progress::hub())?;
-            run(&config, &teacher, Price::default(), &|text| teacher.count_tokens(text), &stop)?
+        Some((None, Some(local))) => {
+            let teacher = LocalTeacher::open(local, &hub)?;
+            let count_tokens = |text: &str| teacher.count_tokens(text);
+            run(&config, Making { teacher: Some(&teacher), count_tokens: &count_tokens, ..making }, held_out)?
         }
-        (None, None) => unreachable!("the recipe names one of them"),
+        // Recipes whose steps ask somebody name a teacher.
+        Some((None, None)) | None => run(&config, making, held_out)?,
     };
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
@@ -55,18 +73,11 @@ pub(super) fn synth(args: &SynthArgs) -> anyhow::Result<ExitCode> {
     Ok(if stopped { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
 }
 
-fn run(
-    config: &SynthConfig,
-    teacher: &dyn Teacher,
-    price: Price,
-    count_tokens: &(dyn Fn(&str) -> usize + Sync),
-    stop: &AtomicBool,
-) -> Result<(Report, Vec<datasets::synth::sample::Sample>), TrainError> {
-    let making = Making { teacher, price, count_tokens, stop };
+fn run(config: &SynthConfig, making: Making<'_>, held_out: HeldOutQuestions) -> Result<Report, TrainError> {
     let mut asking = Bar::default();
-    let made = make(config, making, &mut |what, at| asking.show(what, at));
+    let made = make(config, making, held_out, &mut |what, at| asking.show(what, at));
     asking.clear();
-    Ok(made?)
+    Ok(made?.0)
 }
 
 /// A bar over the requests of a step.
@@ -97,12 +108,20 @@ impl Bar {
 }
 
 fn show(config: &SynthConfig, report: &Report) {
-    if !report.rejected.0.is_empty() {
+    let filters = report.filters.filters.iter().filter(|filter| filter.rejected > 0).map(|filter| {
+        let example = filter.examples.first().map_or("", |example| example.reason.as_str());
+        (filter.filter.name().to_owned(), filter.rejected, example)
+    });
+    let others = report.left_out.0.iter().map(|(reason, found)| {
+        let example = found.examples.first().map_or("", String::as_str);
+        (reason.clone(), found.count, example)
+    });
+    let rows: Vec<(String, usize, &str)> = filters.chain(others).collect();
+    if !rows.is_empty() {
         let mut table = Table::new();
         table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(["left out", "count", "for instance"]);
-        for (reason, found) in &report.rejected.0 {
-            let example = found.examples.first().map_or(String::new(), |text| one_line(text));
-            table.add_row([reason.clone(), found.count.to_string(), example]);
+        for (reason, count, example) in rows {
+            table.add_row([reason, count.to_string(), one_line(example)]);
         }
         if let Some(column) = table.column_mut(1) {
             column.set_cell_alignment(CellAlignment::Right);
@@ -111,9 +130,11 @@ fn show(config: &SynthConfig, report: &Report) {
     }
     let spent = report.spent;
     println!(
-        "{} samples from {} documents; {} requests, {} tokens read, {} written{}",
+        "{} samples of {} made, from {} documents and {} seeds; {} requests, {} tokens read, {} written{}",
         report.samples,
+        report.made.values().sum::<usize>(),
         report.documents,
+        report.seeds,
         spent.requests,
         spent.prompt_tokens,
         spent.completion_tokens,
@@ -123,6 +144,7 @@ fn show(config: &SynthConfig, report: &Report) {
         println!("ended early: {reason}; run again with --force, and only what has no answer yet is asked");
     }
     println!("samples: {}", config.output.join(SAMPLES).display());
+    println!("data card: {}", config.output.join(CARD).display());
 }
 
 /// A text on one line, cut where it is long.

@@ -127,6 +127,15 @@ impl Questions {
         Ok(Self { items, chat: chat.filter(asked).collect() })
     }
 
+    /// Every question of every suite, for what must not be learned from.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn every_item() -> Result<Vec<ProbeItem>, TrainError> {
+        let parsed = EXTRACTS.iter().map(|extract| parse_items(extract.text, Path::new(extract.path)));
+        Ok(parsed.collect::<Result<Vec<_>, _>>()?.concat())
+    }
+
     /// How many texts are among the items.
     pub fn texts(&self) -> usize {
         self.items.iter().filter(|item| item.question.text().is_some()).count()

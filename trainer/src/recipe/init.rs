@@ -34,7 +34,7 @@ pub(super) fn recipe_text(base: &str, data: &Path, format: Format) -> String {
         data: DataConfig {
             train: vec![SourceConfig { format, ..SourceConfig::from_path(data) }],
             validation_fraction: 0.1,
-            ..empty_data()
+            ..DataConfig::from_sources(Vec::new())
         },
         lora: adapters::LoraConfig::default(),
         train: TrainConfig::default(),
@@ -60,11 +60,6 @@ pub(super) fn recipe_text(base: &str, data: &Path, format: Format) -> String {
     write_comment(&mut text, &schema::root()["properties"]["output"], 0);
     text.push_str("# output: runs/my-run\n");
     text
-}
-
-/// The data section with all defaults.
-fn empty_data() -> DataConfig {
-    serde_json::from_value(serde_json::json!({ "train": [] })).expect("all other keys have defaults")
 }
 
 /// Characters of a line of comment.

@@ -35,11 +35,11 @@ impl Ranges {
         }
         ranges.section = "eval.";
         eval.validate(&mut ranges);
-        ranges.sources(data, &eval.test, "test");
+        ranges.sources(&eval.test, "test");
         ranges.section = "forgetting.";
         forgetting.validate(&mut ranges);
         if let Some(replay) = &forgetting.replay {
-            ranges.sources(data, &replay.sources, "replay.sources");
+            ranges.sources(&replay.sources, "replay.sources");
         }
         ranges.section = "plan.";
         plan.validate(&mut ranges);
@@ -85,6 +85,11 @@ impl Ranges {
         new
     }
 
+    /// Notes a problem that a crate found by itself.
+    pub(super) fn note(&mut self, key: &str, got: &str, expected: String) {
+        self.add(key, got, expected);
+    }
+
     /// The crates check their own sections and stop at the first problem. So each one found is mended in this copy,
     /// and the check made again until it finds no more.
     fn lora(&mut self, mut lora: LoraConfig) {
@@ -122,20 +127,12 @@ impl Ranges {
 
     /// Sources of another section follow the rules of the training sources, so they are checked in their place. `key` is
     /// theirs in the section.
-    fn sources(&mut self, data: &DataConfig, sources: &[SourceConfig], key: &str) {
+    pub(super) fn sources(&mut self, sources: &[SourceConfig], key: &str) {
         if sources.is_empty() {
             return;
         }
-        let stand_in = DataConfig {
-            train: sources.to_vec(),
-            validation: Vec::new(),
-            validation_fraction: 0.0,
-            max_length: 2,
-            dedup: None,
-            ..data.clone()
-        };
         let first = self.problems.len();
-        self.data(stand_in);
+        self.data(DataConfig::from_sources(sources.to_vec()));
         for problem in &mut self.problems[first..] {
             problem.key = problem.key.replacen("train", key, 1);
         }

@@ -6,7 +6,10 @@
 use std::fmt;
 
 use serde::de::value::StrDeserializer;
-use serde::de::{self, DeserializeSeed, IntoDeserializer as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    self, DeserializeSeed, Deserializer as _, EnumAccess, IntoDeserializer as _, MapAccess, SeqAccess, VariantAccess,
+    Visitor,
+};
 
 use super::key_path::{KeyPath, Segment};
 use super::tree::{Key, Node, Origin, Value};
@@ -237,6 +240,10 @@ impl<'de> de::Deserializer<'de> for &'de Node {
     ) -> Result<V::Value, TypeError> {
         match &self.value {
             Value::Text(text) => visitor.visit_enum(StrDeserializer::<TypeError>::new(text)),
+            Value::Section(entries) => match entries.as_slice() {
+                [(key, node)] => visitor.visit_enum(Named { key, node }),
+                _ => self.misfit(format!("exactly one key among {}", variants.join(", ")), ""),
+            },
             _ => self.misfit(format!("one of {}", variants.join(", ")), ""),
         }
     }
@@ -290,5 +297,53 @@ impl<'de> MapAccess<'de> for Entries<'de> {
         let (key, node) = &self.entries[self.next];
         self.next += 1;
         seed.deserialize(node).map_err(|error| error.below(Segment::Key(key.name.clone()), node.origin))
+    }
+}
+
+/// A section with a single key, which says what the section below it is.
+struct Named<'de> {
+    key: &'de Key,
+    node: &'de Node,
+}
+
+impl<'de> EnumAccess<'de> for Named<'de> {
+    type Error = TypeError;
+    type Variant = Self;
+
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), TypeError> {
+        let name: StrDeserializer<'de, TypeError> = self.key.name.as_str().into_deserializer();
+        match seed.deserialize(name) {
+            Ok(variant) => Ok((variant, self)),
+            // A key, and not a word, is what is unknown.
+            Err(TypeError { kind: Misfit::Word { got, known }, path, .. }) => {
+                Err(TypeError { path, origin: Some(self.key.origin), kind: Misfit::UnknownKey { key: got, known } })
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl<'de> VariantAccess<'de> for Named<'de> {
+    type Error = TypeError;
+
+    fn unit_variant(self) -> Result<(), TypeError> {
+        self.node.misfit("nothing below this word", "write the word alone")
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, TypeError> {
+        let below = |error: TypeError| error.below(Segment::Key(self.key.name.clone()), self.node.origin);
+        seed.deserialize(self.node).map_err(below)
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, TypeError> {
+        self.node.deserialize_tuple(len, visitor)
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, TypeError> {
+        self.node.deserialize_struct("", fields, visitor)
     }
 }

@@ -1,4 +1,7 @@
-//! The recipe of a set of samples: documents, teacher, steps, filters.
+//! The recipe of a set of samples: documents and seeds, teacher, steps, and what is kept.
+
+mod checks;
+mod steps;
 
 use std::path::PathBuf;
 
@@ -6,23 +9,53 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::teacher::{Budget, Price};
+use crate::config::SourceConfig;
+use crate::filter::FilterConfig;
+use crate::screen::ScreenConfig;
+
+pub use checks::{ConsistencyConfig, DifficultyConfig, JudgeConfig};
+pub use steps::{
+    EvolveConfig, GroundedConfig, MagpieConfig, ParaphraseConfig, PersonasConfig, SelfInstructConfig, SelfReplayConfig,
+    StepConfig, TranslateConfig,
+};
 
 /// A set of samples: from what, by whom, how, and where it goes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SynthConfig {
-    /// The documents that samples are grounded in; at least one source.
+    /// The documents that samples are grounded in.
+    #[serde(default)]
     pub documents: Vec<DocumentsConfig>,
-    /// Who writes.
-    pub teacher: TeacherConfig,
+    /// A handful of examples that steps begin with.
+    #[serde(default)]
+    pub seeds: Vec<SourceConfig>,
+    /// Who writes; null where no step asks anybody.
+    #[serde(default)]
+    pub teacher: Option<TeacherConfig>,
     /// The most that may be spent.
     #[serde(default)]
     pub budget: Budget,
     /// What is made, one after the other; at least one.
     pub steps: Vec<StepConfig>,
-    /// What is kept.
+    /// What is kept, as far as rules can tell.
     #[serde(default)]
-    pub filters: FiltersConfig,
+    pub filters: FilterConfig,
+    /// Test files, none of whose questions may stand in the set. The program's own questions are always looked for.
+    #[serde(default)]
+    pub held_out: Vec<PathBuf>,
+    /// Keeps a sample where the teacher, asked its question several times, mostly gives its answer; null asks nothing.
+    #[serde(default)]
+    pub consistency: Option<ConsistencyConfig>,
+    /// Keeps a sample that the teacher grades well; null asks nothing.
+    #[serde(default)]
+    pub judge: Option<JudgeConfig>,
+    /// Keeps what is neither too easy nor too hard for the model that will learn it; null keeps both.
+    #[serde(default)]
+    pub difficulty: Option<DifficultyConfig>,
+    /// What is done with personal data in documents and seeds, before a teacher sees them. Samples that have personal data
+    /// which their sources do not have are left out, unless the action is `report`.
+    #[serde(default)]
+    pub screen: ScreenConfig,
     /// The seed of all that is drawn.
     #[serde(default)]
     pub seed: u64,
@@ -124,73 +157,6 @@ pub struct LocalConfig {
     /// Requests answered together, 1 to 256.
     #[serde(default = "default_batch")]
     pub batch_size: usize,
-}
-
-/// One step: exactly one of its keys.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct StepConfig {
-    /// Questions and answers about the documents.
-    pub grounded: Option<GroundedConfig>,
-}
-
-/// Questions about passages of the documents, whose answers are spans of them.
-///
-/// An answer is chosen first and a question asked for it (Alberti et al. 2019, <https://arxiv.org/abs/1906.05416>; Lewis et
-/// al. 2021, <https://arxiv.org/abs/2102.07033>), so that a small teacher cannot invent one; the question is kept where the
-/// teacher, asked it, finds the answer again.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct GroundedConfig {
-    /// Questions to each passage, at least 1.
-    pub per_passage: usize,
-    /// The most tokens of a passage, at least 16.
-    pub passage_tokens: usize,
-    /// The most passages, drawn from all documents; null for all.
-    pub passages: Option<usize>,
-    /// The share of questions that are put to another document's passage, where they have no answer, 0 to below 1.
-    pub unanswerable: f64,
-    /// What the answer to those is.
-    pub no_answer: Option<String>,
-    /// The least F1 between the answer and what the teacher finds when it is asked, 0 to 1; null leaves the check out.
-    pub roundtrip: Option<f64>,
-    /// The user's turn, with `{context}` and `{question}`.
-    pub prompt: String,
-    /// 0 takes the most probable token.
-    pub temperature: f64,
-}
-
-impl Default for GroundedConfig {
-    fn default() -> Self {
-        Self {
-            per_passage: 2,
-            passage_tokens: 200,
-            passages: None,
-            unanswerable: 0.0,
-            no_answer: None,
-            roundtrip: None,
-            prompt: "{context}\n\nQuestion: {question}".to_owned(),
-            temperature: 0.7,
-        }
-    }
-}
-
-/// What is kept of what was written.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct FiltersConfig {
-    /// The language that question and answer must be in, by its ISO 639-1 code; null for any.
-    pub lang: Option<String>,
-    /// Words of a question, at least and at most.
-    pub question_words: (usize, usize),
-    /// Words of an answer, at least and at most.
-    pub answer_words: (usize, usize),
-}
-
-impl Default for FiltersConfig {
-    fn default() -> Self {
-        Self { lang: None, question_words: (3, 60), answer_words: (1, 400) }
-    }
 }
 
 fn default_concurrency() -> usize {

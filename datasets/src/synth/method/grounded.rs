@@ -9,23 +9,17 @@ use std::ops::Range;
 
 use minijinja::context;
 
-use super::prompts::{examples, render};
 use super::spans::candidates;
-use super::{Workshop, Written};
+use super::{LINE_TOKENS, Task, Workshop, Written, prompts};
 use crate::conversation::{Message, Role};
 use crate::error::DataError;
 use crate::mixture::permutation;
 use crate::probes::instructions::language_of;
 use crate::probes::{exact_match, f1};
-use crate::synth::config::{GroundedConfig, Style};
+use crate::synth::config::GroundedConfig;
 use crate::synth::document::{Document, passages};
 use crate::synth::sample::{Grounding, Sample, Span};
-use crate::synth::teacher::ask::Early;
 
-/// The most tokens of a question.
-const QUESTION_TOKENS: usize = 64;
-/// The most tokens of an answer when the teacher is asked again.
-const ANSWER_TOKENS: usize = 48;
 /// Answers in the languages of the program's prompts where a passage has none.
 const NO_ANSWER: [(&str, &str); 2] = [("fr", "Information absente du document"), ("en", "Not in the document")];
 
@@ -48,56 +42,34 @@ impl Asked<'_> {
     }
 }
 
+/// A question to an answer, with the keys of what it is made of.
+type Question<'a> = (&'a Asked<'a>, String, Vec<String>);
+
 /// Makes the samples of one step.
-pub(super) fn make(
-    workshop: &mut Workshop<'_>,
-    config: &GroundedConfig,
-) -> Result<(Vec<Sample>, Option<Early>), DataError> {
+pub(super) fn make(workshop: &mut Workshop<'_>, config: &GroundedConfig) -> Result<Vec<Sample>, DataError> {
     let asked = choose(workshop, config);
-    let style = if workshop.config.teacher.style == Style::Chat { "chat" } else { "completion" };
-    let requests: Vec<_> = asked
+    let tasks: Vec<Task> = asked
         .iter()
-        .map(|asked| {
-            let Asked { lang, seed, .. } = asked;
-            let values = context! {
-                style, lang, examples => examples(lang), context => asked.context(), answer => asked.answer(),
-            };
-            workshop.request(render("question", values), config.temperature, QUESTION_TOKENS, *seed)
+        .map(|asked| Task {
+            prompt: "question",
+            values: context! { context => asked.context(), answer => asked.answer() },
+            lang: asked.lang.clone(),
+            temperature: config.temperature,
+            max_tokens: LINE_TOKENS,
+            seed: asked.seed,
         })
         .collect();
-    let (written, mut early) = workshop.ask("questions", &requests)?;
-    let mut questions: Vec<(&Asked<'_>, String, Vec<String>)> = Vec::new();
+    let written = workshop.write("questions", &tasks)?;
+    let mut questions: Vec<Question<'_>> = Vec::new();
     for (asked, written) in asked.iter().zip(written) {
-        let Some(Written { text, key }) = written else { continue };
-        match question(&text, asked.answer()) {
-            Ok(question) => questions.push((asked, question, vec![key])),
-            Err(reason) => workshop.rejected.add(reason, &text),
+        let Some(written) = written else { continue };
+        match question(&written, asked.answer()) {
+            Ok(question) => questions.push((asked, question, vec![written.key])),
+            Err(reason) => workshop.rejected.add(reason, &written.text),
         }
     }
     if let Some(least) = config.roundtrip {
-        let requests: Vec<_> = questions
-            .iter()
-            .map(|(asked, question, _)| {
-                let lang = &asked.lang;
-                let values = context! { style, lang, examples => examples(lang), context => asked.context(), question };
-                workshop.request(render("answer", values), 0.0, ANSWER_TOKENS, 0)
-            })
-            .collect();
-        let (written, ended) = workshop.ask("answers to the questions", &requests)?;
-        early = early.or(ended);
-        let mut kept = Vec::new();
-        for ((asked, question, mut keys), written) in questions.into_iter().zip(written) {
-            let Some(Written { text, key }) = written else { continue };
-            let expected = [asked.answer().to_owned()];
-            if f1(text.trim(), &expected).max(exact_match(text.trim(), &expected)) < least {
-                let note = format!("{question} {} / {}", asked.answer(), text.trim());
-                workshop.rejected.add("answered otherwise when asked again", &note);
-                continue;
-            }
-            keys.push(key);
-            kept.push((asked, question, keys));
-        }
-        questions = kept;
+        questions = found_again(workshop, questions, least)?;
     }
     let others = elsewhere(workshop, config, &questions);
     let mut samples: Vec<Sample> = questions
@@ -105,15 +77,44 @@ pub(super) fn make(
         .map(|(asked, question, keys)| sample(workshop, config, (asked, true), question, asked, keys.clone()))
         .collect();
     samples.extend(others);
-    Ok((samples, early))
+    Ok(samples)
+}
+
+/// The questions whose answer the teacher finds when it is asked them.
+fn found_again<'a>(
+    workshop: &mut Workshop<'_>,
+    questions: Vec<Question<'a>>,
+    least: f64,
+) -> Result<Vec<Question<'a>>, DataError> {
+    let tasks: Vec<Task> = questions
+        .iter()
+        .map(|(asked, question, _)| Task {
+            prompt: "answer",
+            values: context! { context => asked.context(), question },
+            lang: asked.lang.clone(),
+            temperature: 0.0,
+            max_tokens: LINE_TOKENS,
+            seed: 0,
+        })
+        .collect();
+    let written = workshop.write("answers to the questions", &tasks)?;
+    let mut kept = Vec::new();
+    for ((asked, question, mut keys), written) in questions.into_iter().zip(written) {
+        let Some(Written { text, key }) = written else { continue };
+        let expected = [asked.answer().to_owned()];
+        if f1(text.trim(), &expected).max(exact_match(text.trim(), &expected)) < least {
+            let note = format!("{question} {} / {}", asked.answer(), text.trim());
+            workshop.rejected.add("answered otherwise when asked again", &note);
+            continue;
+        }
+        keys.push(key);
+        kept.push((asked, question, keys));
+    }
+    Ok(kept)
 }
 
 /// Some of the questions, put to a passage of another document that does not have their answer.
-fn elsewhere(
-    workshop: &Workshop<'_>,
-    config: &GroundedConfig,
-    questions: &[(&Asked<'_>, String, Vec<String>)],
-) -> Vec<Sample> {
+fn elsewhere(workshop: &Workshop<'_>, config: &GroundedConfig, questions: &[Question<'_>]) -> Vec<Sample> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count")]
     let count = (questions.len() as f64 * config.unanswerable).round() as usize;
     let drawn = permutation(questions.len(), workshop.config.seed, 1).into_iter().take(count);
@@ -164,11 +165,8 @@ fn choose<'a>(workshop: &Workshop<'a>, config: &GroundedConfig) -> Vec<Asked<'a>
 }
 
 /// The question in what the teacher wrote; why there is none.
-fn question(text: &str, answer: &str) -> Result<String, &'static str> {
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
-    let line = line.trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | ')' | '-' | '*' | ' '));
-    let line = line.strip_prefix("Question").map_or(line, |rest| rest.trim_start_matches([' ', ':', '\u{a0}']));
-    let line = line.trim_matches(['"', '«', '»', '*', ' ', '\u{a0}']);
+fn question(written: &Written, answer: &str) -> Result<String, &'static str> {
+    let line = written.line();
     if !line.ends_with('?') {
         return Err("no question");
     }
@@ -209,7 +207,7 @@ fn sample(
         question: question.to_owned(),
         answer: span,
     };
-    let provenance = workshop.provenance("grounded", "question", own.seed, keys);
+    let provenance = workshop.provenance("grounded", prompts::version("question"), own.seed, keys);
     let lang = Some(own.lang.clone()).filter(|lang| !lang.is_empty());
     Sample { lang, ..Sample::new(messages, Some(grounding), provenance) }
 }

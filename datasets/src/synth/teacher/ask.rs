@@ -23,6 +23,15 @@ pub enum Answer {
     NotAsked,
 }
 
+/// A request that was asked, or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// The key of its answer in the journal.
+    pub key: String,
+    /// What became of it.
+    pub answer: Answer,
+}
+
 /// How far the asking has come.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Progress {
@@ -87,8 +96,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Asks every request that has no answer yet, equal ones once. Gives what became of each, in order, and why some were not
-/// asked. `progress` is told from this thread.
+/// Asks every request that has no answer yet, equal ones once. Gives the key of each and what became of it, in order, and why
+/// some were not asked. `progress` is told from this thread.
 ///
 /// # Errors
 /// [`SynthError::Teacher`] when the teacher as a whole does not answer, [`DataError::Write`] when an answer cannot be
@@ -97,7 +106,7 @@ pub fn ask(
     asking: Asking<'_>,
     requests: &[Request],
     progress: &mut dyn FnMut(Progress),
-) -> Result<(Vec<Answer>, Option<Early>), DataError> {
+) -> Result<(Vec<Answered>, Option<Early>), DataError> {
     let identity = asking.teacher.identity();
     let keys: Vec<String> = requests.iter().map(|request| key(identity, request)).collect();
     let mut first_of: HashMap<&str, usize> = HashMap::new();
@@ -156,10 +165,13 @@ pub fn ask(
         None => None,
     };
     let (journal, failed) = (lock(asking.journal), lock(&shared.failed));
-    let answer = |key: &String| match (journal.get(key), failed.get(&first_of[key.as_str()])) {
-        (Some(completion), _) => Answer::Written(completion.clone()),
-        (None, Some(reason)) => Answer::Failed(reason.clone()),
-        (None, None) => Answer::NotAsked,
+    let answer = |key: &String| {
+        let answer = match (journal.get(key), failed.get(&first_of[key.as_str()])) {
+            (Some(completion), _) => Answer::Written(completion.clone()),
+            (None, Some(reason)) => Answer::Failed(reason.clone()),
+            (None, None) => Answer::NotAsked,
+        };
+        Answered { key: key.clone(), answer }
     };
     Ok((keys.iter().map(answer).collect(), early))
 }

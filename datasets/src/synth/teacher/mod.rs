@@ -116,6 +116,11 @@ pub trait Teacher: Sync {
     /// How it wants to be asked.
     fn hands(&self) -> Hands;
 
+    /// What its chat template puts before a user's first turn, where that is known here.
+    fn user_prefix(&self) -> Option<String> {
+        None
+    }
+
     /// Answers at most [`Hands::batch`] requests, in order.
     fn complete(&self, requests: &[&Request]) -> Vec<Result<Completion, Failure>>;
 }

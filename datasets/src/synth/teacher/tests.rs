@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::ask::{Answer, Asking, Early, ask};
+use super::ask::{Answer, Answered, Asking, Early, ask};
 use super::*;
 use crate::synth::config::EndpointConfig;
 
@@ -108,7 +108,7 @@ fn requests(count: usize) -> Vec<Request> {
     (0..count).map(|index| request(format!("prompt {index:03}"))).collect()
 }
 
-type Asked = Result<(Vec<Answer>, Option<Early>), crate::DataError>;
+type Asked = Result<(Vec<Answered>, Option<Early>), crate::DataError>;
 
 /// Asking without a budget.
 fn asking<'a>(teacher: &'a Endpoint, journal: &'a Mutex<Journal>, stop: &'a AtomicBool) -> Asking<'a> {
@@ -123,10 +123,10 @@ fn run(server: &Server, folder: &Path, requests: &[Request], budget: Budget) -> 
     ask(asking, requests, &mut |_| ())
 }
 
-fn texts(answers: &[Answer]) -> Vec<&str> {
+fn texts(answers: &[Answered]) -> Vec<&str> {
     answers
         .iter()
-        .map(|answer| match answer {
+        .map(|answered| match &answered.answer {
             Answer::Written(completion) => completion.text.as_str(),
             Answer::Failed(_) => "failed",
             Answer::NotAsked => "not asked",
@@ -172,7 +172,7 @@ fn what_passes_is_tried_again_and_what_does_not_is_told() {
     let stop = AtomicBool::new(false);
     let (answers, _) = ask(asking(&teacher, &journal, &stop), &asked, &mut |_| ()).unwrap();
     assert_eq!(texts(&answers)[..3], ["a", "b", "c"]);
-    assert_eq!(answers[3], Answer::Failed("status 400, \"context is full\"".to_owned()));
+    assert_eq!(answers[3].answer, Answer::Failed("status 400, \"context is full\"".to_owned()));
     assert_eq!(teacher.repeated(), 6);
 }
 
@@ -214,7 +214,7 @@ fn a_budget_is_never_passed_and_ends_the_work_with_all_that_was_answered() {
     let budget = Budget { requests: Some(10), ..Budget::default() };
     let (answers, early) = run(&server, folder.path(), &requests(30), budget).unwrap();
     assert_eq!(early, Some(Early::Budget("budget.requests, 10".to_owned())));
-    assert_eq!(answers.iter().filter(|answer| matches!(answer, Answer::Written(_))).count(), 10);
+    assert_eq!(answers.iter().filter(|answered| matches!(answered.answer, Answer::Written(_))).count(), 10);
     assert_eq!(server.asked.lock().unwrap().len(), 10);
     // It holds over all runs of the set.
     let (answers, early) = run(&server, folder.path(), &requests(30), budget).unwrap();
@@ -241,6 +241,6 @@ fn work_that_is_stopped_asks_no_more() {
     })
     .unwrap();
     assert_eq!(early, Some(Early::Stopped));
-    let written = answers.iter().filter(|answer| matches!(answer, Answer::Written(_))).count();
+    let written = answers.iter().filter(|answered| matches!(answered.answer, Answer::Written(_))).count();
     assert!((5..20).contains(&written) && written == server.asked.lock().unwrap().len(), "{written}");
 }
