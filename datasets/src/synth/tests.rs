@@ -31,9 +31,9 @@ fn quoted(text: &str) -> &str {
     text.split("exactement : « ").nth(1).and_then(|rest| rest.split(" ».").next()).unwrap_or_default()
 }
 
-/// Asks a question that tells which answer is meant, such as `Quelle chose de 7 lettres ?`.
+/// Asks a question that tells which answer is meant, such as `Quel est ce mot de 7 ?`.
 fn question(text: &str) -> String {
-    format!("Quelle est cette chose de {} lettres ?", quoted(text).chars().count())
+    format!("Quel est ce mot de {} ?", quoted(text).chars().count())
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn the_judge_grades_and_compares() {
         } else if text.contains("Lequel de ces deux") {
             let other = text.find("Question: Dites").unwrap();
             // Whichever comes first, the original is the better one.
-            if other < text.find("Question: Quelle").unwrap() { "B" } else { "A" }.to_owned()
+            if other < text.find("Question: Quel").unwrap() { "B" } else { "A" }.to_owned()
         } else if text.contains("avec d'autres mots") {
             format!("Dites : {}", text.lines().next().unwrap())
         } else {
@@ -75,7 +75,7 @@ fn the_judge_grades_and_compares() {
     assert_eq!(report.left_out.0["not faithful, says the judge"].count, 6);
     assert_eq!(report.left_out.0["worse than what it was made from, says the judge"].count, 1);
     assert_eq!(samples.len(), 1);
-    assert!(samples[0].question().starts_with("Quelle"));
+    assert!(samples[0].question().starts_with("Quel"));
 }
 
 /// Finds longer answers harder.
@@ -105,13 +105,14 @@ fn personal_data_does_not_reach_the_teacher_nor_come_from_it() {
     let mut config = set(folder.path(), &format!("Écrire à jean.moulin@example.fr avant 20 ans. {DOCUMENT}"));
     config.screen = ScreenConfig { action: Action::Mask, ..ScreenConfig::default() };
     let teacher = Scripted::new(|text| {
-        let mail = if quoted(text) == "Le Fil" { " de x@exemple.net" } else { "" };
-        format!("Quelle est cette chose{mail} de {} lettres ?", quoted(text).chars().count())
+        let mail = if quoted(text) == "Le Fil" { " de x@abc.net" } else { "" };
+        format!("Quel est ce mot{mail} de {} ?", quoted(text).chars().count())
     });
     let (report, samples) = run(&config, &teacher);
-    assert!(teacher.asked.lock().unwrap().iter().all(|text| !text.contains("jean.moulin") && text.contains("[EMAIL]")));
+    let asked = teacher.asked.lock().unwrap().concat();
+    assert!(!asked.contains("jean.moulin") && asked.contains("[EMAIL]"), "{asked}");
     let lines = fs::read_to_string(config.output.join(SAMPLES)).unwrap();
-    assert!(!samples.is_empty() && !lines.contains("example.fr") && !lines.contains("exemple.net"), "{lines}");
+    assert!(!samples.is_empty() && !lines.contains("example.fr") && !lines.contains("abc.net"), "{lines}");
     assert!(report.screening.sources.values().sum::<u64>() >= 2, "{:?}", report.screening);
     assert_eq!(report.left_out.0["personal data that its sources do not have: email"].count, 1);
 

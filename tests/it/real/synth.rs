@@ -52,6 +52,9 @@ fn a_set_that_was_killed_half_way_goes_on_without_asking_twice() {
 
     let samples = lines(&set.join("samples.jsonl"));
     assert!(!samples.is_empty() && report["samples"] == samples.len(), "{report}");
+    let card = fs::read_to_string(set.join("README.md")).expect("a data card");
+    assert!(card.contains("license: etalab-2.0") && card.contains("| grounded | question@"), "{card}");
+    assert!(report["screening"]["action"] == "mask" && set.join("croissant.json").exists(), "{report}");
     let documents = lines(&recipe.with_file_name("documents.jsonl"));
     for sample in &samples {
         let text =

@@ -82,7 +82,7 @@ impl Default for GroundedConfig {
             no_answer: None,
             roundtrip: None,
             prompt: "{context}\n\nQuestion: {question}".to_owned(),
-            temperature: 0.7,
+            temperature: 0.3,
         }
     }
 }

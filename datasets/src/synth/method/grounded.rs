@@ -5,6 +5,7 @@
 //! (roundtrip consistency); Lewis et al. 2021, <https://arxiv.org/abs/2102.07033>; unanswerable questions after Rajpurkar
 //! et al. 2018, <https://arxiv.org/abs/1806.03822>.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use minijinja::context;
@@ -20,6 +21,8 @@ use crate::synth::config::GroundedConfig;
 use crate::synth::document::{Document, passages};
 use crate::synth::sample::{Grounding, Sample, Span};
 
+/// The least share of a question's longer words that its passage must have.
+const LEAST_SHARED: f64 = 0.34;
 /// Answers in the languages of the program's prompts where a passage has none.
 const NO_ANSWER: [(&str, &str); 2] = [("fr", "Information absente du document"), ("en", "Not in the document")];
 
@@ -37,6 +40,12 @@ impl Asked<'_> {
         &self.document.text[self.passage.clone()]
     }
 
+    /// The sentence that has the answer: a small teacher asks about what it is shown, so it is shown no more.
+    fn sentence(&self) -> &str {
+        let inside = self.answer.start - self.passage.start..self.answer.end - self.passage.start;
+        &self.context()[sentence(self.context(), inside)]
+    }
+
     fn answer(&self) -> &str {
         &self.document.text[self.answer.clone()]
     }
@@ -52,7 +61,7 @@ pub(super) fn make(workshop: &mut Workshop<'_>, config: &GroundedConfig) -> Resu
         .iter()
         .map(|asked| Task {
             prompt: "question",
-            values: context! { context => asked.context(), answer => asked.answer() },
+            values: context! { context => asked.sentence(), answer => asked.answer() },
             lang: asked.lang.clone(),
             temperature: config.temperature,
             max_tokens: LINE_TOKENS,
@@ -63,7 +72,7 @@ pub(super) fn make(workshop: &mut Workshop<'_>, config: &GroundedConfig) -> Resu
     let mut questions: Vec<Question<'_>> = Vec::new();
     for (asked, written) in asked.iter().zip(written) {
         let Some(written) = written else { continue };
-        match question(&written, asked.answer()) {
+        match question(&written, asked) {
             Ok(question) => questions.push((asked, question, vec![written.key])),
             Err(reason) => workshop.rejected.add(reason, &written.text),
         }
@@ -165,15 +174,48 @@ fn choose<'a>(workshop: &Workshop<'a>, config: &GroundedConfig) -> Vec<Asked<'a>
 }
 
 /// The question in what the teacher wrote; why there is none.
-fn question(written: &Written, answer: &str) -> Result<String, &'static str> {
+fn question(written: &Written, asked: &Asked<'_>) -> Result<String, &'static str> {
     let line = written.line();
     if !line.ends_with('?') {
         return Err("no question");
     }
-    if line.to_lowercase().contains(&answer.to_lowercase()) {
+    if line.to_lowercase().contains(&asked.answer().to_lowercase()) {
         return Err("the question has the answer in it");
     }
+    if shared_words(line, asked.context()) < LEAST_SHARED {
+        return Err("asks about something else");
+    }
     Ok(line.to_owned())
+}
+
+/// The share of a question's longer words that its passage has, by their beginnings, since their endings may differ.
+fn shared_words(question: &str, passage: &str) -> f64 {
+    const BEGINNING: usize = 5;
+    let beginnings = |text: &str| -> HashSet<String> {
+        let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| word.chars().count() >= BEGINNING);
+        words.map(|word| word.to_lowercase().chars().take(BEGINNING).collect()).collect()
+    };
+    let asked = beginnings(question);
+    // Of short words alone it cannot be told.
+    if asked.is_empty() {
+        return 1.0;
+    }
+    let said = beginnings(passage);
+    asked.intersection(&said).count() as f64 / asked.len() as f64
+}
+
+/// The sentence that holds a part of a text; a line ends one too.
+fn sentence(text: &str, part: Range<usize>) -> Range<usize> {
+    let is_end = |(at, c): &(usize, char)| match c {
+        '\n' => true,
+        '.' | '!' | '?' => text[at + 1..].starts_with([' ', '\n', '\u{a0}', '»']) || at + 1 == text.len(),
+        _ => false,
+    };
+    let start = text[..part.start].char_indices().filter(is_end).last().map_or(0, |(at, c)| at + c.len_utf8());
+    let end = text[part.end..].char_indices().map(|(at, c)| (part.end + at, c)).find(is_end);
+    let end = end.map_or(text.len(), |(at, c)| at + c.len_utf8());
+    let lead = text[start..end].len() - text[start..end].trim_start().len();
+    (start + lead).min(part.start)..end.max(part.end)
 }
 
 /// A sample whose question is put to the passage of `place`, which answers it or not; it was written for that of `own`.
@@ -210,4 +252,30 @@ fn sample(
     let provenance = workshop.provenance("grounded", prompts::version("question"), own.seed, keys);
     let lang = Some(own.lang.clone()).filter(|lang| !lang.is_empty());
     Sample { lang, ..Sample::new(messages, Some(grounding), provenance) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sentence_of_an_answer_is_shown() {
+        let text = "Elle compte 3.5 millions. Le pont date de 1934 !\nLes rives ont des castors";
+        let around = |part: &str| {
+            let start = text.find(part).unwrap();
+            &text[sentence(text, start..start + part.len())]
+        };
+        assert_eq!(around("3.5"), "Elle compte 3.5 millions.");
+        assert_eq!(around("1934"), "Le pont date de 1934 !");
+        assert_eq!(around("castors"), "Les rives ont des castors");
+        assert_eq!(around("Elle compte 3.5 millions. Le"), "Elle compte 3.5 millions. Le pont date de 1934 !");
+    }
+
+    #[test]
+    fn a_question_about_something_else_is_known_by_its_words() {
+        let passage = "Le massif est traversé par la Luye, une rivière longue de 22 km.";
+        assert!(shared_words("Quelle rivière traverse le massif ?", passage) > 0.6);
+        assert!(shared_words("Quel document faut-il présenter ?", passage) < LEAST_SHARED);
+        assert!(shared_words("Où est-il ?", passage) >= LEAST_SHARED);
+    }
 }

@@ -23,12 +23,50 @@ static KINDS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
         r"\b\d{1,3}(?:[   .,]?\d{3})*(?:,\d+)?[   ]?(?:%|€|euros?|dollars?|km|kg|m²|mètres?|ans?|années?|mois|jours?|heures?|minutes?|points?|years?|months?|days?|hours?|miles?)(?:\b|$)".to_owned(),
         r"«[   ]?([^«»\n]{3,60}?)[   ]?»".to_owned(),
         format!(r"{capital}(?: (?:de|du|des|la|le|les|of|the|d[’'])?[ ]?{capital})+"),
-        format!(r"\b(?:une?|le|la|les|des|the|an?|l[’']) ?{letters}{{4,}}(?: (?:de|du|des|à|of|d[’'])(?: la| l[’']| the)? ?{letters}{{3,}}){{0,2}}"),
+        format!(r"\b(?:(?:une?|le|la|les|the|an?) |l[’']){letters}{{4,}}(?: (?:(?:de|du|des|à|of)(?: la| the)? |d[’']|de l[’']){letters}{{4,}}){{0,2}}\b"),
     ]
     .iter()
     .map(|pattern| Regex::new(pattern).expect("a sound pattern"))
     .collect()
 });
+
+/// Words that a group of nouns does not end with: it would be cut in the middle.
+const NOT_LAST: [&str; 34] = [
+    "votre",
+    "notre",
+    "leur",
+    "leurs",
+    "cette",
+    "quelle",
+    "quel",
+    "quelque",
+    "quelques",
+    "chaque",
+    "tout",
+    "tous",
+    "toute",
+    "toutes",
+    "plusieurs",
+    "certains",
+    "certaines",
+    "autre",
+    "autres",
+    "même",
+    "mêmes",
+    "plus",
+    "moins",
+    "dont",
+    "sans",
+    "your",
+    "their",
+    "this",
+    "that",
+    "these",
+    "those",
+    "which",
+    "other",
+    "same",
+];
 
 /// The candidates of a passage by their kinds, as byte ranges; none overlaps another.
 pub(super) fn candidates(passage: &str) -> Vec<Vec<Range<usize>>> {
@@ -41,7 +79,8 @@ pub(super) fn candidates(passage: &str) -> Vec<Vec<Range<usize>>> {
             let Some(part) = captures.iter().flatten().last() else { continue };
             let range = part.range();
             let is_free = taken.iter().all(|other| range.end <= other.start || other.end <= range.start);
-            if is_free && part.as_str().chars().count() <= LONGEST {
+            let last = part.as_str().rsplit([' ', '\'', '’']).next().unwrap_or_default().to_lowercase();
+            if is_free && part.as_str().chars().count() <= LONGEST && !NOT_LAST.contains(&last.as_str()) {
                 taken.push(range.clone());
                 found.push(range);
             }
@@ -71,5 +110,8 @@ mod tests {
             assert!(found.contains(&expected), "{expected}: {found:?}");
         }
         assert!(texts("").is_empty());
+        // No article is seen in the beginning of a word, and no group ends before its noun.
+        assert_eq!(texts("avant acquis, assez de lettres, dans le cadre de votre demande"), Vec::<&str>::new());
+        assert_eq!(texts("l'avis d'imposition et la carte d’identité"), ["l'avis d'imposition", "la carte d’identité"]);
     }
 }
