@@ -199,7 +199,8 @@ fn write(folder: &Path, report: &Report, samples: &[Sample]) -> Result<(), DataE
     let lines: String =
         samples.iter().map(|sample| serde_json::to_string(sample).expect("plain data") + "\n").collect();
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    let croissant = serde_json::to_string_pretty(&card::croissant(&name, report, &lines)).expect("plain data") + "\n";
+    let croissant =
+        serde_json::to_string_pretty(&card::croissant(&name, report, samples, &lines)).expect("plain data") + "\n";
     let card = card::card(&name, report, samples);
     let report = serde_json::to_string_pretty(report).expect("plain data") + "\n";
     for (name, text) in [(SAMPLES, lines), (REPORT, report), (CARD, card), (CROISSANT, croissant)] {

@@ -64,18 +64,47 @@ pub fn card(name: &str, report: &Report, samples: &[Sample]) -> String {
     environment.get_template("card").and_then(|card| card.render(values)).expect("every value is given")
 }
 
-/// The metadata of the set whose file of samples is `lines`.
-pub fn croissant(name: &str, report: &Report, lines: &str) -> serde_json::Value {
-    let field = |name: &str, data_type: &str, description: &str| {
+/// A field of the samples: its name, the column that has it, where in the column, and what it is.
+type Field = (&'static str, &'static str, Option<&'static str>, &'static str);
+
+/// What every sample has.
+const FIELDS: [Field; 5] = [
+    ("id", "id", None, "The first 16 digits of the SHA-256 of the messages."),
+    ("roles", "messages", Some("$[*].role"), "Who says each message: system, user or assistant."),
+    ("contents", "messages", Some("$[*].content"), "What each message says."),
+    ("method", "provenance", Some("$.method"), "How the sample was made."),
+    ("prompt", "provenance", Some("$.prompt"), "The prompt or layout that it was made with, and its version."),
+];
+/// What samples have that rest on a passage.
+const GROUNDING: [Field; 4] = [
+    ("document", "grounding", Some("$.document"), "The document that the sample rests on."),
+    ("document_sha256", "grounding", Some("$.document_sha256"), "SHA-256 of the document's text."),
+    ("context", "grounding", Some("$.context"), "The passage."),
+    ("question", "grounding", Some("$.question"), "The question about the passage."),
+];
+
+/// The metadata of the set whose file of samples is `lines`. Fields that only some samples have are left out: loaders stop
+/// at the first that lacks one.
+pub fn croissant(name: &str, report: &Report, samples: &[Sample], lines: &str) -> serde_json::Value {
+    let field = |(name, column, path, description): &Field| {
+        let mut source = json!({"fileObject": {"@id": SAMPLES}, "extract": {"column": column}});
+        if let Some(path) = path {
+            source["transform"] = json!({"jsonPath": path});
+        }
         json!({
             "@type": "cr:Field",
             "@id": format!("samples/{name}"),
             "name": name,
             "description": description,
-            "dataType": data_type,
-            "source": {"fileObject": {"@id": SAMPLES}, "extract": {"column": name}},
+            "dataType": "sc:Text",
+            "repeated": *column == "messages",
+            "source": source,
         })
     };
+    let mut fields: Vec<serde_json::Value> = FIELDS.iter().map(field).collect();
+    if samples.iter().all(|sample| sample.grounding.is_some()) {
+        fields.extend(GROUNDING.iter().map(field));
+    }
     let licences: Vec<&String> = report.licences.keys().collect();
     json!({
         "@context": {
@@ -88,6 +117,7 @@ pub fn croissant(name: &str, report: &Report, lines: &str) -> serde_json::Value 
             "data": {"@id": "cr:data", "@type": "@json"},
             "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
             "dct": "http://purl.org/dc/terms/",
+            "equivalentProperty": "cr:equivalentProperty",
             "examples": {"@id": "cr:examples", "@type": "@json"},
             "extract": "cr:extract",
             "field": "cr:field",
@@ -108,6 +138,7 @@ pub fn croissant(name: &str, report: &Report, lines: &str) -> serde_json::Value 
             "regex": "cr:regex",
             "repeated": "cr:repeated",
             "replace": "cr:replace",
+            "samplingRate": "cr:samplingRate",
             "sc": "https://schema.org/",
             "separator": "cr:separator",
             "source": "cr:source",
@@ -137,13 +168,7 @@ pub fn croissant(name: &str, report: &Report, lines: &str) -> serde_json::Value 
             "@id": "samples",
             "name": "samples",
             "key": {"@id": "samples/id"},
-            "field": [
-                field("id", "sc:Text", "The first 16 digits of the SHA-256 of the messages."),
-                field("messages", "sc:Text", "The conversation: a list of role and content."),
-                field("lang", "sc:Text", "The language by its ISO 639-1 code."),
-                field("grounding", "sc:Text", "The document, the passage, the question and the span that answers it."),
-                field("provenance", "sc:Text", "Method, prompt, teacher, seed, answers, parents and filters passed."),
-            ],
+            "field": fields,
         }],
     })
 }

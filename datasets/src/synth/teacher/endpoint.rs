@@ -84,7 +84,9 @@ impl Endpoint {
             if attempt >= self.attempts {
                 let times = if attempt == 1 { "once".to_owned() } else { format!("{attempt} times") };
                 return Err(if is_gone {
-                    Failure::Teacher(format!("{reason}, {times}; start it, or correct teacher.url, and run again"))
+                    Failure::Teacher(format!(
+                        "{reason}, {times}; start it, or correct teacher.endpoint.url, and run again"
+                    ))
                 } else {
                     Failure::Request(format!("{reason}, {times}"))
                 });
@@ -111,7 +113,7 @@ impl Endpoint {
             |error: ureq::Error| Attempt::Again { is_gone: gone(&error), reason: error.to_string(), asked: None };
         let mut answer = match post.send(body.to_string()) {
             Err(error @ (ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::Tls(_))) => {
-                return Err(Attempt::Failed(Failure::Teacher(format!("{error}; correct teacher.url"))));
+                return Err(Attempt::Failed(Failure::Teacher(format!("{error}; correct teacher.endpoint.url"))));
             }
             other => other.map_err(broken)?,
         };
@@ -160,7 +162,7 @@ impl Endpoint {
                 (Some(variable), None) => format!("{variable} is not set; put the key there"),
                 (None, _) => "it wants a key: name the variable that has it in teacher.api_key_env".to_owned(),
             }),
-            404 => teacher(format!("correct teacher.url, or teacher.model, {}", self.identity.model)),
+            404 => teacher(format!("correct teacher.endpoint.url, or teacher.model, {}", self.identity.model)),
             402 => teacher("the account is exhausted; nothing that was answered is lost".to_owned()),
             408 | 425 | 429 | 500.. => {
                 Attempt::Again { reason: format!("status {status}, {said}"), asked, is_gone: false }

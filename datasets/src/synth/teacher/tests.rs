@@ -193,7 +193,7 @@ fn a_server_that_is_gone_is_named_and_what_was_answered_is_kept() {
     run(&server, folder.path(), &requests(3), Budget::default()).unwrap();
     let gone = Server { url: "http://127.0.0.1:1".to_owned(), asked: Arc::default() };
     let error = run(&gone, folder.path(), &requests(3), Budget::default()).unwrap_err().to_string();
-    assert!(error.contains("3 times; start it, or correct teacher.url, and run again"), "{error}");
+    assert!(error.contains("3 times; start it, or correct teacher.endpoint.url, and run again"), "{error}");
     let journal = Journal::open(&folder.path().join("answers.jsonl")).unwrap();
     assert_eq!(journal.spent(), Spent { requests: 3, prompt_tokens: 30, completion_tokens: 15 });
 }
