@@ -86,6 +86,7 @@ impl Order {
     }
 
     /// How many times each example of each source comes at the first `positions` positions.
+    #[expect(clippy::missing_panics_doc, reason = "a place in an epoch is below the length of a list")]
     pub fn seen(&self, positions: u64) -> Vec<Vec<u64>> {
         let length = self.len_per_epoch() as u64;
         let (epochs, rest) = (positions.checked_div(length).unwrap_or(0), positions.checked_rem(length).unwrap_or(0));
@@ -95,7 +96,8 @@ impl Order {
             let (passes, part) = (drawn.checked_div(*count as u128), drawn.checked_rem(*count as u128));
             let passes = passes.and_then(|passes| u64::try_from(passes).ok()).unwrap_or(0);
             let mut seen = vec![passes; *count];
-            for index in self.pass(number, *count, passes).iter().take(usize::try_from(part.unwrap_or(0)).unwrap_or(0)) {
+            for index in self.pass(number, *count, passes).iter().take(usize::try_from(part.unwrap_or(0)).unwrap_or(0))
+            {
                 seen[*index] += 1;
             }
             seen

@@ -164,7 +164,7 @@ fn assemble(
     Built { train, validation, counts, summary, digests, cache_file }: Built,
     from_cache: bool,
 ) -> Prepared {
-    let records = source_records(config, sources, digests, &counts, &validation);
+    let records = source_records(config, sources, &digests, &counts, &validation);
     let screening = config.screen.as_ref();
     let screening = screening.map(|screen| ScreeningRecord { action: screen.action, found: summary.screened.clone() });
     let counts = &counts[..config.train.len()];
@@ -191,7 +191,7 @@ fn assemble(
 fn source_records(
     config: &DataConfig,
     sources: &[Located<'_>],
-    digests: Vec<Option<String>>,
+    digests: &[Option<String>],
     trained: &[usize],
     validation: &Examples,
 ) -> Vec<SourceRecord> {

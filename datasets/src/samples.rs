@@ -17,6 +17,7 @@ use crate::conversation::{Message, Origin};
 use crate::digest::hex;
 use crate::error::{DataError, RecordError};
 use crate::screen::{Action, Screened};
+use crate::source::Whole;
 
 /// What a record says of where it comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -63,9 +64,27 @@ impl Lineage {
         }
     }
 
+    /// The keys `grounding` and `provenance` of a record that is made after this one, for [`Self::of`] to read.
+    pub fn of_child(&self) -> Map<String, Value> {
+        let document = [
+            ("document", &self.document),
+            ("document_sha256", &self.document_sha256),
+            ("url", &self.url),
+            ("licence", &self.licence),
+        ];
+        let known = document.into_iter().filter_map(|(key, text)| Some((key.to_owned(), text.as_deref()?.into())));
+        let grounding: Map<String, Value> = known.collect();
+        let parents: Vec<Value> = self.id.iter().map(|id| id.as_str().into()).collect();
+        let provenance = Map::from_iter([("parents".to_owned(), parents.into())]);
+        let keys = [("grounding", grounding), ("provenance", provenance)].into_iter();
+        keys.filter(|(_, fields)| !fields.is_empty()).map(|(key, fields)| (key.to_owned(), fields.into())).collect()
+    }
+
     /// With the name that a record without an own one gets: the first 16 digits of the SHA-256 over its messages, as a
     /// [`Sample`](crate::synth::sample::Sample) is named.
-    pub(crate) fn named(self, messages: &[Message]) -> Self {
+    #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "serialising roles and texts to memory cannot fail")]
+    pub fn named(self, messages: &[Message]) -> Self {
         let id = self.id.unwrap_or_else(|| {
             let json = serde_json::to_vec(messages).expect("roles and texts can be written as JSON");
             hex(&Sha256::digest(json)[..8])
@@ -131,7 +150,7 @@ pub struct SampleRecord {
 }
 
 impl SampleRecord {
-    pub(crate) fn new(split: Split, sha256: String, origin: Origin, seen: u64, lineage: Lineage) -> Self {
+    pub(crate) fn new(split: Split, sha256: String, origin: &Origin, seen: u64, lineage: Lineage) -> Self {
         let Lineage { id, document, document_sha256, url, licence, parents } = lineage;
         let (source, line) = (origin.path.to_path_buf(), origin.line);
         let id = id.unwrap_or_default();
@@ -164,7 +183,7 @@ pub struct ScreeningRecord {
 }
 
 /// What was written to a file of samples.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SamplesFile {
     /// Its lines.
     pub samples: u64,
@@ -178,10 +197,7 @@ pub struct SamplesFile {
 ///
 /// # Errors
 /// When `out` cannot be written.
-pub fn write_samples(
-    out: &mut dyn Write,
-    records: impl IntoIterator<Item = SampleRecord>,
-) -> io::Result<SamplesFile> {
+pub fn write_samples(out: &mut dyn Write, records: impl IntoIterator<Item = SampleRecord>) -> io::Result<SamplesFile> {
     let (mut hash, mut samples, mut learned) = (Sha256::new(), 0, 0);
     let mut line = Vec::new();
     for record in records {
@@ -216,6 +232,20 @@ pub fn read_samples(path: &Path, mut visit: impl FnMut(SampleRecord)) -> Result<
         visit(record);
     }
     Ok(())
+}
+
+/// The record at a place, as its file has it; `None` where there is none.
+///
+/// # Errors
+/// When the file cannot be read up to there.
+pub fn source_record(path: &Path, line: usize) -> Result<Option<Value>, DataError> {
+    let mut whole = Whole::open(path)?;
+    while let Some(mut entries) = whole.next_entries()? {
+        if let Some(entry) = entries.find(|entry| entry.origin.line == line) {
+            return Ok(serde_json::from_slice(&entry.into_json()).ok());
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -272,6 +302,9 @@ mod tests {
             parents: vec!["p".to_owned()],
         };
         assert_eq!(said, expected);
+        // What is made after it is of the same document.
+        let child = Lineage::of(&expected.of_child());
+        assert_eq!(child, Lineage { id: None, parents: vec![sample.id.clone()], ..expected });
         // A record without a name gets the one that a sample of these messages has.
         assert_eq!(Lineage::default().named(&messages()).id, Some(sample.id));
         assert_eq!(lineage(&json!({"id": 17})).named(&messages()).id, text("17"));
@@ -290,7 +323,7 @@ mod tests {
         let record = |line: usize, seen| {
             let origin = Origin { path: Path::new("a.jsonl").into(), line };
             let lineage = Lineage { id: Some(format!("é{line}")), ..Lineage::default() };
-            SampleRecord::new(Split::Train, "ab".to_owned(), origin, seen, lineage)
+            SampleRecord::new(Split::Train, "ab".to_owned(), &origin, seen, lineage)
         };
         let records = [record(1, 0), record(2, 3)];
         let mut bytes = Vec::new();

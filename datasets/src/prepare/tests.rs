@@ -337,11 +337,11 @@ fn samples_held_out_of_a_training_file_are_counted_there() {
     case.config.max_length = 1000;
     let data = case.prepare();
     let counts: Vec<(Split, u64)> = data.sources.iter().map(|source| (source.split, source.samples)).collect();
-    assert_eq!(
-        counts,
-        [(Split::Train, data.train.len() as u64), (Split::Validation, data.validation.len() as u64)]
-    );
+    assert_eq!(counts, [(Split::Train, data.train.len() as u64), (Split::Validation, data.validation.len() as u64)]);
     let lines: Vec<usize> = data.validation.iter().map(|example| example.origin.line).collect();
     let held_out = data.samples(1000).filter(|sample| sample.split == Split::Validation);
-    assert_eq!(held_out.map(|sample| (sample.line, sample.seen)).collect::<Vec<_>>(), lines.iter().map(|l| (*l, 0)).collect::<Vec<_>>());
+    assert_eq!(
+        held_out.map(|sample| (sample.line, sample.seen)).collect::<Vec<_>>(),
+        lines.iter().map(|l| (*l, 0)).collect::<Vec<_>>()
+    );
 }

@@ -210,7 +210,7 @@ impl Examples {
         let lineage: Lineage = serde_json::from_slice(lineage).expect("it was checked, or written from one");
         let origin = Origin { path: self.file.names[place / 2].clone(), line };
         let split = if place % 2 == 1 { Split::Validation } else { Split::Train };
-        SampleRecord::new(split, hex(digest), origin, seen, lineage)
+        SampleRecord::new(split, hex(digest), &origin, seen, lineage)
     }
 
     /// The number of the source of the example at a place.

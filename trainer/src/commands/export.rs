@@ -11,6 +11,7 @@ use crate::cli::{ExportArgs, Form, NumberType, Which};
 use crate::error::TrainError;
 use crate::model::BaseModel;
 use crate::prove::{Export, Manifest};
+use crate::provenance::Place;
 use crate::recipe::Recipe;
 use crate::track::{RunFolder, card};
 use crate::train::checkpoint::Checkpoints;
@@ -59,9 +60,14 @@ pub(super) fn export(args: &ExportArgs) -> anyhow::Result<()> {
             "GGUF adapter"
         }
     };
+    let to = Export::open(&args.to)?;
     if let Some(note) = note {
-        Manifest::note_forgetting(&Export::open(&args.to)?, note)?;
+        Manifest::note_forgetting(&to, note)?;
     }
+    let made_of = Place::of_export(&Export::open(&source)?);
+    // What the whole run learned from covers a checkpoint of which nothing was recorded.
+    let made_of = if made_of.data()?.is_some() { made_of } else { Place::open(folder.path())? };
+    Place::carry(&[made_of], &Place::of_export(&to))?;
     println!(
         "wrote {}: {form}, rank {}, {} modules, base {}",
         args.to.display(),

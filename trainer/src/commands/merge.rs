@@ -1,6 +1,6 @@
 //! `greffon merge`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use adapters::export::merged::MergedForm;
 use adapters::export::safetensors::FloatType;
@@ -16,12 +16,17 @@ use crate::error::TrainError;
 use crate::model::BaseModel;
 use crate::model::family::FAMILIES;
 use crate::model::merged::Merged;
+use crate::prove::Export;
+use crate::provenance::Place;
 use crate::recipe::ModelConfig;
 
 pub(super) fn merge(args: &MergeArgs) -> anyhow::Result<()> {
     let target = target(args)?;
     let part = combine::adapter(args)?;
-    let Some((form, name)) = target else { return Ok(combine::write(args, &part.adapter)?) };
+    let Some((form, name)) = target else {
+        combine::write(args, &part.adapter)?;
+        return Ok(carry(args, None)?);
+    };
     let Part { path, adapter } = &part;
     let revision = revision(args, name, &part)?;
     let model = ModelConfig { revision, ..ModelConfig::new(name) };
@@ -47,6 +52,7 @@ pub(super) fn merge(args: &MergeArgs) -> anyhow::Result<()> {
             format!("GGUF file, {ggml_type}")
         }
     };
+    carry(args, Some(base.path()))?;
     if args.json {
         let report = json!({ "model": args.to, "form": what, "base": name, "adapters": args.adapters });
         println!("{report:#}");
@@ -55,6 +61,13 @@ pub(super) fn merge(args: &MergeArgs) -> anyhow::Result<()> {
     let folded = if args.adapters.len() == 1 { "the adapter" } else { "the combined adapters" };
     println!("wrote {}: {what}, {name} with {folded} folded in", args.to.display());
     Ok(())
+}
+
+/// Takes what the adapters and the base learned from on to what was written.
+fn carry(args: &MergeArgs, base: Option<&Path>) -> Result<(), TrainError> {
+    let place = |path: &Path| Export::open(path).map(|export| Place::of_export(&export));
+    let from = args.adapters.iter().map(PathBuf::as_path).chain(base).map(place).collect::<Result<Vec<_>, _>>()?;
+    Place::carry(&from, &place(&args.to)?)
 }
 
 /// The form and the base of a merged model; nothing when the adapters become an adapter.

@@ -35,7 +35,7 @@ pub struct Data {
 }
 
 /// What one run learned from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunData {
     /// The name of the run's folder.
     pub run: String,
@@ -106,8 +106,10 @@ impl Place {
         Ok(Manifest::read_file(&self.manifest)?.data)
     }
 
-    fn write(&self, data: Data) -> Result<(), TrainError> {
-        Manifest { data: Some(data), ..Manifest::read_file(&self.manifest)? }.write_file(&self.manifest)
+    fn write(&self, data: Option<Data>) -> Result<(), TrainError> {
+        let mut manifest = Manifest::read_file(&self.manifest)?;
+        manifest.data = data;
+        manifest.write_file(&self.manifest)
     }
 
     /// The file of a run's samples.
@@ -170,7 +172,9 @@ impl Place {
             data.take(place, to)?;
         }
         // An adapter without the section is unknown anyway; a model without it passes for a base.
-        if data.runs.is_empty() && (to.is_adapter || data.unknown.is_empty()) {
+        let data = Some(data).filter(|data| !data.runs.is_empty() || !to.is_adapter && !data.unknown.is_empty());
+        // Nor may it keep what was said of a file that stood there before.
+        if data.is_none() && to.data()?.is_none() {
             return Ok(());
         }
         to.write(data)
@@ -185,6 +189,19 @@ impl Place {
 }
 
 impl Data {
+    /// The same without the folders of this machine.
+    #[must_use]
+    pub fn without_folders(mut self) -> Self {
+        let name = |path: &Path| path.file_name().map(PathBuf::from).unwrap_or_default();
+        for source in self.runs.iter_mut().flat_map(|run| &mut run.sources) {
+            source.path = name(&source.path);
+        }
+        for unknown in &mut self.unknown {
+            *unknown = name(Path::new(unknown)).display().to_string();
+        }
+        self
+    }
+
     /// Adds what a place has to what another is about to get, with the files of samples.
     fn take(&mut self, from: &Place, to: &Place) -> Result<(), TrainError> {
         let Some(Self { runs, unknown }) = from.data()? else {

@@ -39,12 +39,11 @@ impl Recorder {
     ) -> Result<Self, TrainError> {
         let place = Place::of_run(folder.path());
         // The run's own file comes first.
-        let mut earlier = Data { runs: vec![RunData::nothing()], unknown: Vec::new() };
-        let export = |path: &Path| Export::open(path).map(|export| Place::of_export(&export));
+        let mut earlier = Data { runs: vec![RunData::default()], unknown: Vec::new() };
         if let Some(adapter) = &recipe.model.adapter {
-            earlier.take(&export(adapter)?, &place)?;
+            earlier.take(&self::place(adapter)?, &place)?;
         }
-        earlier.take(&export(base.path())?, &place)?;
+        earlier.take(&self::place(base.path())?, &place)?;
         earlier.runs.remove(0);
         Ok(Self {
             place,
@@ -78,7 +77,7 @@ impl Recorder {
             file: self.place.file_name(1),
             sources: data.sources.clone(),
             screening: data.screening.clone(),
-            ..RunData::nothing()
+            ..RunData::default()
         };
         for source in replay.into_iter().flat_map(|replay| &replay.data.sources) {
             let path = self.source(source.path.clone());
@@ -92,16 +91,17 @@ impl Recorder {
         run.samples = written.expect("it was written");
         let Data { runs, unknown } = self.earlier.clone();
         let runs = std::iter::once(run).chain(runs).collect();
-        self.place.write(Data { runs, unknown })?;
+        self.place.write(Some(Data { runs, unknown }))?;
         self.written = Some(step);
         Ok(())
     }
 
     /// Takes the record on to an adapter that was just written, from the adapter that it was made of, else from the run.
     pub(crate) fn carry(&self, from: Option<&Path>, to: &Path) -> Result<(), TrainError> {
-        let open = |path: &Path| Export::open(path).map(|export| Place::of_export(&export));
-        let from = from.map(open).transpose()?.unwrap_or_else(|| self.place.clone());
-        Place::carry(&[from], &open(to)?)
+        let from = from.map(place).transpose()?;
+        // What the whole run learned from covers an adapter of which nothing was recorded.
+        let recorded = from.map(|from| Ok::<_, TrainError>(from.data()?.map(|_| from))).transpose()?.flatten();
+        Place::carry(&[recorded.unwrap_or_else(|| self.place.clone())], &place(to)?)
     }
 
     fn replayed(&self, sample: SampleRecord) -> SampleRecord {
@@ -114,19 +114,7 @@ impl Recorder {
     }
 }
 
-impl RunData {
-    /// Nothing learned.
-    fn nothing() -> Self {
-        Self {
-            run: String::new(),
-            base: String::new(),
-            base_digest: String::new(),
-            date: String::new(),
-            step: 0,
-            file: String::new(),
-            samples: datasets::SamplesFile { samples: 0, learned: 0, sha256: String::new() },
-            sources: Vec::new(),
-            screening: None,
-        }
-    }
+/// The place of an adapter or a base.
+fn place(path: &Path) -> Result<Place, TrainError> {
+    Ok(Place::of_export(&Export::open(path)?))
 }
