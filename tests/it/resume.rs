@@ -153,4 +153,10 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
     assert_eq!(out.status.code(), Some(130), "{said}");
     assert!(said.contains("everything is saved. to go on: greffon train --resume"), "{said}");
     assert_eq!(fs::read_dir(run.join("checkpoints")).expect("checkpoints").count(), 1);
+    // The record says what was seen until then.
+    let json = |text: &str| -> serde_json::Value { serde_json::from_str(text).expect("JSON") };
+    let steps = json(&fs::read_to_string(run.join("run.json")).expect("a file"))["step"].as_u64().expect("a step");
+    let record = fs::read_to_string(run.join("samples.jsonl")).expect("a record");
+    let seen: u64 = record.lines().map(|line| json(line)["seen"].as_u64().expect("a count")).sum();
+    assert_eq!(seen, 5 * steps);
 }

@@ -276,6 +276,22 @@ fn a_record_that_was_altered_is_refused_and_nothing_is_not_clean() {
         assert!(error.contains("samples.jsonl: the record of samples was altered: its SHA-256 is "), "{error}");
         assert!(error.contains("runs/first/greffon.json has it"), "{error}");
     }
+    // Nothing is made of what has no sound record.
+    let adapter = format!("{run}/adapter");
+    let kept = fs::read_to_string(case.file("runs/first/adapter/samples.jsonl")).unwrap();
+    fs::remove_file(case.file("runs/first/adapter/samples.jsonl")).unwrap();
+    fs::write(case.file("runs/first/adapter/samples.jsonl"), kept.replacen("\"b1\"", "\"b9\"", 1)).unwrap();
+    let tiny = crate::support::fixture("tiny-llama");
+    for arguments in [
+        vec!["export", &run, "--to", &case.path("made")],
+        vec!["merge", "--adapter", &adapter, "--to", &case.path("made")],
+        vec!["merge", "--adapter", &adapter, "--model", tiny.to_str().unwrap(), "--to", &case.path("made")],
+    ] {
+        let out = greffon(&arguments);
+        assert_eq!(out.status.code(), Some(2), "{arguments:?}");
+        assert!(String::from_utf8_lossy(&out.stderr).contains("the record of samples was altered"), "{out:?}");
+        assert!(!case.file("made").exists(), "{arguments:?}");
+    }
     // What the others learned is told all the same.
     let runs = case.path("runs");
     let out = greffon(&["data", "trace", &runs, "--sample", "d1", "--json"]);

@@ -1,6 +1,6 @@
 //! `greffon merge`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use adapters::export::merged::MergedForm;
 use adapters::export::safetensors::FloatType;
@@ -23,9 +23,12 @@ use crate::recipe::ModelConfig;
 pub(super) fn merge(args: &MergeArgs) -> anyhow::Result<()> {
     let target = target(args)?;
     let part = combine::adapter(args)?;
+    let mut sources = args.adapters.iter().map(|path| place(path)).collect::<Result<Vec<_>, _>>()?;
+    // Before a model is written that would stand there without a record.
+    sources.iter().try_for_each(Place::check)?;
     let Some((form, name)) = target else {
         combine::write(args, &part.adapter)?;
-        return Ok(carry(args, None)?);
+        return Ok(Place::carry(&sources, &place(&args.to)?)?);
     };
     let Part { path, adapter } = &part;
     let revision = revision(args, name, &part)?;
@@ -41,6 +44,9 @@ pub(super) fn merge(args: &MergeArgs) -> anyhow::Result<()> {
         );
     }
 
+    let base_place = place(base.path())?;
+    base_place.check()?;
+    sources.push(base_place);
     let merged = Merged::new(&base)?.with_adapter(path, adapter)?;
     let what = match form {
         Form::Safetensors(form) => {
@@ -52,7 +58,7 @@ pub(super) fn merge(args: &MergeArgs) -> anyhow::Result<()> {
             format!("GGUF file, {ggml_type}")
         }
     };
-    carry(args, Some(base.path()))?;
+    Place::carry(&sources, &place(&args.to)?)?;
     if args.json {
         let report = json!({ "model": args.to, "form": what, "base": name, "adapters": args.adapters });
         println!("{report:#}");
@@ -63,11 +69,9 @@ pub(super) fn merge(args: &MergeArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Takes what the adapters and the base learned from on to what was written.
-fn carry(args: &MergeArgs, base: Option<&Path>) -> Result<(), TrainError> {
-    let place = |path: &Path| Export::open(path).map(|export| Place::of_export(&export));
-    let from = args.adapters.iter().map(PathBuf::as_path).chain(base).map(place).collect::<Result<Vec<_>, _>>()?;
-    Place::carry(&from, &place(&args.to)?)
+/// Where the record of what a model or an adapter learned from lies.
+fn place(path: &Path) -> Result<Place, TrainError> {
+    Ok(Place::of_export(&Export::open(path)?))
 }
 
 /// The form and the base of a merged model; nothing when the adapters become an adapter.

@@ -162,6 +162,15 @@ impl Place {
         Ok(datasets::read_samples(&self.checked(run)?, visit)?)
     }
 
+    /// Checks all records of a place, before something is made of it.
+    ///
+    /// # Errors
+    /// As [`Self::checked`]; when the manifest cannot be read.
+    pub fn check(&self) -> Result<(), TrainError> {
+        let data = self.data()?.unwrap_or_default();
+        data.runs.iter().try_for_each(|run| self.checked(run).map(drop))
+    }
+
     /// Takes the records of the places that something was made of on to where it was written.
     ///
     /// # Errors
