@@ -64,7 +64,7 @@ impl Lineage {
         }
     }
 
-    /// The keys `grounding` and `provenance` of a record that is made after this one, for [`Self::of`] to read.
+    /// The keys `grounding` and `provenance` of a record that is made after this one.
     pub fn of_child(&self) -> Map<String, Value> {
         let document = [
             ("document", &self.document),

@@ -143,11 +143,16 @@ fn a_sample_is_traced_from_its_adapter_and_back() {
     let (gguf, copy) = (case.path("adapter.gguf"), case.path("copy"));
     succeeds(&["export", &run, "--as", "gguf-lora", "--to", &gguf]);
     succeeds(&["export", &run, "--to", &copy]);
+    let (imported, from_gguf) = (case.path("imported"), case.path("from-gguf"));
+    succeeds(&["import", &copy, "--to", &imported]);
+    let tiny = crate::support::fixture("tiny-llama");
+    succeeds(&["import", &gguf, "--model", tiny.to_str().unwrap(), "--to", &from_gguf]);
     fs::create_dir(case.file("alone")).unwrap();
     for name in ["adapter_config.json", "adapter_model.safetensors", "greffon.json", "samples.jsonl"] {
         fs::copy(case.file("copy").join(name), case.file("alone").join(name)).unwrap();
     }
-    for place in [&run, &case.path("runs/first/adapter"), &gguf, &copy, &case.path("alone")] {
+    let adapter = case.path("runs/first/adapter");
+    for place in [&run, &adapter, &gguf, &copy, &imported, &from_gguf, &case.path("alone")] {
         let (code, report) = trace(&[place, "--sample", "b1"]);
         assert_eq!(code, 3, "{place}");
         let [found] = report["adapters"][0]["samples"].as_array().unwrap().as_slice() else { panic!("{report}") };
@@ -214,6 +219,8 @@ fn what_is_to_be_erased_names_the_adapters_that_learned_it() {
         (["--document", "a.md"], &all[..]),
         (["--source", "first.jsonl"], &all[..]),
         (["--source", &case.path("second.jsonl")], &not_first[..]),
+        (["--source", &case.path("runs/../second.jsonl")], &not_first[..]),
+        (["--source", &case.path("")], &all[..]),
         (["--source", &datasets::sha256_files([case.file("second.jsonl")]).unwrap()], &not_first[..]),
     ] {
         let (code, learned, report) = everywhere(&asked);

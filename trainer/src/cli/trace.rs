@@ -28,7 +28,7 @@ pub struct AskedArgs {
     /// A document, by its name, its address or the SHA-256 of its text.
     #[arg(long, value_name = "DOCUMENT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub document: Option<String>,
-    /// A source, by its file or the SHA-256 of the file.
+    /// A source, by its file, its folder, the name of a data set, or the SHA-256 of the file.
     #[arg(long, value_name = "FILE", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub source: Option<String>,
 }

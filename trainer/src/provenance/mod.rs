@@ -1,7 +1,7 @@
 //! Which samples an adapter learned from: recorded by the run, carried on with the adapter, asked by `greffon data trace`.
 //!
 //! A record is a file of samples ([`datasets::SampleRecord`], a line each) and an entry in the section `data` of the
-//! manifest beside it ([`RunData`]), which has the file's digest. [`Recorder`] writes both into the run folder, from
+//! manifest beside it ([`RunData`]), which has the file's digest. The recorder writes both into the run folder, from
 //! where [`Place::carry`] takes them on: to checkpoints, the result, exports and merged models. [`trace`] reads them.
 
 mod recorder;

@@ -35,14 +35,15 @@ pub enum Query {
 pub struct Source {
     /// As it was given.
     given: String,
-    /// The path from the root; none for a bare digest.
-    path: PathBuf,
+    /// The path from the root, and with its links followed where it is there.
+    paths: Vec<PathBuf>,
     /// SHA-256 of the file as it is now, where it is there.
     sha256: Option<String>,
 }
 
 impl Source {
-    /// A source by its file, which need not be there any more, or by the SHA-256 of it.
+    /// A source by its file, which need not be there any more, by its folder, by the end of its path, or by the SHA-256
+    /// of the file.
     ///
     /// # Errors
     /// When the file is there and cannot be read.
@@ -50,13 +51,17 @@ impl Source {
         let failed = |source| TrainError::Read { path: given.into(), source };
         let path = std::path::absolute(given).map_err(failed)?;
         let sha256 = path.is_file().then(|| datasets::sha256_files([&path])).transpose().map_err(failed)?;
-        Ok(Self { given: given.to_owned(), path, sha256 })
+        let paths = path.canonicalize().into_iter().chain([path]).collect();
+        Ok(Self { given: given.to_owned(), paths, sha256 })
     }
 
     fn is(&self, path: &Path, sha256: Option<&str>) -> bool {
         let is_digest =
             |digest: &str| self.given.eq_ignore_ascii_case(digest) || self.sha256.as_deref() == Some(digest);
-        sha256.is_some_and(is_digest) || path == self.path || path.ends_with(&self.given)
+        sha256.is_some_and(is_digest)
+            || self.paths.iter().any(|of| path.starts_with(of))
+            || path.starts_with(&self.given)
+            || path.ends_with(&self.given)
     }
 }
 
