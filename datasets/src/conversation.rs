@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::samples::Lineage;
+
 /// Who speaks a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -56,6 +58,8 @@ pub struct Conversation {
     pub references: Vec<String>,
     /// The place the conversation was read from.
     pub origin: Origin,
+    /// What its record says of where it comes from.
+    pub lineage: Lineage,
 }
 
 impl Conversation {

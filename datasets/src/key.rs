@@ -47,22 +47,16 @@ struct Source<'a> {
     prompt: Option<&'a str>,
 }
 
-/// The digests of the files of all sources; `None` when one is not a regular file, such as a pipe, which can be read
+/// The digests of the files of all sources; `None` for one that is not a regular file, such as a pipe, which can be read
 /// but once.
 ///
 /// # Errors
 /// [`DataError::Read`] when a file cannot be read.
-pub(crate) fn digests(sources: &[Located<'_>]) -> Result<Option<Vec<String>>, DataError> {
-    let mut digests = Vec::with_capacity(sources.len());
-    for source in sources {
-        let Some(digest) =
-            digest(&source.file).map_err(|error| DataError::Read { path: source.name.to_path_buf(), source: error })?
-        else {
-            return Ok(None);
-        };
-        digests.push(digest);
-    }
-    Ok(Some(digests))
+pub(crate) fn digests(sources: &[Located<'_>]) -> Result<Vec<Option<String>>, DataError> {
+    let of = |source: &Located<'_>| {
+        digest(&source.file).map_err(|error| DataError::Read { path: source.name.to_path_buf(), source: error })
+    };
+    sources.iter().map(of).collect()
 }
 
 fn digest(file: &Path) -> io::Result<Option<String>> {

@@ -17,6 +17,7 @@ mod near_duplicates;
 mod pack;
 mod prepare;
 pub mod probes;
+mod samples;
 pub mod screen;
 mod source;
 mod split;
@@ -44,6 +45,10 @@ pub use near_duplicates::{
 };
 pub use pack::{Row, pack};
 pub use prepare::{Prepared, Progress, load_conversations, prepare};
+pub use samples::{
+    Lineage, SampleRecord, SamplesFile, ScreeningRecord, SourceRecord, Split, read_samples, source_record,
+    write_samples,
+};
 pub use source::{Format, Loaded, load, load_with};
 pub use split::content_hash;
 pub use stats::LengthStats;

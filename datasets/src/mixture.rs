@@ -85,6 +85,40 @@ impl Order {
         })
     }
 
+    /// How many times each example of each source comes at the first `positions` positions.
+    #[expect(clippy::missing_panics_doc, reason = "a place in an epoch is below the length of a list")]
+    pub fn seen(&self, positions: u64) -> Vec<Vec<u64>> {
+        let length = self.len_per_epoch() as u64;
+        let (epochs, rest) = (positions.checked_div(length).unwrap_or(0), positions.checked_rem(length).unwrap_or(0));
+        let whole = |(number, Share { count, taken }): (usize, &Share)| {
+            // The whole epochs are the beginning of the source's endless series: whole passes, and a part of the next.
+            let drawn = u128::from(epochs) * *taken as u128;
+            let (passes, part) = (drawn.checked_div(*count as u128), drawn.checked_rem(*count as u128));
+            let passes = passes.and_then(|passes| u64::try_from(passes).ok()).unwrap_or(0);
+            let mut seen = vec![passes; *count];
+            for index in self.pass(number, *count, passes).iter().take(usize::try_from(part.unwrap_or(0)).unwrap_or(0))
+            {
+                seen[*index] += 1;
+            }
+            seen
+        };
+        let mut seen: Vec<Vec<u64>> = self.sources.iter().enumerate().map(whole).collect();
+        if rest > 0 {
+            let rest = usize::try_from(rest).expect("it is below the length of a list");
+            for (source, index) in &self.epoch(epochs)[..rest] {
+                seen[*source][*index] += 1;
+            }
+        }
+        seen
+    }
+
+    /// One pass over a source.
+    fn pass(&self, source: usize, count: usize, pass: u64) -> Vec<usize> {
+        let mut indices: Vec<usize> = (0..count).collect();
+        shuffle(&mut indices, &mut stream(self.seed, "source", source as u64, pass));
+        indices
+    }
+
     /// The indices that a source gives to an epoch: the part of its endless series that is the epoch's.
     fn drawn(&self, source: usize, Share { count, taken }: Share, epoch: u64) -> Vec<usize> {
         let mut drawn = Vec::with_capacity(taken);
@@ -96,8 +130,7 @@ impl Order {
             at = usize::try_from(start % count as u128).unwrap_or(0);
         }
         while drawn.len() < taken {
-            let mut indices: Vec<usize> = (0..count).collect();
-            shuffle(&mut indices, &mut stream(self.seed, "source", source as u64, pass));
+            let indices = self.pass(source, count, pass);
             let end = count.min(at + (taken - drawn.len()));
             drawn.extend_from_slice(&indices[at..end]);
             (pass, at) = (pass.saturating_add(1), 0);
@@ -215,6 +248,19 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_was_seen_is_what_came(
+            counts in proptest::collection::vec(0_usize..20, 0..4), weight in 0.05..3.0_f64, positions in 0_u64..400
+        ) {
+            let weights: Vec<f64> = (0..counts.len()).map(|i| weight * (i + 1) as f64).collect();
+            let order = Order::new(&counts, &weights, 5);
+            let mut expected: Vec<Vec<u64>> = counts.iter().map(|count| vec![0; *count]).collect();
+            for (source, index) in order.from_position(0).take(usize::try_from(positions).unwrap()) {
+                expected[source][index] += 1;
+            }
+            prop_assert_eq!(order.seen(positions), expected);
+        }
+
         #[test]
         fn a_permutation_has_each_number_once(n in 0_usize..300, seed: u64, round: u64) {
             let mut numbers = permutation(n, seed, round);

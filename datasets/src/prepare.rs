@@ -18,6 +18,7 @@ use crate::error::DataError;
 use crate::hub::Hub;
 use crate::key;
 use crate::mixture::Order;
+use crate::samples::{SampleRecord, ScreeningRecord, SourceRecord, Split};
 use crate::screen::{self, ScreenConfig, Screening};
 use crate::source::{Format, Located, load_with};
 use crate::store::{Counts, ExampleRef, Examples, Summary};
@@ -42,6 +43,10 @@ pub struct Prepared {
     pub validation_counts: Counts,
     /// SHA-256 over the tokens and masks of the training examples, in hexadecimal.
     pub fingerprint: String,
+    /// The files that the examples come from: those trained on, then those held out.
+    pub sources: Vec<SourceRecord>,
+    /// What screening did; `None` where the recipe does not ask for it.
+    pub screening: Option<ScreeningRecord>,
     /// The file in the cache; `None` when the tokens are not kept.
     pub cache_file: Option<PathBuf>,
     /// Whether the tokens are those of an earlier run.
@@ -86,6 +91,14 @@ impl Prepared {
         examples
     }
 
+    /// What each example is, the training examples first, with how many times it came at the first `positions` positions
+    /// of the order. One record is made at a time.
+    pub fn samples(&self, positions: u64) -> impl Iterator<Item = SampleRecord> + '_ {
+        let seen = self.order.seen(positions).into_iter().flatten();
+        let train = seen.enumerate().map(|(index, seen)| self.train.sample(index, seen));
+        train.chain((0..self.validation.len()).map(|index| self.validation.sample(index, 0)))
+    }
+
     /// The order of an epoch, which is shuffled once and kept until another is asked for.
     fn epoch(&self, epoch: u64) -> Arc<[usize]> {
         // A panic elsewhere leaves a whole value here.
@@ -128,9 +141,10 @@ pub fn prepare(
         None => Vec::new(),
     };
     let screening = config.screen.as_ref().map(Screening::new).transpose()?;
-    let digests = if config.cache { key::digests(&sources)? } else { None };
-    let key = match &digests {
-        Some(digests) => Some(key::key(config, &sources, digests, tokenizer, screening.as_ref())?),
+    let digests = key::digests(&sources)?;
+    let whole: Option<Vec<String>> = digests.iter().cloned().collect();
+    let key = match whole.filter(|_| config.cache) {
+        Some(digests) => Some(key::key(config, &sources, &digests, tokenizer, screening.as_ref())?),
         None => None,
     };
     let build = Build { config, tokenizer, sources: &sources, digests, key, cache, screening };
@@ -147,9 +161,12 @@ fn assemble(
     config: &DataConfig,
     sources: &[Located<'_>],
     seed: u64,
-    Built { train, validation, counts, summary, cache_file }: Built,
+    Built { train, validation, counts, summary, digests, cache_file }: Built,
     from_cache: bool,
 ) -> Prepared {
+    let records = source_records(config, sources, &digests, &counts, &validation);
+    let screening = config.screen.as_ref();
+    let screening = screening.map(|screen| ScreeningRecord { action: screen.action, found: summary.screened.clone() });
     let counts = &counts[..config.train.len()];
     let starts = counts.iter().scan(0, |end, count| Some(std::mem::replace(end, *end + count))).collect();
     let weights: Vec<f64> = config.train.iter().map(|source| source.weight).collect();
@@ -161,11 +178,35 @@ fn assemble(
         train_counts: summary.train,
         validation_counts: summary.validation,
         fingerprint: summary.fingerprint,
+        sources: records,
+        screening,
         cache_file,
         from_cache,
         starts,
         epoch: Mutex::new(None),
     }
+}
+
+/// The files that the examples come from.
+fn source_records(
+    config: &DataConfig,
+    sources: &[Located<'_>],
+    digests: &[Option<String>],
+    trained: &[usize],
+    validation: &Examples,
+) -> Vec<SourceRecord> {
+    let mut held_out = vec![0; sources.len()];
+    for index in 0..validation.len() {
+        held_out[validation.source(index)] += 1;
+    }
+    let record = |split, number: usize, samples| {
+        let Located { source, name, .. } = &sources[number];
+        let (path, sha256, licence) = (name.to_path_buf(), digests[number].clone(), source.licence.clone());
+        SourceRecord { split, path, sha256, licence, samples }
+    };
+    let train = (0..config.train.len()).map(|number| record(Split::Train, number, trained[number] as u64));
+    let validation = (0..sources.len()).filter(|number| *number >= config.train.len() || held_out[*number] > 0);
+    train.chain(validation.map(|number| record(Split::Validation, number, held_out[number]))).collect()
 }
 
 /// What is to be told of the data, and warns of what is wrong with it. The same whether it comes from the cache or not.

@@ -46,6 +46,7 @@ mod tests {
 
     use super::*;
     use crate::conversation::{Message, Origin, Role};
+    use crate::samples::Lineage;
 
     fn conversation(text: &str, line: usize) -> Conversation {
         let message = |role, content: &str| Message { role, content: content.to_owned() };
@@ -53,6 +54,7 @@ mod tests {
             messages: vec![message(Role::User, text), message(Role::Assistant, "é\"\n")],
             references: Vec::new(),
             origin: Origin { path: Path::new("a.jsonl").into(), line },
+            lineage: Lineage::default(),
         }
     }
 

@@ -119,6 +119,10 @@ fn the_gate_ends_a_run_between_its_steps_and_keeps_the_last_adapter_within_the_l
     assert_eq!(output.status.code(), Some(0), "{}{}", text(&output.stdout), text(&output.stderr));
     assert_eq!(measured[measured.len() - 2]["passed"], false, "{measured:?}");
     assert_eq!(measured[measured.len() - 1]["passed"], true, "{measured:?}");
+    // Its record counts what it learned, and not what the run went on to learn.
+    let manifest = fs::read(folder.path().join("run/adapter/greffon.json")).unwrap();
+    let step = serde_json::from_slice::<Value>(&manifest).unwrap()["data"]["runs"][0]["step"].clone();
+    assert_eq!(measured.iter().rev().nth(2).map(|kept| &kept["step"]), Some(&step), "{measured:?}");
 }
 
 #[test]
@@ -153,6 +157,12 @@ fn a_repair_finds_a_scale_within_the_limits_and_writes_it() {
     let kl = |found: &Value| found["divergences"][0]["kl"].as_f64().unwrap();
     let (written, proposed) = (kl(&measured), kl(&found["best"]["forgetting"]));
     assert!((written - proposed).abs() <= 1e-5 + 1e-3 * proposed, "{written} and {proposed}");
+    // It learned what the run's adapter did.
+    let data = |adapter: &str| -> Value {
+        let manifest = fs::read(Path::new(adapter).join("greffon.json")).unwrap();
+        serde_json::from_slice::<Value>(&manifest).unwrap()["data"].clone()
+    };
+    assert_eq!(data(&repaired), data(&path(folder.path(), "run/adapter")));
     assert_eq!(greffon(&["merge", "--adapter", &repaired, "--to", &path(folder.path(), "out")]).status.code(), Some(0));
 }
 

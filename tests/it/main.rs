@@ -27,4 +27,5 @@ mod repair;
 mod resume;
 mod screen;
 mod tokens;
+mod trace;
 mod verify;

@@ -99,6 +99,35 @@ fn said(out: &Output) -> String {
 }
 
 #[test]
+fn what_was_learned_goes_up_without_the_samples_and_the_folders_of_this_machine() {
+    let (hub, folder) = (Hub::start(), tempfile::tempdir().unwrap());
+    let adapter = adapter(&folder);
+    let manifest = |path: &str, unknown: &str| {
+        let run = json!({
+            "run": "claims", "base": "owner/base", "base_digest": "00", "date": "2026-11-22T12:00:00Z", "step": 3,
+            "file": "samples.jsonl", "samples": 1, "learned": 1, "sha256": "ff",
+            "sources": [{"split": "train", "path": path, "sha256": "aa", "licence": null, "samples": 1}],
+            "screening": null,
+        });
+        let manifest = json!({"data": {"runs": [run], "unknown": [unknown]}, "proofs": []});
+        format!("{manifest:#}\n")
+    };
+    let own = manifest("/home/someone/claims/letters.jsonl", "/home/someone/earlier");
+    std::fs::write(adapter.join("greffon.json"), &own).unwrap();
+    std::fs::write(adapter.join("samples.jsonl"), "{}\n").unwrap();
+    let out = hub.push(&[text(&adapter), "me/graft"]);
+    assert_eq!(out.status.code(), Some(0), "{}", said(&out));
+    assert!(said(&out).contains("not pushed: samples.jsonl"), "{}", said(&out));
+    let requests = hub.requests();
+    let (_, commit) = requests.iter().find(|(path, _)| path.contains("/commit/")).unwrap();
+    let lines: Vec<Value> = commit.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let sent = lines.iter().find(|line| line["value"]["path"] == "greffon.json").unwrap();
+    let public = manifest("letters.jsonl", "earlier");
+    assert_eq!(sent["value"]["content"].as_str().unwrap().len(), public.len().div_ceil(3) * 4);
+    assert_eq!(std::fs::read_to_string(adapter.join("greffon.json")).unwrap(), own, "the adapter's own stays");
+}
+
+#[test]
 fn an_adapter_goes_up_with_a_card_and_nothing_else() {
     let (hub, folder) = (Hub::start(), tempfile::tempdir().unwrap());
     let adapter = adapter(&folder);

@@ -1,6 +1,6 @@
 //! Token ids and loss masks equal transformers' for the model's own template.
 
-use datasets::{Conversation, Origin, Overlong, tokenize_all};
+use datasets::{Conversation, Lineage, Origin, Overlong, tokenize_all};
 use serde_json::Value;
 
 use crate::support::{base, fixture, ids, json, mask};
@@ -19,6 +19,7 @@ fn ids_and_masks_of_twenty_conversations_equal_transformers() {
                 .expect("messages"),
             references: Vec::new(),
             origin: Origin { path: path.as_path().into(), line: index + 1 },
+            lineage: Lineage::default(),
         })
         .collect();
     let expected = json("tokens/expected.json");

@@ -14,6 +14,7 @@ use crate::forgetting::{Forgetting, Watch};
 use crate::model::{BaseModel, Decoder, adapter};
 use crate::plan::workload::Workload;
 use crate::plan::{self, Checkpointing};
+use crate::provenance::Recorder;
 use crate::recipe::{Answers, Loaded, Recipe};
 use crate::track::{self, Plan, REPLAY, RunFolder, RunInfo, RunStatus, Tracker};
 use crate::train::answers::Answered;
@@ -121,9 +122,9 @@ pub fn finetune(
     if let Some(answered) = answered {
         answered.save(&folder.replay())?;
     }
+    let total_examples = recipe.train.total_examples(data.order.len_per_epoch() as u64);
     let checkpoints = Checkpoints::new(folder.checkpoints(), recipe.train.keep_checkpoints);
     let fingerprint = fingerprint(&data, replay.as_ref(), &penalties);
-    let total_examples = recipe.train.total_examples(data.order.len_per_epoch() as u64);
     let mut run = Run {
         recipe,
         progress: Progress { fingerprint: fingerprint.clone(), ..Progress::default() },
@@ -140,10 +141,12 @@ pub fn finetune(
         total_examples,
         total_steps,
         recomputed_blocks: checkpointing.recomputed_blocks,
+        recorder: Recorder::new(&folder, recipe, &base, &info, total_examples)?,
     };
     if start == Start::Resume {
         run.resume(&base, &fingerprint)?;
     }
+    run.record()?;
     info.update(RunStatus::Running, run.progress.step, run.best(), None);
     folder.save_info(&info)?;
     trackers.extend(track::open(folder.path(), run.progress.step)?);
@@ -166,7 +169,7 @@ pub fn finetune(
         Err(error) => (RunStatus::Failed, Some(error.with_causes())),
     };
     info.update(status, run.progress.step, run.best(), reason);
-    let noted = folder.save_info(&info);
+    let noted = run.record().and_then(|()| folder.save_info(&info));
     // On a full disk the note fails too; what ended the run is what is told.
     let stopped_early = ended?;
     noted?;

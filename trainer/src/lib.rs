@@ -20,6 +20,7 @@ pub mod kernels;
 pub mod model;
 pub mod plan;
 pub mod prove;
+pub mod provenance;
 pub mod recipe;
 pub mod teacher;
 pub mod track;

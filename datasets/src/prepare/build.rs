@@ -10,6 +10,7 @@ use crate::conversation::Origin;
 use crate::error::{DataError, ExampleError};
 use crate::key;
 use crate::near_duplicates::{DedupGroups, DedupText, NearDuplicates};
+use crate::samples::Lineage;
 use crate::screen::{Screened, Screening};
 use crate::source::{Format, Located};
 use crate::split::{HeldOut, content_hash, is_held_out};
@@ -25,8 +26,8 @@ pub(super) struct Build<'a> {
     pub(super) tokenizer: &'a ChatTokenizer,
     /// The training sources, then the validation sources.
     pub(super) sources: &'a [Located<'a>],
-    /// Of the files of the sources; none when nothing is kept.
-    pub(super) digests: Option<Vec<String>>,
+    /// Of the files of the sources; none for one that can be read but once.
+    pub(super) digests: Vec<Option<String>>,
     /// The name of the data in the cache; none when nothing is kept.
     pub(super) key: Option<String>,
     pub(super) cache: &'a Cache,
@@ -41,6 +42,8 @@ pub(super) struct Built {
     /// How many training examples each source has.
     pub(super) counts: Vec<usize>,
     pub(super) summary: Summary,
+    /// Of the files of the sources, as they were read.
+    pub(super) digests: Vec<Option<String>>,
     /// Where they are kept.
     pub(super) cache_file: Option<PathBuf>,
 }
@@ -110,7 +113,7 @@ impl Build<'_> {
         }
         let made = tempfile::tempfile().map_err(Failure::from).and_then(|file| {
             let (file, index, summary) = self.write(file, progress)?;
-            Ok(self.map(&file, index, summary)?)
+            Ok(Built { digests: self.unchanged()?, ..self.map(&file, index, summary)? })
         });
         made.map_err(|failure| match failure {
             Failure::Data(error) => error,
@@ -124,7 +127,8 @@ impl Build<'_> {
         let (file, index, summary) = self.write(target.as_file().try_clone()?, progress)?;
         let built = self.map(&file, index, summary)?;
         // The files were read twice, once for the key; what changed in between must not stand under that key.
-        if key::digests(self.sources)? != self.digests {
+        let built = Built { digests: self.unchanged()?, ..built };
+        if built.digests != self.digests {
             tracing::warn!("the data changed while it was read: its tokens are not kept");
             return Ok(built);
         }
@@ -135,6 +139,12 @@ impl Build<'_> {
                 Ok(built)
             }
         }
+    }
+
+    /// The digests, without those of files that are no longer what they were.
+    fn unchanged(&self) -> Result<Vec<Option<String>>, DataError> {
+        let now = key::digests(self.sources)?.into_iter().zip(&self.digests);
+        Ok(now.map(|(now, before)| now.filter(|now| Some(now) == before.as_ref())).collect())
     }
 
     fn warn_not_kept(&self, error: &io::Error) {
@@ -176,7 +186,8 @@ impl Build<'_> {
     fn map(&self, file: &File, index: Index, summary: Summary) -> io::Result<Built> {
         let names = self.sources.iter().map(|source| source.name.clone()).collect();
         let (train, validation) = store::map(file, &index, names)?;
-        Ok(Built { train, validation, counts: index.counts, summary, cache_file: None })
+        let digests = self.digests.clone();
+        Ok(Built { train, validation, counts: index.counts, summary, digests, cache_file: None })
     }
 
     fn write(&self, file: File, progress: &mut dyn FnMut(Progress)) -> Result<(File, Index, Summary), Failure> {
@@ -243,6 +254,7 @@ struct Pass<'a> {
 /// What became of one conversation.
 struct Tokenised {
     hash: [u8; 32],
+    lineage: Lineage,
     origin: Origin,
     outcome: Outcome,
     screened: Screened,
@@ -271,6 +283,7 @@ impl Pass<'_> {
         let begin = self.progress.done_bytes;
         loop {
             let batch = stream.next_batch(|mut conversation| {
+                let lineage = std::mem::take(&mut conversation.lineage).named(&conversation.messages);
                 let screened = match screening {
                     Some(screening) => screening.conversation(&mut conversation)?,
                     None => Screened::new(),
@@ -280,10 +293,10 @@ impl Pass<'_> {
                 }
                 let hash = content_hash(&conversation);
                 let outcome = tokenize(tokenizer, &conversation, config.max_length, config.overlong)?;
-                Ok(Tokenised { hash, origin: conversation.origin, outcome, screened })
+                Ok(Tokenised { hash, lineage, origin: conversation.origin, outcome, screened })
             })?;
             let Some(format) = stream.format().filter(|_| batch.is_empty()) else {
-                for Tokenised { hash, origin, outcome, screened } in batch {
+                for Tokenised { hash, lineage, origin, outcome, screened } in batch {
                     for (kind, count) in screened {
                         *self.screened.entry(kind).or_default() += count;
                     }
@@ -300,7 +313,7 @@ impl Pass<'_> {
                     }
                     if let Outcome::Kept { example, .. } = &outcome {
                         self.progress.tokens += example.input_ids.len() as u64;
-                        self.writer.push(example, number, held_out)?;
+                        self.writer.push(example, &hash, &lineage, number, held_out)?;
                     }
                     self.progress.conversations += 1;
                     if held_out { &mut *validation } else { &mut *train }.count(origin, &outcome);

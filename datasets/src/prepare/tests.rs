@@ -6,13 +6,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
 use crate::store::ExampleRef;
 use crate::tokenize::{Example, tokenize_all};
-use crate::{Overlong, content_hash, load};
+use crate::{Overlong, content_hash, load, sha256_files};
 
 /// A folder with training and validation conversations, and a cache of its own.
 struct Case {
@@ -92,6 +92,8 @@ fn assert_same(got: &Prepared, expected: &Prepared) {
     for (got, expected) in [(&got.train, &expected.train), (&got.validation, &expected.validation)] {
         assert_eq!(got.iter().collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
     }
+    assert_eq!(got.samples(33).collect::<Vec<_>>(), expected.samples(33).collect::<Vec<_>>());
+    assert_eq!((&got.sources, &got.screening), (&expected.sources, &expected.screening));
     assert_eq!(got.notes, expected.notes);
     assert_eq!(got.fingerprint, expected.fingerprint);
     assert_eq!((got.train_counts, got.validation_counts), (expected.train_counts, expected.validation_counts));
@@ -278,4 +280,68 @@ fn near_duplicates_are_left_out_of_the_training_data() {
     assert_eq!(case.prepare().train_counts.near_duplicates, 0);
     case.config.dedup = Some(crate::DedupConfig { threshold: 7.0, ..Default::default() });
     assert!(case.try_prepare().unwrap_err().to_string().starts_with("dedup.threshold: got 7"));
+}
+
+#[test]
+fn each_sample_says_what_it_is_and_where_it_comes_from() {
+    let mut case = Case::new();
+    let long = "to graft is to join ".repeat(60);
+    let record = |number: usize, more: Value, answer: &str| {
+        let mut record = json!({"messages": [
+            {"role": "user", "content": format!("Write to jean.dupont{number}@example.com now")},
+            {"role": "assistant", "content": answer}
+        ]});
+        record.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        record.to_string() + "\n"
+    };
+    let document = json!({"document": "a.md", "document_sha256": "00ff", "url": "https://example.org/a"});
+    let text = [
+        record(0, json!({"id": "first", "grounding": document}), "Yes, of course."),
+        record(1, json!({}), &long),
+        record(2, json!({"id": 7, "provenance": {"parents": ["first"]}}), "No, not at all."),
+        record(3, json!({}), "Tomorrow or so."),
+    ];
+    fs::write(case.path("train.jsonl"), text.concat()).unwrap();
+    case.config.screen = Some(serde_json::from_value(json!({"action": "mask", "kinds": ["email"]})).unwrap());
+    case.config.train[0].licence = Some("CC0-1.0".to_owned());
+    let data = case.prepare();
+    assert_same(&case.prepare(), &data);
+    assert_same(&case.fresh(), &data);
+    let length = data.order.len_per_epoch() as u64;
+    assert_eq!(length, 3, "one is too long");
+    let samples: Vec<SampleRecord> = data.samples(2 * length).filter(|s| s.split == Split::Train).collect();
+    let whole = load(&case.config.train[0], Path::new("")).unwrap().conversations;
+    let path = case.path("train.jsonl");
+    let of_first = &samples[0];
+    assert_eq!((of_first.id.as_str(), of_first.line, of_first.seen, &of_first.source), ("first", 1, 2, &path));
+    assert_eq!((of_first.document.as_deref(), of_first.document_sha256.as_deref()), (Some("a.md"), Some("00ff")));
+    assert_eq!(of_first.url.as_deref(), Some("https://example.org/a"));
+    // What was learned is what screening left; the name is that of what stands in the file.
+    let mut learned = whole[0].clone();
+    learned.messages[0].content = "Write to [EMAIL] now".to_owned();
+    assert_eq!(of_first.sha256, crate::hex(&content_hash(&learned)));
+    assert_eq!((samples[1].id.as_str(), samples[1].parents.as_slice()), ("7", ["first".to_owned()].as_slice()));
+    assert_eq!((samples[2].id.as_str(), samples[2].line), (&crate::hex(&content_hash(&whole[3]))[..16], 4));
+    let [train, validation] = data.sources.as_slice() else { panic!("{:?}", data.sources) };
+    assert_eq!((train.split, &train.path, train.samples), (Split::Train, &path, 3));
+    assert_eq!((train.licence.as_deref(), &train.sha256), (Some("CC0-1.0"), &Some(sha256_files([path]).unwrap())));
+    assert_eq!((validation.split, validation.samples), (Split::Validation, data.validation.len() as u64));
+    assert_eq!(data.screening.as_ref().unwrap().found.values().sum::<u64>(), 4);
+}
+
+#[test]
+fn samples_held_out_of_a_training_file_are_counted_there() {
+    let mut case = Case::new();
+    case.config.validation.clear();
+    case.config.validation_fraction = 0.3;
+    case.config.max_length = 1000;
+    let data = case.prepare();
+    let counts: Vec<(Split, u64)> = data.sources.iter().map(|source| (source.split, source.samples)).collect();
+    assert_eq!(counts, [(Split::Train, data.train.len() as u64), (Split::Validation, data.validation.len() as u64)]);
+    let lines: Vec<usize> = data.validation.iter().map(|example| example.origin.line).collect();
+    let held_out = data.samples(1000).filter(|sample| sample.split == Split::Validation);
+    assert_eq!(
+        held_out.map(|sample| (sample.line, sample.seen)).collect::<Vec<_>>(),
+        lines.iter().map(|l| (*l, 0)).collect::<Vec<_>>()
+    );
 }

@@ -18,6 +18,7 @@ use super::{instruct, jsonl, messages, parquet, prompt, squad};
 use crate::config::SourceConfig;
 use crate::conversation::{Conversation, Message, Origin, Role};
 use crate::error::{DataError, RecordError};
+use crate::samples::Lineage;
 
 /// Opens a file, by the ending of its name.
 pub(super) fn open(file: &Path, name: &Arc<Path>) -> Result<Box<dyn Records>, DataError> {
@@ -134,8 +135,9 @@ impl<'a> Converter<'a> {
                 squad::messages(&record, self.prompt, &references)?
             }
         };
+        let lineage = Lineage::of(record.fields);
         check_assistant(&messages, &origin)?;
-        Ok(Conversation { messages, references, origin })
+        Ok(Conversation { messages, references, origin, lineage })
     }
 }
 

@@ -49,6 +49,7 @@ pub(crate) struct Entry<'a> {
 }
 
 /// A record that was understood.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub(crate) enum Understood {
     /// A document's text.
     Document(String),

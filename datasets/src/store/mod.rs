@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! MAGIC                                       16 bytes
-//! an example, again and again                 line, tokens, place: u64 each; ids: u32 each; mask: a byte each;
+//! an example, again and again                 line, tokens, place, length of the lineage: u64 each; ids: u32 each;
+//!                                             mask: a byte each; SHA-256 of the messages: 32 bytes; lineage: JSON;
 //!                                             zeros up to a multiple of 8
 //! summary                                     JSON
 //! length of the summary, magic, SHA-256       u64, 16 and 32 bytes; the digest is that of everything before it
@@ -27,6 +28,8 @@ use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 
 use crate::conversation::Origin;
+use crate::digest::hex;
+use crate::samples::{Lineage, SampleRecord, Split};
 use crate::screen::Screened;
 use crate::source::Format;
 use crate::tokenize::Example;
@@ -37,14 +40,16 @@ pub(crate) use writer::Writer;
 /// Begins the file and stands near its end; other than on a machine of the other byte order.
 const MAGIC: [u64; 2] = [u64::from_le_bytes(*b"greffon\n"), 0x0102_0304_0506_0708];
 const MAGIC_BYTES: usize = size_of::<[u64; 2]>();
-/// Line, tokens and place of an example.
-const HEAD: usize = size_of::<[u64; 3]>();
+/// Line, tokens, place and length of the lineage of an example.
+const HEAD: usize = size_of::<[u64; 4]>();
+/// A SHA-256.
+const DIGEST: usize = 32;
 /// Length of the summary, magic, digest.
 const FOOTER: usize = 8 + MAGIC_BYTES + 32;
 
-/// The bytes that an example of so many tokens takes, with what fills it up.
-const fn body_bytes(tokens: usize) -> usize {
-    (tokens * 5).next_multiple_of(8)
+/// The bytes that an example of so many tokens and bytes of lineage takes, with what fills it up.
+const fn body_bytes(tokens: usize, lineage: usize) -> usize {
+    (tokens * 5 + DIGEST + lineage).next_multiple_of(8)
 }
 
 /// What was counted over one part of the data, training or validation.
@@ -103,6 +108,16 @@ struct Mapped {
     map: Mmap,
     /// What the files of the sources are called.
     names: Vec<Arc<Path>>,
+}
+
+/// The parts of an example in a file.
+struct Stored<'a> {
+    line: usize,
+    place: usize,
+    ids: &'a [u8],
+    mask: &'a [u8],
+    digest: &'a [u8],
+    lineage: &'a [u8],
 }
 
 /// Examples in a mapped file.
@@ -178,17 +193,41 @@ impl Examples {
     /// # Panics
     /// When `index` is not below [`len`](Self::len).
     pub fn get(&self, index: usize) -> ExampleRef<'_> {
+        let Stored { line, place, ids, mask, .. } = self.stored(index);
+        ExampleRef {
+            input_ids: bytemuck::cast_slice(ids),
+            loss_mask: bytemuck::checked::cast_slice(mask),
+            origin: Origin { path: self.file.names[place / 2].clone(), line },
+        }
+    }
+
+    /// What the example at a place is; `seen` is how many times it was trained on.
+    ///
+    /// # Panics
+    /// When `index` is not below [`len`](Self::len).
+    pub(crate) fn sample(&self, index: usize, seen: u64) -> SampleRecord {
+        let Stored { line, place, digest, lineage, .. } = self.stored(index);
+        let lineage: Lineage = serde_json::from_slice(lineage).expect("it was checked, or written from one");
+        let origin = Origin { path: self.file.names[place / 2].clone(), line };
+        let split = if place % 2 == 1 { Split::Validation } else { Split::Train };
+        SampleRecord::new(split, hex(digest), &origin, seen, lineage)
+    }
+
+    /// The number of the source of the example at a place.
+    pub(crate) fn source(&self, index: usize) -> usize {
+        self.stored(index).place / 2
+    }
+
+    fn stored(&self, index: usize) -> Stored<'_> {
         let at = usize::try_from(self.offsets[index]).expect("the file is mapped, so its length fits");
         let bytes = &self.file.map[at..];
         let head: &[u64] = bytemuck::cast_slice(&bytes[..HEAD]);
         let number = |value: u64| usize::try_from(value).expect("it was checked, or written from one");
-        let (line, tokens, place) = (number(head[0]), number(head[1]), number(head[2]));
+        let (tokens, lineage) = (number(head[1]), number(head[3]));
         let (ids, rest) = bytes[HEAD..].split_at(tokens * 4);
-        ExampleRef {
-            input_ids: bytemuck::cast_slice(ids),
-            loss_mask: bytemuck::checked::cast_slice(&rest[..tokens]),
-            origin: Origin { path: self.file.names[place / 2].clone(), line },
-        }
+        let (mask, rest) = rest.split_at(tokens);
+        let (digest, rest) = rest.split_at(DIGEST);
+        Stored { line: number(head[0]), place: number(head[2]), ids, mask, digest, lineage: &rest[..lineage] }
     }
 
     /// All of them, in the order of the sources.

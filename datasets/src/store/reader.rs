@@ -7,7 +7,8 @@ use std::io::{BufReader, Read, Seek as _, SeekFrom};
 
 use sha2::{Digest as _, Sha256};
 
-use super::{FOOTER, HEAD, Index, MAGIC, MAGIC_BYTES, Summary, body_bytes};
+use super::{DIGEST, FOOTER, HEAD, Index, MAGIC, MAGIC_BYTES, Summary, body_bytes};
+use crate::samples::Lineage;
 use crate::tokenize::is_learnable;
 
 /// What a file must hold to be used.
@@ -106,19 +107,24 @@ impl<'a> Checker<'a> {
             return Err(wrong("is cut off"));
         }
         self.take(bytemuck::bytes_of_mut(&mut head))?;
-        let [line, tokens, place] = head.map(usize::try_from);
-        let (Ok(_), Ok(tokens), Ok(place)) = (line, tokens, place) else {
+        let [line, tokens, place, lineage] = head.map(usize::try_from);
+        let (Ok(_), Ok(tokens), Ok(place), Ok(lineage)) = (line, tokens, place, lineage) else {
             return Err(wrong("has a place that is no number of this machine"));
         };
         if tokens > expected.max_length || place / 2 >= expected.sources {
             return Err(wrong("is longer than the recipe allows, or of a source that there is not"));
         }
-        if self.end - self.at < body_bytes(tokens) as u64 {
+        // The lineage alone first: the sum below must not overflow.
+        let left = self.end - self.at;
+        if left < lineage as u64 || left < body_bytes(tokens, lineage) as u64 {
             return Err(wrong("is cut off"));
         }
-        body.resize(body_bytes(tokens), 0);
+        body.resize(body_bytes(tokens, lineage), 0);
         self.take(body)?;
         let (ids, rest) = body.split_at(tokens * 4);
+        if serde_json::from_slice::<Lineage>(&rest[tokens + DIGEST..][..lineage]).is_err() {
+            return Err(wrong("does not say where it comes from"));
+        }
         let in_vocabulary = |id: &[u8]| {
             let id = u32::from_ne_bytes(id.try_into().expect("four bytes"));
             (id as usize) < expected.vocab_size

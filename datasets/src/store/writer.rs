@@ -5,8 +5,9 @@ use std::io::{self, BufWriter, Write as _};
 
 use sha2::{Digest as _, Sha256};
 
-use super::{HEAD, Index, MAGIC, Summary, body_bytes};
+use super::{DIGEST, HEAD, Index, MAGIC, Summary, body_bytes};
 use crate::digest::hex;
+use crate::samples::Lineage;
 use crate::tokenize::Example;
 
 /// A file of examples under way.
@@ -35,8 +36,17 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Adds an example of a source. Training examples come in the order of their sources.
-    pub(crate) fn push(&mut self, example: &Example, source: usize, held_out: bool) -> io::Result<()> {
+    /// Adds an example of a source, with the SHA-256 of its messages and what its record says of where it comes from.
+    /// Training examples come in the order of their sources.
+    pub(crate) fn push(
+        &mut self,
+        example: &Example,
+        digest: &[u8; DIGEST],
+        lineage: &Lineage,
+        source: usize,
+        held_out: bool,
+    ) -> io::Result<()> {
+        let lineage = serde_json::to_vec(lineage)?;
         let tokens = example.input_ids.len();
         let place = 2 * source as u64 + u64::from(held_out);
         if held_out {
@@ -56,10 +66,17 @@ impl Writer {
         }
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.clear();
-        buffer.extend_from_slice(bytemuck::bytes_of(&[example.origin.line as u64, tokens as u64, place]));
+        buffer.extend_from_slice(bytemuck::bytes_of(&[
+            example.origin.line as u64,
+            tokens as u64,
+            place,
+            lineage.len() as u64,
+        ]));
         buffer.extend_from_slice(bytemuck::cast_slice(&example.input_ids));
         buffer.extend(example.loss_mask.iter().map(|learned| u8::from(*learned)));
-        buffer.resize(HEAD + body_bytes(tokens), 0);
+        buffer.extend_from_slice(digest);
+        buffer.extend_from_slice(&lineage);
+        buffer.resize(HEAD + body_bytes(tokens, lineage.len()), 0);
         self.put(&buffer)?;
         self.buffer = buffer;
         Ok(())

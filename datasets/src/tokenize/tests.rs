@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::*;
-use crate::{Message, TemplateError};
+use crate::{Lineage, Message, TemplateError};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(name)
@@ -19,7 +19,7 @@ fn json<T: serde::de::DeserializeOwned>(name: &str) -> T {
 
 fn conversation(line: usize, messages: Vec<Message>) -> Conversation {
     let origin = Origin { path: Path::new("chat.jsonl").into(), line };
-    Conversation { messages, references: Vec::new(), origin }
+    Conversation { messages, references: Vec::new(), origin, lineage: Lineage::default() }
 }
 
 fn turns(turns: &[(Role, &str)]) -> Conversation {

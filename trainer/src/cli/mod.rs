@@ -8,6 +8,7 @@ mod model;
 mod run;
 mod screen;
 mod synth;
+mod trace;
 mod verify;
 
 use clap::{Parser, Subcommand};
@@ -20,6 +21,7 @@ pub use model::{ChatArgs, GenerateArgs, ModelArgs, SamplingArgs};
 pub use run::{DataVerb, EvalArgs, FetchArgs, InitArgs, PlanArgs, PrepareArgs, PreviewArgs, RecipeArgs, TrainArgs};
 pub use screen::{ScreenAction, ScreenArgs};
 pub use synth::{SchemaArgs, SchemaOf, SynthArgs};
+pub use trace::{AskedArgs, TraceArgs};
 pub use verify::{ProofArgs, VerifyArgs};
 
 /// Fine-tune small open language models with LoRA, check what they gained, and export adapters as PEFT folders.

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::DedupArgs;
-use super::ScreenArgs;
+use super::{DedupArgs, ScreenArgs, TraceArgs};
 
 /// Verbs on data.
 #[derive(Debug, Subcommand)]
@@ -46,6 +45,21 @@ licence-plate, ip-address, phone, address, person. No list finds every name: rea
 
 Exit codes: 0 done; 3 a kind of --fail-on was found; 2 the input must be mended.")]
     Screen(ScreenArgs),
+    /// Say which samples an adapter learned from, and which adapters learned from a sample, a document or a file.
+    #[command(after_help = "\
+Examples:
+  greffon data trace runs/claims
+  greffon data trace adapter --sample 3f1c9a0e7b2d4c55
+  greffon data trace runs exports --document contract-2024.md
+  greffon data trace runs --source letters.jsonl --json
+
+An adapter that learned from what is to be erased must be trained again without it. Samples that were made after another
+count as that one. An adapter without a record is unknown: it may have learned anything. A sample that was held out for
+validation is told, and was not learned.
+
+Exit codes, where something is asked for: 0 no adapter learned from it; 3 one did, or is unknown; 2 the input must be
+mended, such as a record that was altered.")]
+    Trace(TraceArgs),
 }
 
 /// A recipe with overrides.

@@ -11,6 +11,7 @@ use crate::cli::{ExportArgs, Form, NumberType, Which};
 use crate::error::TrainError;
 use crate::model::BaseModel;
 use crate::prove::{Export, Manifest};
+use crate::provenance::Place;
 use crate::recipe::Recipe;
 use crate::track::{RunFolder, card};
 use crate::train::checkpoint::Checkpoints;
@@ -33,6 +34,10 @@ pub(super) fn export(args: &ExportArgs) -> anyhow::Result<()> {
         tracing::warn!("what the adapter forgot was not measured; `greffon forgetting measure {run}` does");
     }
     let note = judged.map(|note| note.let_out(&folder.adapter(), args.accept_forgetting.as_deref())).transpose()?;
+    let made_of = Place::of_export(&Export::open(&source)?);
+    // What the whole run learned from covers a checkpoint of which nothing was recorded.
+    let made_of = if made_of.data()?.is_some() { made_of } else { Place::open(folder.path())? };
+    made_of.check()?;
     let mut adapter = PeftAdapter::read(&source).map_err(TrainError::from)?;
     if args.fold_patterns {
         (adapter.config, adapter.pairs) = fold_patterns(&adapter.config, &adapter.pairs).map_err(TrainError::from)?;
@@ -59,9 +64,11 @@ pub(super) fn export(args: &ExportArgs) -> anyhow::Result<()> {
             "GGUF adapter"
         }
     };
+    let to = Export::open(&args.to)?;
     if let Some(note) = note {
-        Manifest::note_forgetting(&Export::open(&args.to)?, note)?;
+        Manifest::note_forgetting(&to, note)?;
     }
+    Place::carry(&[made_of], &Place::of_export(&to))?;
     println!(
         "wrote {}: {form}, rank {}, {} modules, base {}",
         args.to.display(),

@@ -12,6 +12,8 @@ use super::progress;
 use crate::cli::ImportArgs;
 use crate::error::TrainError;
 use crate::model::{BaseModel, adapter};
+use crate::prove::Export;
+use crate::provenance::Place;
 use crate::recipe::ModelConfig;
 
 pub(super) fn import(args: &ImportArgs) -> anyhow::Result<()> {
@@ -35,6 +37,8 @@ pub(super) fn import(args: &ImportArgs) -> anyhow::Result<()> {
         tracing::warn!("{}: names no base model; name it with --model", args.source.display());
     }
     adapters::write_peft(&args.to, &config, &pairs, args.force).map_err(TrainError::from)?;
+    let place = |path| Export::open(path).map(|export| Place::of_export(&export));
+    Place::carry(&[place(&args.source)?], &place(&args.to)?)?;
     let base_name = config.base_model_name_or_path.as_deref();
     if args.json {
         let imported = json!({

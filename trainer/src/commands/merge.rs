@@ -16,12 +16,20 @@ use crate::error::TrainError;
 use crate::model::BaseModel;
 use crate::model::family::FAMILIES;
 use crate::model::merged::Merged;
+use crate::prove::Export;
+use crate::provenance::Place;
 use crate::recipe::ModelConfig;
 
 pub(super) fn merge(args: &MergeArgs) -> anyhow::Result<()> {
     let target = target(args)?;
     let part = combine::adapter(args)?;
-    let Some((form, name)) = target else { return Ok(combine::write(args, &part.adapter)?) };
+    let mut sources = args.adapters.iter().map(|path| place(path)).collect::<Result<Vec<_>, _>>()?;
+    // Before a model is written that would stand there without a record.
+    sources.iter().try_for_each(Place::check)?;
+    let Some((form, name)) = target else {
+        combine::write(args, &part.adapter)?;
+        return Ok(Place::carry(&sources, &place(&args.to)?)?);
+    };
     let Part { path, adapter } = &part;
     let revision = revision(args, name, &part)?;
     let model = ModelConfig { revision, ..ModelConfig::new(name) };
@@ -36,6 +44,9 @@ pub(super) fn merge(args: &MergeArgs) -> anyhow::Result<()> {
         );
     }
 
+    let base_place = place(base.path())?;
+    base_place.check()?;
+    sources.push(base_place);
     let merged = Merged::new(&base)?.with_adapter(path, adapter)?;
     let what = match form {
         Form::Safetensors(form) => {
@@ -47,6 +58,7 @@ pub(super) fn merge(args: &MergeArgs) -> anyhow::Result<()> {
             format!("GGUF file, {ggml_type}")
         }
     };
+    Place::carry(&sources, &place(&args.to)?)?;
     if args.json {
         let report = json!({ "model": args.to, "form": what, "base": name, "adapters": args.adapters });
         println!("{report:#}");
@@ -55,6 +67,11 @@ pub(super) fn merge(args: &MergeArgs) -> anyhow::Result<()> {
     let folded = if args.adapters.len() == 1 { "the adapter" } else { "the combined adapters" };
     println!("wrote {}: {what}, {name} with {folded} folded in", args.to.display());
     Ok(())
+}
+
+/// Where the record of what a model or an adapter learned from lies.
+fn place(path: &Path) -> Result<Place, TrainError> {
+    Ok(Place::of_export(&Export::open(path)?))
 }
 
 /// The form and the base of a merged model; nothing when the adapters become an adapter.

@@ -23,6 +23,7 @@ mod schema;
 mod screen;
 mod subject;
 mod synth;
+mod trace;
 mod train;
 mod verify;
 
@@ -51,6 +52,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Synth(args) => return synth::synth(&args),
         Verb::Train(args) => return train::train(&args),
         Verb::Data(DataVerb::Screen(args)) => return screen::screen(&args),
+        Verb::Data(DataVerb::Trace(args)) => return trace::trace(&args),
         Verb::Forgetting(verb) => return forgetting::forgetting(&verb),
         Verb::Init(args) => init::init(&args),
         Verb::Check(args) => check::check(&args),

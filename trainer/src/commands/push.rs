@@ -16,11 +16,12 @@ use super::verify::REFUSED;
 use super::{progress, verify};
 use crate::cli::PushArgs;
 use crate::error::TrainError;
+use crate::prove::Manifest;
 use crate::recipe::is_hub_name;
 use crate::track::card;
 
 /// What goes up, where it is there; anything else in the folder stays.
-const FILES: [&str; 6] = [CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, "greffon.json", "LICENSE", "NOTICE"];
+const FILES: [&str; 6] = [CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, Manifest::NAME, "LICENSE", "NOTICE"];
 
 pub(super) fn push(args: &PushArgs) -> anyhow::Result<ExitCode> {
     let folder = &args.adapter;
@@ -50,12 +51,13 @@ pub(super) fn push(args: &PushArgs) -> anyhow::Result<ExitCode> {
     if !folder.join(CARD_FILE).is_file() {
         card::write(args.card.fill(Card::default()), folder)?;
     }
+    let published = tempfile::tempdir().map_err(|source| TrainError::Write { path: std::env::temp_dir(), source })?;
     let push = Push {
         repo: args.repository.clone(),
         revision: args.revision.clone(),
         private: args.private,
         message: args.message.clone(),
-        files: files(folder)?,
+        files: files(folder, published.path())?,
     };
     let pushed = progress::hub().push(&push).map_err(TrainError::from)?;
     if args.json {
@@ -78,7 +80,7 @@ pub(super) fn push(args: &PushArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The files of the folder that are pushed; the others are named.
-fn files(folder: &Path) -> Result<Vec<PushFile>, TrainError> {
+fn files(folder: &Path, published: &Path) -> Result<Vec<PushFile>, TrainError> {
     let read = |source| TrainError::Read { path: folder.to_owned(), source };
     let mut left = Vec::new();
     for entry in folder.read_dir().map_err(read)? {
@@ -92,5 +94,11 @@ fn files(folder: &Path) -> Result<Vec<PushFile>, TrainError> {
         tracing::warn!("{}: no part of an adapter, not pushed: {}", folder.display(), left.join(", "));
     }
     let file = |name: &str| PushFile { name: name.to_owned(), path: folder.join(name) };
-    Ok(FILES.into_iter().map(file).filter(|file| file.path.is_file()).collect())
+    let mut files: Vec<PushFile> = FILES.into_iter().map(file).filter(|file| file.path.is_file()).collect();
+    if let Some(manifest) = files.iter_mut().find(|file| file.name == Manifest::NAME) {
+        let to = published.join(Manifest::NAME);
+        Manifest::publish(&manifest.path, &to)?;
+        manifest.path = to;
+    }
+    Ok(files)
 }

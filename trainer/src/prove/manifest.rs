@@ -1,4 +1,4 @@
-//! `greffon.json`: what is known of an adapter or export: what it forgot, and its proofs.
+//! `greffon.json`: what is known of an adapter or export: what it forgot, what it learned from, and its proofs.
 //!
 //! It lies in an exported folder, or beside an exported file under the file's name. A proof holds as long as the files
 //! have the digests that it names.
@@ -13,8 +13,7 @@ use serde_json::{Map, Value};
 
 use super::{Agreement, Export, Form, ServerInfo, prompts_digest};
 use crate::error::TrainError;
-
-const NAME: &str = "greffon.json";
+use crate::provenance::Data;
 
 /// One comparison of an export in a server with the trainer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -80,6 +79,9 @@ pub struct Manifest {
     /// What the adapter lost of its base; none where that was not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forgetting: Option<ForgettingNote>,
+    /// The samples that it learned from; none where nobody recorded them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Data>,
     /// The newest proof for each server, model and base.
     #[serde(default)]
     pub proofs: Vec<Proof>,
@@ -89,11 +91,14 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// The file's name.
+    pub const NAME: &str = "greffon.json";
+
     /// Where an export's manifest lies.
     pub fn path(export: &Export) -> PathBuf {
         match export.form() {
-            Form::Peft | Form::Folder => export.path().join(NAME),
-            Form::GgufLora | Form::Gguf => export.path().with_file_name(format!("{}.{NAME}", export.name())),
+            Form::Peft | Form::Folder => export.path().join(Self::NAME),
+            Form::GgufLora | Form::Gguf => export.path().with_file_name(format!("{}.{}", export.name(), Self::NAME)),
         }
     }
 
@@ -102,13 +107,17 @@ impl Manifest {
     /// # Errors
     /// When it is there and cannot be read, or is not of this form.
     pub fn read(export: &Export) -> Result<Self, TrainError> {
-        let path = Self::path(export);
-        match fs::read(&path) {
+        Self::read_file(&Self::path(export))
+    }
+
+    /// Reads a manifest; an empty one where there is none.
+    pub(crate) fn read_file(path: &Path) -> Result<Self, TrainError> {
+        match fs::read(path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
                 TrainError::Run(format!("{}: not a manifest: {error}; remove it and prove again", path.display()))
             }),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::default()),
-            Err(source) => Err(TrainError::Read { path, source }),
+            Err(source) => Err(TrainError::Read { path: path.to_owned(), source }),
         }
     }
 
@@ -133,10 +142,25 @@ impl Manifest {
 
     fn write(&self, export: &Export) -> Result<PathBuf, TrainError> {
         let path = Self::path(export);
-        let failed = |error: serde_json::Error| TrainError::Write { path: path.clone(), source: error.into() };
-        let text = serde_json::to_string_pretty(self).map_err(failed)? + "\n";
-        adapters::write_atomic(&path, true, |out| out.write_all(text.as_bytes()))?;
+        self.write_file(&path)?;
         Ok(path)
+    }
+
+    /// Writes a manifest as others may see it: without the folders of this machine.
+    ///
+    /// # Errors
+    /// When one of the two cannot be read or written.
+    pub fn publish(from: &Path, to: &Path) -> Result<(), TrainError> {
+        let mut manifest = Self::read_file(from)?;
+        manifest.data = manifest.data.map(Data::without_folders);
+        manifest.write_file(to)
+    }
+
+    /// Writes a manifest whole or not at all.
+    pub(crate) fn write_file(&self, path: &Path) -> Result<(), TrainError> {
+        let failed = |error: serde_json::Error| TrainError::Write { path: path.to_owned(), source: error.into() };
+        let text = serde_json::to_string_pretty(self).map_err(failed)? + "\n";
+        Ok(adapters::write_atomic(path, true, |out| out.write_all(text.as_bytes()))?)
     }
 }
 

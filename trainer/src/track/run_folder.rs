@@ -8,6 +8,7 @@
 //! replay.jsonl     the base's answers that are replayed, where the recipe asks for them
 //! checkpoints/     step-00000040/ …, best/
 //! adapter/         the result, a PEFT folder
+//! samples.jsonl    the samples, and how many times each was trained on; greffon.json has its digest
 //! forgetting.json  what it lost of the base, and whether the gate lets it pass
 //! ```
 
@@ -121,6 +122,11 @@ impl RunFolder {
             "{} is not a run folder: it has no recipe.yaml with run.json; expected the `output` folder of `greffon train`",
             folder.path.display()
         )))
+    }
+
+    /// Whether a folder holds a run.
+    pub fn is_run(path: &Path) -> bool {
+        Self { path: path.to_owned() }.holds_run()
     }
 
     /// A recipe alone is not a run: it may be the user's own, beside the data.

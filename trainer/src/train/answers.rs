@@ -8,8 +8,9 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use datasets::{Conversation, Format, Hub, Message, Order, Role, SourceConfig};
+use datasets::{Conversation, Format, Hub, Lineage, Message, Order, Role, SourceConfig};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::replay::{data_config, in_replay};
 use crate::error::TrainError;
@@ -36,6 +37,16 @@ pub struct Answered {
 #[derive(Serialize)]
 struct Line<'a> {
     messages: &'a [Message],
+    /// What it was made after.
+    #[serde(flatten)]
+    origin: Map<String, Value>,
+}
+
+/// A conversation up to its last question.
+struct Question {
+    messages: Vec<Message>,
+    /// That of the whole conversation.
+    lineage: Lineage,
 }
 
 /// Asks the base the last question of each replayed conversation, most probable token by most probable token.
@@ -86,7 +97,7 @@ pub fn answer(
 }
 
 /// The conversations up to their last question, in the order in which they are asked.
-fn questions(recipe: &Recipe, config: &ReplayConfig, most: usize, hub: &Hub) -> Result<Vec<Vec<Message>>, TrainError> {
+fn questions(recipe: &Recipe, config: &ReplayConfig, most: usize, hub: &Hub) -> Result<Vec<Question>, TrainError> {
     data_config(recipe, config.sources.clone()).validate().map_err(in_replay)?;
     let load = |source: &SourceConfig| datasets::load_with(source, Path::new(""), hub);
     let sources = config.sources.iter().map(load).collect::<Result<Vec<_>, _>>().map_err(in_replay)?;
@@ -97,17 +108,18 @@ fn questions(recipe: &Recipe, config: &ReplayConfig, most: usize, hub: &Hub) -> 
 }
 
 /// What precedes the last answer.
-fn question(conversation: &Conversation) -> Vec<Message> {
+fn question(conversation: &Conversation) -> Question {
     let messages = &conversation.messages;
     let answer = messages.iter().rposition(|message| message.role == Role::Assistant);
-    messages[..answer.unwrap_or(messages.len())].to_vec()
+    let lineage = conversation.lineage.clone().named(messages);
+    Question { messages: messages[..answer.unwrap_or(messages.len())].to_vec(), lineage }
 }
 
 impl Answered {
     /// Answers some questions at once.
     fn add(
         &mut self,
-        questions: &[Vec<Message>],
+        questions: &[Question],
         base: &Subject<'_>,
         max_length: usize,
         max_new_tokens: usize,
@@ -115,8 +127,8 @@ impl Answered {
         let mut asked = Vec::with_capacity(questions.len());
         let mut prompts = Vec::with_capacity(questions.len());
         for question in questions {
-            let prompt = base.tokenizer.render_prompt(question)?;
-            if question.is_empty() || prompt.is_empty() || prompt.len() >= max_length {
+            let prompt = base.tokenizer.render_prompt(&question.messages)?;
+            if question.messages.is_empty() || prompt.is_empty() || prompt.len() >= max_length {
                 self.too_long += 1;
                 continue;
             }
@@ -130,9 +142,10 @@ impl Answered {
             } else if text.is_empty() {
                 self.empty += 1;
             } else {
-                let mut messages = question.clone();
+                let mut messages = question.messages.clone();
                 messages.push(Message { role: Role::Assistant, content: text });
-                self.lines += &serde_json::to_string(&Line { messages: &messages }).expect("messages are plain text");
+                let line = Line { messages: &messages, origin: question.lineage.of_child() };
+                self.lines += &serde_json::to_string(&line).expect("messages are plain text");
                 self.lines.push('\n');
                 self.count += 1;
             }

@@ -40,7 +40,8 @@ pub struct Progress {
     pub fingerprint: String,
 }
 
-const ADAPTER: &str = "adapter";
+/// The folder of a checkpoint's adapter.
+pub(crate) const ADAPTER: &str = "adapter";
 const STATE: &str = "state.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
 

@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use datasets::{ExampleRef, Prepared};
 
 use super::batch::{Layout, micro_batches};
-use super::checkpoint::{Checkpoints, Progress};
+use super::checkpoint::{ADAPTER, Checkpoints, Progress};
 use super::optimizer::{self, AdamW};
 use super::penalty::Penalties;
 use super::replay::Replay;
@@ -18,6 +18,7 @@ use super::{parameters, validation};
 use crate::error::TrainError;
 use crate::forgetting::{self, Forgetting, Watch};
 use crate::model::{BaseModel, Decoder, adapter};
+use crate::provenance::Recorder;
 use crate::recipe::Recipe;
 use crate::track::{RunFolder, StepRecord, Tracker, ValidationRecord};
 
@@ -47,6 +48,7 @@ pub(crate) struct Run<'a> {
     pub(crate) total_steps: u64,
     pub(crate) warmup_steps: u64,
     pub(crate) recomputed_blocks: usize,
+    pub(crate) recorder: Recorder,
 }
 
 impl Run<'_> {
@@ -192,7 +194,9 @@ impl Run<'_> {
             self.progress.best_loss = Some(loss);
             self.progress.best_step = self.progress.step;
             self.progress.evaluations_without_gain = 0;
+            self.record()?;
             self.checkpoints.save_best(&self.decoder, &self.peft)?;
+            self.recorder.carry(None, &self.checkpoints.best())?;
         } else {
             self.progress.evaluations_without_gain += 1;
         }
@@ -221,7 +225,9 @@ impl Run<'_> {
         trackers.iter_mut().try_for_each(|t| t.forgetting(&found.record(step)))?;
         self.progress.measured_step = step;
         if found.verdict.passed {
+            self.record()?;
             adapter::save(&self.decoder, &self.peft, &self.checkpoints.within_limits(), true)?;
+            self.recorder.carry(None, &self.checkpoints.within_limits())?;
         }
         Ok(found.verdict.passed)
     }
@@ -230,12 +236,17 @@ impl Run<'_> {
     /// the forgetting gate the last that it let pass.
     pub(crate) fn save_result(&mut self, stopped: Option<EarlyStop>, folder: &RunFolder) -> Result<(), TrainError> {
         let within = self.checkpoints.within_limits();
-        if stopped == Some(EarlyStop::Forgetting) && within.is_dir() {
-            adapter::load(&mut self.decoder, &within, &self.device)?;
-        } else if self.progress.best_loss.is_some() {
-            adapter::load(&mut self.decoder, &self.checkpoints.best(), &self.device)?;
+        let kept = if stopped == Some(EarlyStop::Forgetting) && within.is_dir() {
+            Some(within)
+        } else {
+            self.progress.best_loss.map(|_| self.checkpoints.best())
+        };
+        if let Some(kept) = &kept {
+            adapter::load(&mut self.decoder, kept, &self.device)?;
         }
-        adapter::save(&self.decoder, &self.peft, &folder.adapter(), true).map_err(|error| self.explain(error, folder))
+        adapter::save(&self.decoder, &self.peft, &folder.adapter(), true)
+            .and_then(|()| self.recorder.carry(kept.as_deref(), &folder.adapter()))
+            .map_err(|error| self.explain(error, folder))
     }
 
     /// Measures what the result lost, and keeps the figures in the run folder.
@@ -262,8 +273,15 @@ impl Run<'_> {
         self.progress.best_loss.map(|loss| (loss, self.progress.best_step))
     }
 
-    fn save(&self, trackers: &mut [Box<dyn Tracker>]) -> Result<(), TrainError> {
+    /// Writes what was learned from so far into the run folder.
+    pub(crate) fn record(&mut self) -> Result<(), TrainError> {
+        self.recorder.write(&self.data, self.replay.as_ref(), self.progress.step)
+    }
+
+    fn save(&mut self, trackers: &mut [Box<dyn Tracker>]) -> Result<(), TrainError> {
+        self.record()?;
         let path = self.checkpoints.save(&self.decoder, &self.peft, &self.optimizer, &self.progress)?;
+        self.recorder.carry(None, &path.join(ADAPTER))?;
         for tracker in trackers {
             tracker.note(&format!("saved {}", path.display()));
         }

@@ -268,5 +268,6 @@ proptest! {
             prop_assert!(example.input_ids.len() == example.loss_mask.len() && example.supervised() > 0);
             prop_assert!(example.input_ids.iter().all(|id| (*id as usize) < case.tokenizer.vocab_size()));
         }
+        prop_assert_eq!(data.samples(7).count(), data.train.len() + data.validation.len());
     }
 }

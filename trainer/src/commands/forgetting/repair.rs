@@ -20,6 +20,7 @@ use crate::forgetting::scale::{self, Judge, Tried};
 use crate::forgetting::{Forgetting, Watch};
 use crate::model::{Decoder, adapter};
 use crate::prove::Export;
+use crate::provenance::Place;
 use crate::recipe::Recipe;
 use crate::track::RunFolder;
 use crate::train::batch::Layout;
@@ -64,7 +65,9 @@ pub(super) fn repair(args: &RepairArgs) -> anyhow::Result<ExitCode> {
         scale::fold(&mut repaired, best.scales, base.config.num_hidden_layers)?;
         repaired.write(folder, args.force).map_err(TrainError::from)?;
         let measured = Forgetting { adapter_digest: Some(adapter::digest(folder)?), ..best.forgetting.clone() };
-        measured.note_in(&Export::open(folder)?)?;
+        let to = Export::open(folder)?;
+        measured.note_in(&to)?;
+        Place::carry(&[Place::of_export(&Export::open(adapter)?)], &Place::of_export(&to))?;
     }
     if args.json {
         println!(
