@@ -103,13 +103,7 @@ impl Schema {
     pub(super) fn read(path: &Path) -> Result<Self, DataError> {
         let text = text(path)?;
         let at_top = |problem: String| bad(path, "the schema", problem);
-        let tree: Json = serde_saphyr::from_str(&text).map_err(|error| {
-            let place = error
-                .location()
-                .map_or("the schema".to_owned(), |at| format!("line {}, column {}", at.line(), at.column()));
-            let said = error.without_snippet().to_string();
-            bad(path, &place, format!("is no YAML: {}", said.lines().next().unwrap_or_default()))
-        })?;
+        let tree = tree(path, &text)?;
         let mut head: Head = serde_json::from_value(tree).map_err(|error| at_top(error.to_string()))?;
         for (key, text) in [("name", &head.name), ("absent", &head.absent)] {
             if text.trim().is_empty() {
@@ -154,6 +148,29 @@ pub(super) fn text(path: &Path) -> Result<String, DataError> {
         return Err(SynthError::Layout { path: path.to_owned(), line: line + 1, problem }.into());
     }
     Ok(text)
+}
+
+/// The tree of a YAML text. What it may cost is bounded, whatever anchors it holds.
+fn tree(path: &Path, text: &str) -> Result<Json, DataError> {
+    use serde_saphyr::{Error, MessageFormatter as _, UserMessageFormatter};
+    let options = serde_saphyr::options! {
+        strict_booleans: true,
+        with_snippet: false,
+        budget: serde_saphyr::budget! { max_depth: 32, max_nodes: 200_000, max_aliases: 1_000 },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 20_000 },
+    };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        let place = error.location().filter(|at| at.line() > 0);
+        let place = place.map_or("the schema".to_owned(), |at| format!("line {}, column {}", at.line(), at.column()));
+        let problem = match error.without_snippet() {
+            Error::DuplicateMappingKey { key: Some(key), .. } => format!("the key {key:?} stands twice; remove one"),
+            other => {
+                let said = UserMessageFormatter.format_message(other).into_owned();
+                format!("is no YAML: {}", said.lines().next().unwrap_or_default())
+            }
+        };
+        bad(path, &place, problem)
+    })
 }
 
 /// An error at a key of a schema.
