@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::error::DataError;
+
 /// Documents made from a schema and layouts, with questions whose answers are known since the values are; no teacher is
 /// asked.
 ///
@@ -60,6 +62,36 @@ pub struct Mode {
     /// Whether it happens in values too, and not only in the words around them.
     #[serde(default)]
     pub values: bool,
+}
+
+impl TemplateConfig {
+    /// Checks the ranges; `key` is where the configuration stands, for example `steps[0].template`.
+    ///
+    /// # Errors
+    /// [`DataError::Config`] with the key, the value got and what was expected.
+    pub fn validate(&self, key: &str) -> Result<(), DataError> {
+        let bad = |name: &str, got: String, expected: &str| {
+            Err(DataError::Config { key: format!("{key}.{name}"), got, expected: expected.to_owned() })
+        };
+        let Self { documents, questions_per_document, omit, noise, .. } = self;
+        for (name, count) in [("documents", documents), ("questions_per_document", questions_per_document)] {
+            if *count == 0 {
+                return bad(name, count.to_string(), "at least 1");
+            }
+        }
+        if !(0.0..1.0).contains(omit) {
+            return bad("omit", omit.to_string(), "a share from 0 to below 1");
+        }
+        let modes = noise.modes().into_iter().flat_map(|(name, mode)| {
+            [(format!("noise.{name}.share"), mode.share), (format!("noise.{name}.rate"), mode.rate)]
+        });
+        for (name, share) in modes.chain([("noise.share".to_owned(), noise.share)]) {
+            if !(0.0..=1.0).contains(&share) {
+                return bad(&name, share.to_string(), "a share from 0 to 1");
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Default for NoiseConfig {

@@ -45,12 +45,12 @@ struct Made {
 /// [`DataError::Config`] for a value out of range, [`SynthError::Schema`] and [`SynthError::Layout`] for what is wrong in
 /// the files, with the key or the line.
 pub fn make(config: &TemplateConfig, seed: u64) -> Result<Vec<Sample>, DataError> {
-    check_ranges(config)?;
+    config.validate("template")?;
     let schema = Schema::read(&config.schema)?;
     let asked = config.questions_per_document;
     if asked > schema.questions.len() {
         let expected = format!("at most {}, the questions of the schema", schema.questions.len());
-        let key = "questions_per_document".to_owned();
+        let key = "template.questions_per_document".to_owned();
         return Err(DataError::Config { key, got: asked.to_string(), expected });
     }
     try_layouts(&schema, seed)?;
@@ -59,30 +59,6 @@ pub fn make(config: &TemplateConfig, seed: u64) -> Result<Vec<Sample>, DataError
         samples.extend(samples_of(&schema, config, seed, document)?);
     }
     Ok(samples)
-}
-
-fn check_ranges(config: &TemplateConfig) -> Result<(), DataError> {
-    let bad = |key: &str, got: String, expected: &str| {
-        Err(DataError::Config { key: key.to_owned(), got, expected: expected.to_owned() })
-    };
-    let TemplateConfig { documents, questions_per_document, omit, noise, .. } = config;
-    for (key, count) in [("documents", documents), ("questions_per_document", questions_per_document)] {
-        if *count == 0 {
-            return bad(key, count.to_string(), "at least 1");
-        }
-    }
-    if !(0.0..1.0).contains(omit) {
-        return bad("omit", omit.to_string(), "a share from 0 to below 1");
-    }
-    let modes = noise.modes().into_iter().flat_map(|(name, mode)| {
-        [(format!("noise.{name}.share"), mode.share), (format!("noise.{name}.rate"), mode.rate)]
-    });
-    for (key, share) in modes.chain([("noise.share".to_owned(), noise.share)]) {
-        if !(0.0..=1.0).contains(&share) {
-            return bad(&key, share.to_string(), "a share from 0 to 1");
-        }
-    }
-    Ok(())
 }
 
 /// Prints the first document in every layout, with all values and with none that is asked for, so that a layout that

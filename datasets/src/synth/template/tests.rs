@@ -291,13 +291,13 @@ fn a_value_out_of_range_is_refused() {
     let files = Files::new(SCHEMA, LAYOUT);
     let sound = files.config(1, 0.0);
     for (config, expected) in [
-        (TemplateConfig { documents: 0, ..sound.clone() }, "documents: got 0, expected at least 1"),
+        (TemplateConfig { documents: 0, ..sound.clone() }, "template.documents: got 0, expected at least 1"),
         (
             TemplateConfig { questions_per_document: 6, ..sound.clone() },
-            "questions_per_document: got 6, expected at most 5",
+            "template.questions_per_document: got 6, expected at most 5",
         ),
-        (TemplateConfig { omit: 1.0, ..sound.clone() }, "omit: got 1, expected a share from 0 to below 1"),
-        (files.config(1, f64::NAN), "noise.share: got NaN, expected a share from 0 to 1"),
+        (TemplateConfig { omit: 1.0, ..sound.clone() }, "template.omit: got 1, expected a share from 0 to below 1"),
+        (files.config(1, f64::NAN), "template.noise.share: got NaN, expected a share from 0 to 1"),
     ] {
         let error = make(&config, 0).unwrap_err().to_string();
         assert!(error.starts_with(expected), "{error}");
