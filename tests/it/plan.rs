@@ -153,12 +153,13 @@ fn a_measured_plan_tells_a_time() {
 
 /// Plans a recipe of the repository, in a cache of the hub that is empty.
 #[track_caller]
-pub(crate) fn plans(recipe: &Path) {
+pub(crate) fn plans(recipe: &Path, data: &[&str]) {
     let empty = tempfile::tempdir().expect("a folder");
     let loaded = trainer::recipe::Recipe::load(recipe, &[]).expect("a sound recipe").recipe;
     let path = recipe.to_str().expect("plain path");
     let plan = |set: &[&str]| {
         let mut arguments = vec!["plan", path, "--json", "--set", DEVICE];
+        arguments.extend(data);
         arguments.extend(set);
         greffon_command(&arguments).env("HF_HOME", empty.path()).output().expect("greffon starts")
     };

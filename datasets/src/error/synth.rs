@@ -41,4 +41,24 @@ pub enum SynthError {
         /// What is wrong, and what is expected.
         problem: String,
     },
+    /// The schema of templates cannot be used.
+    #[error("{}: {key}: {problem}", path.display())]
+    Schema {
+        /// The file.
+        path: PathBuf,
+        /// The key, such as `fields.plate.kind`, or the line and column where the text cannot be read.
+        key: String,
+        /// What is wrong, and what is expected.
+        problem: String,
+    },
+    /// A layout cannot be used.
+    #[error("{}:{line}: {problem}", path.display())]
+    Layout {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// What is wrong, and what is expected.
+        problem: String,
+    },
 }

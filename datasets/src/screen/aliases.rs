@@ -16,7 +16,7 @@ use super::{Kind, persons};
 const LETTERS: &[u8] = b"ABCDEFGHJKLMNPRSTVWXYZ";
 
 /// The alias of `value`. It is never the value itself.
-pub(super) fn alias(key: &[u8], kind: Kind, value: &str) -> String {
+pub(crate) fn alias(key: &[u8], kind: Kind, value: &str) -> String {
     let bare: String = value.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_uppercase).collect();
     match kind {
         Kind::Person => person(key, value),

@@ -8,7 +8,7 @@ use super::context::{Context, pattern};
 use super::{Finding, Kind};
 
 /// The names of the months, each language in the order of the year.
-pub(super) const MONTHS: [[&str; 12]; 2] = [
+pub(crate) const MONTHS: [[&str; 12]; 2] = [
     [
         "janvier",
         "février",

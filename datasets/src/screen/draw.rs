@@ -1,4 +1,4 @@
-//! Choices that follow from a key and a value: HMAC-SHA-256 as a stream of numbers.
+//! Choices that follow from a key and a value, or a name: HMAC-SHA-256 as a stream of numbers.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
@@ -6,7 +6,7 @@ use sha2::Sha256;
 use super::Kind;
 
 /// A stream of numbers that is the same for the same key, kind and value.
-pub(super) struct Draw {
+pub(crate) struct Draw {
     mac: Hmac<Sha256>,
     block: [u8; 32],
     /// How many blocks were made, and how much of the last one is used.
@@ -16,16 +16,21 @@ pub(super) struct Draw {
 
 impl Draw {
     pub(super) fn new(key: &[u8], kind: Kind, value: &str) -> Self {
+        Self::named(key, kind.name(), value)
+    }
+
+    /// The stream of a key for one purpose and one name.
+    pub(crate) fn named(key: &[u8], purpose: &str, name: &str) -> Self {
         let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key may have any length");
-        mac.update(kind.name().as_bytes());
+        mac.update(purpose.as_bytes());
         mac.update(&[0]);
-        mac.update(value.as_bytes());
+        mac.update(name.as_bytes());
         mac.update(&[0]);
         Self { mac, block: [0; 32], blocks: 0, used: 32 }
     }
 
     /// A number below `bound`, which is not 0.
-    pub(super) fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         if self.used == 32 {
             let mut mac = self.mac.clone();
             mac.update(&self.blocks.to_le_bytes());
@@ -40,13 +45,19 @@ impl Draw {
         usize::try_from(number).expect("below a usize")
     }
 
+    /// A number of at least 0 and below 1, in steps of 2⁻⁵³.
+    pub(crate) fn share(&mut self) -> f64 {
+        const STEPS: usize = 1 << 53;
+        self.below(STEPS) as f64 / STEPS as f64
+    }
+
     /// A digit of `least` to 9.
-    pub(super) fn digit(&mut self, least: u8) -> u8 {
+    pub(crate) fn digit(&mut self, least: u8) -> u8 {
         least + u8::try_from(self.below(10 - usize::from(least))).expect("below ten")
     }
 
     /// One of the bytes.
-    pub(super) fn one_of(&mut self, bytes: &[u8]) -> u8 {
+    pub(crate) fn one_of(&mut self, bytes: &[u8]) -> u8 {
         bytes[self.below(bytes.len())]
     }
 }

@@ -28,10 +28,14 @@ use std::ops::Range;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
+pub(crate) use aliases::alias;
+pub(crate) use dates::MONTHS;
+pub(crate) use draw::Draw;
 pub(crate) use gate::note;
 pub use gate::{Action, ScreenConfig, Screened, Screening};
 pub use kind::Kind;
 pub use licences::{Licence, LicenceRules, Owed};
+pub(crate) use names::{POOLS, folded};
 pub use pseudonym::{KEY_VARIABLE, Pseudonymiser, replace};
 pub use records::{Chunk, read_chunks, screen_value};
 

@@ -50,13 +50,13 @@ impl Names {
 
 /// The names of a list that aliases are drawn from: the given names, those that are family names only, and those that
 /// are both. None of them is an ordinary word.
-pub(super) struct Pools {
-    pub(super) given: Vec<&'static str>,
-    pub(super) family: Vec<&'static str>,
+pub(crate) struct Pools {
+    pub(crate) given: Vec<&'static str>,
+    pub(crate) family: Vec<&'static str>,
     pub(super) both: Vec<&'static str>,
 }
 
-pub(super) static POOLS: LazyLock<Pools> = LazyLock::new(|| {
+pub(crate) static POOLS: LazyLock<Pools> = LazyLock::new(|| {
     let names = &*NAMES;
     let fits = |name: &&str| {
         (4..=10).contains(&name.len()) && !names.words.contains(name) && !super::persons::is_reserved(name)
@@ -67,7 +67,7 @@ pub(super) static POOLS: LazyLock<Pools> = LazyLock::new(|| {
 });
 
 /// In lower case, without the accents of Latin letters.
-pub(super) fn folded(word: &str) -> Cow<'_, str> {
+pub(crate) fn folded(word: &str) -> Cow<'_, str> {
     if word.bytes().all(|byte| byte.is_ascii_lowercase()) {
         return Cow::Borrowed(word);
     }

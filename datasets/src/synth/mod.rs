@@ -15,5 +15,6 @@ mod screening;
 mod scripted;
 pub mod select;
 pub mod teacher;
+pub mod template;
 #[cfg(test)]
 mod tests;

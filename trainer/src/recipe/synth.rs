@@ -37,6 +37,7 @@ pub fn load_synth(path: &Path, overrides: &[String]) -> Result<SynthConfig, Reci
             StepConfig::Personas(config) => {
                 paths.extend(config.file.as_mut().map(|file| (key("personas.file"), file)));
             }
+            StepConfig::Template(config) => paths.push((key("template.schema"), &mut config.schema)),
             StepConfig::SelfReplay(config) => paths.extend(files(&key("self_replay.prompts"), &mut config.prompts)),
             _ => {}
         }
@@ -138,7 +139,7 @@ fn is_temperature(value: f64) -> bool {
 fn check_step(ranges: &mut Ranges, config: &SynthConfig, index: usize, step: &StepConfig) {
     let name = format!("steps[{index}].{}", step.name());
     let key = |field: &str| format!("{name}.{field}");
-    if config.teacher.is_none() {
+    if config.teacher.is_none() && step.asks() {
         ranges.check("teacher", "null", "a teacher, since a step asks one", false);
     }
     let is_first = index == 0;
@@ -207,6 +208,11 @@ fn check_step(ranges: &mut Ranges, config: &SynthConfig, index: usize, step: &St
             positive(ranges, "per_persona", step.per_persona);
             positive(ranges, "max_tokens", step.max_tokens);
             temperature(ranges, step.temperature);
+        }
+        StepConfig::Template(step) => {
+            if let Err(DataError::Config { key, got, expected }) = step.validate(&name) {
+                ranges.note(&key, &got, expected);
+            }
         }
         StepConfig::SelfReplay(step) => {
             ranges.check(&key("prompts"), step.prompts.len(), "at least one source", !step.prompts.is_empty());

@@ -13,6 +13,7 @@ use crate::config::SourceConfig;
 use crate::filter::FilterConfig;
 use crate::screen::ScreenConfig;
 
+pub use super::template::config::{Mode, NoiseConfig, TemplateConfig};
 pub use checks::{ConsistencyConfig, DifficultyConfig, JudgeConfig};
 pub use steps::{
     EvolveConfig, GroundedConfig, MagpieConfig, ParaphraseConfig, PersonasConfig, SelfInstructConfig, SelfReplayConfig,

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::SourceConfig;
+use crate::synth::template::config::TemplateConfig;
 
 /// One step: the name of its method, and how it is done. Steps that begin with samples take those of the steps before
 /// them, and the seeds where there are none.
@@ -28,9 +29,16 @@ pub enum StepConfig {
     Personas(PersonasConfig),
     /// The teacher's own answers to given prompts.
     SelfReplay(SelfReplayConfig),
+    /// Documents made from a schema and layouts, and questions about them; nobody is asked.
+    Template(TemplateConfig),
 }
 
 impl StepConfig {
+    /// Whether a teacher is asked.
+    pub fn asks(&self) -> bool {
+        !matches!(self, Self::Template(_))
+    }
+
     /// The name used in recipes.
     pub fn name(&self) -> &'static str {
         match self {
@@ -42,6 +50,7 @@ impl StepConfig {
             Self::Translate(_) => "translate",
             Self::Personas(_) => "personas",
             Self::SelfReplay(_) => "self_replay",
+            Self::Template(_) => "template",
         }
     }
 }

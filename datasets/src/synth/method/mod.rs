@@ -26,6 +26,7 @@ use super::rejected::Rejected;
 use super::sample::{Provenance, Sample};
 use super::teacher::ask::{Answer, Answered, Asking, Early, Progress, ask};
 use super::teacher::{Prompt, Request, Sampling};
+use super::template;
 use crate::conversation::{Message, Role};
 use crate::error::{DataError, SynthError};
 use crate::hub::Hub;
@@ -98,6 +99,7 @@ impl Workshop<'_> {
             StepConfig::Translate(config) => translate::make(self, config, start),
             StepConfig::Personas(config) => personas::make(self, config),
             StepConfig::SelfReplay(config) => self_replay::make(self, config),
+            StepConfig::Template(config) => template::make(config, self.config.seed),
         }
     }
 
