@@ -12,6 +12,7 @@ mod layout;
 mod marks;
 mod noise;
 mod questions;
+mod reading;
 mod schema;
 #[cfg(test)]
 mod tests;

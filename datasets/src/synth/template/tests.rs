@@ -251,6 +251,7 @@ fn a_wrong_schema_is_refused_with_its_key() {
         ("lang: fr", "langue: fr", "schema.yaml: the schema: unknown field `langue`"),
         ("lang: fr", "lang: fr\nname: b", "schema.yaml: line 4, column 1: the key \"name\" stands twice; remove one"),
         ("name: parcel", "name: &a [*a]", "schema.yaml: line "),
+        ("absent: rien", r#"absent: "\uE000""#, "schema.yaml: the schema: holds a private-use character"),
         ("name: parcel", "name: [", "schema.yaml: line "),
         ("type: whole}", "type: date}", "schema.yaml: fields.total: got "),
         ("  reference:", "  Reference:", "schema.yaml: fields.Reference: is no name of a field"),
