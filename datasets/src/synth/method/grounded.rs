@@ -211,7 +211,7 @@ fn sentence(text: &str, part: Range<usize>) -> Range<usize> {
         '.' | '!' | '?' => text[at + 1..].starts_with([' ', '\n', '\u{a0}', '»']) || at + 1 == text.len(),
         _ => false,
     };
-    let start = text[..part.start].char_indices().filter(is_end).last().map_or(0, |(at, c)| at + c.len_utf8());
+    let start = text[..part.start].char_indices().rfind(is_end).map_or(0, |(at, c)| at + c.len_utf8());
     let end = text[part.end..].char_indices().map(|(at, c)| (part.end + at, c)).find(is_end);
     let end = end.map_or(text.len(), |(at, c)| at + c.len_utf8());
     let lead = text[start..end].len() - text[start..end].trim_start().len();

@@ -173,7 +173,7 @@ impl Reference {
                 let from_end = || items.len().checked_sub(usize::try_from(index.unsigned_abs()).ok()?);
                 let at = usize::try_from(*index).ok().or_else(from_end)?;
                 drawn = items.get(at)?;
-                place.push_str(&format!("[{at}]"));
+                place = format!("{place}[{at}]");
             }
             within = if let Drawn::Record(fields) = drawn { fields } else { &[] };
             found = Some(drawn);

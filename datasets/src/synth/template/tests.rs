@@ -13,7 +13,7 @@ use crate::conversation::Role;
 use crate::screen::{Kind, Screener};
 use crate::synth::sample::Sample;
 
-const SCHEMA: &str = r##"
+const SCHEMA: &str = r#"
 name: parcel
 lang: fr
 system: Réponds.
@@ -42,7 +42,7 @@ questions:
   - {id: price, field: price, ask: [combien ?]}
   - {id: total, field: total, derived_from: items, ask: [quel poids ?]}
   - {id: heaviest, field: "items[-1].label", ask: [quoi ?]}
-"##;
+"#;
 
 const LAYOUT: &str = r#"Colis de {{ sender | name("{FAMILY} {Given}") }}, compte {{ account }}
 {{- reference | within("\nn° {}") | upper }}
