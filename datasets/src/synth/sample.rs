@@ -75,7 +75,8 @@ pub struct Provenance {
     /// The keys of the answers in the journal that it is made of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<String>,
-    /// The samples or seeds that it was made after.
+    /// The samples or seeds that it was made after, with those that they were made after before them: a sample is traced
+    /// to its seed though what lay between was left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parents: Vec<String>,
     /// What its teacher's terms say of its outputs.
@@ -109,6 +110,11 @@ impl Sample {
     fn last(&self, role: Role) -> &str {
         let last = self.messages.iter().rev().find(|message| message.role == role);
         last.map(|message| message.content.as_str()).unwrap_or_default()
+    }
+
+    /// The parents of what is made of it.
+    pub(super) fn line(&self) -> Vec<String> {
+        self.provenance.parents.iter().chain([&self.id]).cloned().collect()
     }
 
     /// Its language, as it says itself, else as its question is written; empty where that cannot be told.

@@ -62,7 +62,7 @@ pub(super) fn make(
                     lang: task.lang,
                     prompt: prompts::version("evolve"),
                     keys: vec![written.key],
-                    parents: vec![sample.id.clone()],
+                    parents: sample.line(),
                     seed: task.seed,
                 });
             }

@@ -54,7 +54,7 @@ pub(super) fn make(
         } else if told {
             "the question has the answer in it"
         } else {
-            let (version, parents) = (prompts::version("paraphrase"), vec![sample.id.clone()]);
+            let (version, parents) = (prompts::version("paraphrase"), sample.line());
             let provenance = workshop.provenance("paraphrase", version, task.seed, vec![written.key.clone()]);
             made.push(sample.asked_as(line, Provenance { parents, ..provenance }));
             continue;

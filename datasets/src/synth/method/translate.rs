@@ -61,7 +61,7 @@ pub(super) fn make(
         } else if pairs.iter().any(|(from, to)| numbers(from) != numbers(to)) {
             "other numbers"
         } else {
-            let (version, parents) = (prompts::version("translate"), vec![sample.id.clone()]);
+            let (version, parents) = (prompts::version("translate"), sample.line());
             let provenance = workshop.provenance("translate", version, workshop.config.seed, keys);
             let mut other = sample.asked_as(&pairs[0].1, Provenance { parents, ..provenance });
             if let Some((_, answer)) = pairs.get(1) {

@@ -78,9 +78,10 @@ fn compare(workshop: &mut Workshop<'_>, samples: Vec<Sample>) -> Result<Vec<Samp
     let seeds = workshop.seeds;
     let by_id: HashMap<&str, &Sample> =
         samples.iter().chain(seeds).map(|sample| (sample.id.as_str(), sample)).collect();
-    let parent = |sample: &Sample| match sample.provenance.parents.as_slice() {
-        [only] => by_id.get(only.as_str()).copied(),
-        _ => None,
+    let parent = |sample: &Sample| {
+        let is_another = ["evolve", "paraphrase", "translate"].contains(&sample.provenance.method.as_str());
+        let last = sample.provenance.parents.last().filter(|_| is_another)?;
+        by_id.get(last.as_str()).copied()
     };
     let shown = |sample: &Sample| format!("Question: {}\nAnswer: {}", sample.question(), sample.answer());
     let mut tasks = Vec::new();
