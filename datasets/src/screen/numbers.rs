@@ -215,7 +215,8 @@ pub(super) fn find_lettered(text: &str, found: &mut Vec<Finding>) {
             continue;
         }
         let country = [bytes[start].to_ascii_uppercase(), bytes[start + 1].to_ascii_uppercase()];
-        if let Some(end) = check::iban_length(country).and_then(|length| iban_end(text, start, length)) {
+        let checked = check::iban_length(country).and_then(|length| iban_end(text, start, length));
+        if let Some(end) = checked.or_else(|| named_iban_end(text, start)) {
             found.push(Finding { kind: Kind::Iban, range: start..end });
         } else if let Some(end) = vat_end(text, start, country) {
             found.push(Finding { kind: Kind::Vat, range: start..end });
@@ -251,6 +252,40 @@ fn iban_end(text: &str, start: usize, length: usize) -> Option<usize> {
         return None;
     }
     (check::iban_key(&read[..2], &read[4..]) == [read[2] - b'0', read[3] - b'0']).then_some(end)
+}
+
+/// The end of what is called an IBAN, though its check digits or its length are wrong: a digit that was mistyped or misread
+/// leaves it personal data.
+fn named_iban_end(text: &str, start: usize) -> Option<usize> {
+    const NAME: &str = "iban";
+    /// Characters between the name and the number, such as a colon, a space and a quotation mark.
+    const APART: usize = 6;
+    /// From the shortest to the longest that the standard has (ISO 13616).
+    const LENGTHS: std::ops::RangeInclusive<usize> = 15..=34;
+    if !text.as_bytes().get(start + 2..start + 4)?.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let before = text[..start].trim_end_matches(|c: char| !c.is_alphanumeric());
+    let name = before.len().checked_sub(NAME.len())?;
+    let is_named = before.get(name..)?.eq_ignore_ascii_case(NAME) && !is_word(text, name);
+    if !is_named || start - before.len() > APART {
+        return None;
+    }
+    let (mut at, mut end, mut length) = (start, start, 0);
+    loop {
+        let rest = &text[at..];
+        let group = &rest[..rest.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(rest.len())];
+        // As in British and Dutch ones, after the check digits.
+        let is_bank = length == 4 && group.len() == 4 && group.bytes().all(|byte| byte.is_ascii_uppercase());
+        if !is_bank && !group.bytes().any(|byte| byte.is_ascii_digit()) {
+            break;
+        }
+        length += group.len();
+        end = at + group.len();
+        let Some(separator) = text[end..].chars().next().filter(|c| is_separator(*c)) else { break };
+        at = end + separator.len_utf8();
+    }
+    (LENGTHS.contains(&length) && ends(text, end)).then_some(end)
 }
 
 /// The end of a VAT number of a country whose check digits are known here: France, Belgium, Germany, Italy, Luxembourg.

@@ -36,8 +36,16 @@ fn numbers_with_check_digits_are_found_in_any_grouping() {
 }
 
 #[test]
+fn what_is_called_an_iban_is_one_though_a_digit_is_wrong() {
+    check("IBAN [[iban:FR15 2004 1010 0505 0001 3M02 606]] à Lyon");
+    check("son IBAN : [[iban:GB15 NWBK 6016 1331 9268 19]], TOUT va bien");
+    check("bank account IBAN '[[iban:IN60 SBKA000000000000A]]' used for tax");
+    check("IBAN : à fournir, ou IBAN FR76 seul, et AWIBAN FR15 2004 1010 0505 0001 3M02 606");
+}
+
+#[test]
 fn numbers_with_wrong_check_digits_are_not() {
-    check("IBAN FR15 2004 1010 0505 0001 3M02 606");
+    check("compte FR15 2004 1010 0505 0001 3M02 606");
     check("NIR 2 55 08 14 168 025 39");
     check("SIRET 732 829 320 00075");
     check("card 4111 1111 1111 1112");
