@@ -11,7 +11,7 @@ use super::make;
 use super::marks::{map_inner, marked, unmarked, width};
 use crate::conversation::Role;
 use crate::screen::{Kind, Screener};
-use crate::synth::sample::Sample;
+use crate::synth::sample::{Grounding, Sample};
 
 const SCHEMA: &str = r#"
 name: parcel
@@ -321,6 +321,18 @@ fn statements_are_sound_in_every_layout() {
     assert!(phrasings.len() >= 13 * 5, "{}", phrasings.len());
     let spans = samples.iter().filter(|sample| sample.grounding.as_ref().unwrap().answer.is_some()).count();
     assert!(10 * spans > 7 * samples.len(), "{spans} of {}", samples.len());
+}
+
+#[test]
+fn no_value_touches_another_word() {
+    for sample in statements(400, 0.0) {
+        let Grounding { context, answer: Some(span), .. } = sample.grounding.unwrap() else { continue };
+        let letters: Vec<char> = context.chars().collect();
+        let end = span.answer_start + span.text.chars().count();
+        let before = span.answer_start.checked_sub(1).map(|at| letters[at]);
+        let around = [before, letters.get(end).copied()];
+        assert!(!around.into_iter().flatten().any(char::is_alphanumeric), "{span:?} in {context}");
+    }
 }
 
 /// What a reader of French law computes by hand, for the values that the schema is given here.
