@@ -1,4 +1,4 @@
-//! SHA-256 of files, and digests as text.
+//! SHA-256 of files and of messages, and digests as text.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -6,9 +6,21 @@ use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::conversation::Message;
+
 /// A digest in lower-case hexadecimal.
 pub fn hex(digest: &[u8]) -> String {
     digest.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+/// The SHA-256 of messages as compact JSON (`[{"role":…,"content":…},…]`): what a conversation is known by.
+pub(crate) fn of_messages(messages: &[Message]) -> [u8; 32] {
+    Sha256::digest(serde_json::to_vec(messages).expect("roles and texts can be written as JSON")).into()
+}
+
+/// The name of messages: the first 16 digits of their SHA-256.
+pub(crate) fn name_of(messages: &[Message]) -> String {
+    hex(&of_messages(messages)[..8])
 }
 
 /// The SHA-256 of several files, read one after the other, in hexadecimal.

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use crate::conversation::{Message, Origin};
-use crate::digest::hex;
+use crate::digest::{hex, name_of};
 use crate::error::{DataError, RecordError};
 use crate::screen::{Action, Screened};
 use crate::source::Whole;
@@ -83,12 +83,8 @@ impl Lineage {
     /// With the name that a record without an own one gets: the first 16 digits of the SHA-256 over its messages, as a
     /// [`Sample`](crate::synth::sample::Sample) is named.
     #[must_use]
-    #[expect(clippy::missing_panics_doc, reason = "serialising roles and texts to memory cannot fail")]
     pub fn named(self, messages: &[Message]) -> Self {
-        let id = self.id.unwrap_or_else(|| {
-            let json = serde_json::to_vec(messages).expect("roles and texts can be written as JSON");
-            hex(&Sha256::digest(json)[..8])
-        });
+        let id = self.id.unwrap_or_else(|| name_of(messages));
         Self { id: Some(id), ..self }
     }
 }

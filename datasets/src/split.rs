@@ -5,15 +5,12 @@
 
 use std::collections::HashMap;
 
-use sha2::{Digest, Sha256};
-
 use crate::conversation::Conversation;
+use crate::digest;
 
 /// The SHA-256 of a conversation's messages as compact JSON (`[{"role":…,"content":…},…]`).
-#[expect(clippy::missing_panics_doc, reason = "serialising roles and texts to memory cannot fail")]
 pub fn content_hash(conversation: &Conversation) -> [u8; 32] {
-    let json = serde_json::to_vec(&conversation.messages).expect("roles and texts can be written as JSON");
-    Sha256::digest(json).into()
+    digest::of_messages(&conversation.messages)
 }
 
 /// Whether a conversation with this [`content_hash`] is set aside for validation, as about `fraction` in [0, 1) of the

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Finding, Kind, LicenceRules, Pseudonymiser, Screener, replace};
 use crate::config::SourceConfig;
-use crate::conversation::Conversation;
+use crate::conversation::{Conversation, Origin};
 use crate::error::{DataError, ScreenError};
 
 /// What is done with what is found.
@@ -142,6 +142,20 @@ impl Screening {
         }
     }
 
+    /// Refuses a text of which something was found, where that is the action.
+    ///
+    /// # Errors
+    /// [`ScreenError::Refused`].
+    pub(crate) fn let_in(&self, counts: &Screened, origin: impl FnOnce() -> Origin) -> Result<(), DataError> {
+        match counts.first_key_value() {
+            Some((kind, count)) if self.action == Action::Refuse => {
+                let (kind, count) = (*kind, usize::try_from(*count).unwrap_or(usize::MAX));
+                Err(ScreenError::Refused { origin: origin(), kind, count }.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Screens one conversation with its accepted answers, and changes it as the action says.
     ///
     /// # Errors
@@ -151,12 +165,7 @@ impl Screening {
         let messages = conversation.messages.iter().map(|message| message.content.as_str());
         let texts: Vec<&str> = messages.chain(conversation.references.iter().map(String::as_str)).collect();
         let replaced = self.texts(&texts, |_, finding| *counts.entry(finding.kind).or_default() += 1);
-        if self.action == Action::Refuse
-            && let Some((kind, count)) = counts.first_key_value()
-        {
-            let (kind, count) = (*kind, usize::try_from(*count).unwrap_or(usize::MAX));
-            return Err(DataError::Screen(ScreenError::Refused { origin: conversation.origin.clone(), kind, count }));
-        }
+        self.let_in(&counts, || conversation.origin.clone())?;
         let messages = conversation.messages.iter_mut().map(|message| &mut message.content);
         for (text, new) in messages.chain(&mut conversation.references).zip(replaced) {
             if let Some(new) = new {
@@ -181,10 +190,7 @@ impl ScreenConfig {
         for source in sources {
             let named = |hub: &crate::config::HubSource| Path::new(&hub.dataset).join(&hub.file);
             let path = source.path.clone().or_else(|| source.hub.as_ref().map(named)).unwrap_or_default();
-            let (licence, asks) = rules.check(&path, source.licence.as_deref())?;
-            if asks != super::Owed::default() {
-                owed.push(format!("{}: {} asks for {asks}", path.display(), licence.name()));
-            }
+            owed.extend(rules.owed(&path, source.licence.as_deref())?);
         }
         Ok(owed)
     }

@@ -159,6 +159,16 @@ impl LicenceRules {
         }
         Ok((licence, owed))
     }
+
+    /// Checks the licence of one source; gives a line where it asks something.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub fn owed(&self, path: &Path, licence: Option<&str>) -> Result<Option<String>, DataError> {
+        let (licence, asks) = self.check(path, licence)?;
+        let line = || format!("{}: {} asks for {asks}", path.display(), licence.name());
+        Ok((asks != Owed::default()).then(line))
+    }
 }
 
 #[cfg(test)]

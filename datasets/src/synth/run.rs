@@ -24,7 +24,6 @@ use super::teacher::{Identity, Journal, Price, Spent, Teacher};
 use crate::error::DataError;
 use crate::filter::{FilterReport, Filters, HeldOutQuestions};
 use crate::hub::Hub;
-use crate::source::load_with;
 
 /// The answers of the teacher.
 pub const ANSWERS: &str = "answers.jsonl";
@@ -119,6 +118,7 @@ pub fn make(
         documents: &documents,
         seeds: &seeds,
         hub,
+        gate: &mut gate,
         asking,
         count_tokens,
         progress,
@@ -133,7 +133,7 @@ pub fn make(
     let made = count(samples.iter().map(|sample| sample.provenance.method.clone()));
     let (samples, filtered) = select(&mut workshop, &filters, scorer, samples)?;
     let Workshop { mut rejected, early, .. } = workshop;
-    let samples = gate.samples(samples, &seeds, &mut rejected);
+    let samples = gate.samples(samples, &mut rejected);
     let spent = journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner).spent();
     let unknown = || "unknown".to_owned();
     let licence = |sample: &Sample| {
@@ -169,19 +169,9 @@ pub fn make(
 fn read_seeds(config: &SynthConfig, hub: &Hub, gate: &mut Gate) -> Result<Vec<Sample>, DataError> {
     let mut seeds = Vec::new();
     for source in &config.seeds {
-        for mut conversation in load_with(source, Path::new(""), hub)?.conversations {
-            gate.seed(&mut conversation)?;
-            let provenance = Provenance {
-                method: "seed".to_owned(),
-                prompt: conversation.origin.to_string(),
-                teacher: None,
-                revision: None,
-                seed: config.seed,
-                answers: Vec::new(),
-                parents: Vec::new(),
-                outputs_licence: source.licence.clone(),
-                filters: Vec::new(),
-            };
+        for conversation in gate.read(source, hub)? {
+            let made = Provenance::by_program("seed", conversation.origin.to_string(), config.seed);
+            let provenance = Provenance { outputs_licence: source.licence.clone(), ..made };
             seeds.push(Sample::new(conversation.messages, None, provenance));
         }
     }

@@ -2,10 +2,9 @@
 //! which any reader of data takes as it is.
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use crate::conversation::{Message, Role};
-use crate::digest::hex;
+use crate::digest::name_of;
 use crate::probes::instructions::language_of;
 
 /// One sample.
@@ -87,13 +86,27 @@ pub struct Provenance {
     pub filters: Vec<String>,
 }
 
+impl Provenance {
+    /// That of what no teacher wrote.
+    pub(super) fn by_program(method: &str, prompt: String, seed: u64) -> Self {
+        Self {
+            method: method.to_owned(),
+            prompt,
+            teacher: None,
+            revision: None,
+            seed,
+            answers: Vec::new(),
+            parents: Vec::new(),
+            outputs_licence: None,
+            filters: Vec::new(),
+        }
+    }
+}
+
 impl Sample {
     /// A conversation with its provenance; the name follows from its messages.
     pub fn new(messages: Vec<Message>, grounding: Option<Grounding>, provenance: Provenance) -> Self {
-        let text = serde_json::json!(messages).to_string();
-        let mut id = hex(&Sha256::digest(text));
-        id.truncate(16);
-        Self { id, messages, lang: None, grounding, provenance }
+        Self { id: name_of(&messages), messages, lang: None, grounding, provenance }
     }
 
     /// What is asked: of a passage its question, else the last that the user says.

@@ -7,13 +7,16 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::config::SynthConfig;
+use super::config::{StepConfig, SynthConfig};
 use super::document::Document;
 use super::rejected::Rejected;
 use super::sample::Sample;
+use crate::config::SourceConfig;
 use crate::conversation::{Conversation, Origin};
-use crate::error::{DataError, ScreenError};
+use crate::error::DataError;
+use crate::hub::Hub;
 use crate::screen::{Action, Kind, Screened, Screening};
+use crate::source::load_with;
 
 /// What screening did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -31,6 +34,8 @@ pub struct ScreenReport {
 /// The screening of a set.
 pub(super) struct Gate {
     screening: Screening,
+    /// What seeds and prompts say, once it is screened.
+    known: String,
     pub(super) report: ScreenReport,
 }
 
@@ -46,16 +51,20 @@ impl Gate {
             samples: Screened::new(),
             owed: Vec::new(),
         };
-        Ok(Self { screening: Screening::new(&config.screen)?, report })
+        Ok(Self { screening: Screening::new(&config.screen)?, known: String::new(), report })
     }
 
     /// Checks the licences of documents, seeds and the teacher's outputs.
     ///
     /// # Errors
-    /// [`ScreenError::NoLicence`] and [`ScreenError::Licence`] with the first that is not accepted.
+    /// The first licence that is not accepted, or is not named.
     pub(super) fn check_licences(&mut self, config: &SynthConfig, documents: &[Document]) -> Result<(), DataError> {
         let Some(rules) = &config.screen.licences else { return Ok(()) };
-        self.report.owed = config.screen.check_licences(&config.seeds)?;
+        let prompts = config.steps.iter().flat_map(|step| match step {
+            StepConfig::SelfReplay(step) => step.prompts.as_slice(),
+            _ => &[],
+        });
+        self.report.owed = config.screen.check_licences(config.seeds.iter().chain(prompts))?;
         let mut named =
             documents.iter().map(|document| (document.id.as_str(), document.licence.as_deref())).collect::<Vec<_>>();
         named.sort_by_key(|(_, licence)| *licence);
@@ -63,10 +72,7 @@ impl Gate {
         let teacher =
             config.teacher.as_ref().map(|teacher| ("teacher.outputs_licence", teacher.outputs_licence.as_deref()));
         for (name, licence) in named.into_iter().chain(teacher) {
-            let (licence, asks) = rules.check(Path::new(name), licence)?;
-            if asks != crate::screen::Owed::default() {
-                self.report.owed.push(format!("{name}: {} asks for {asks}", licence.name()));
-            }
+            self.report.owed.extend(rules.owed(Path::new(name), licence)?);
         }
         Ok(())
     }
@@ -74,7 +80,7 @@ impl Gate {
     /// Screens documents; their digests stay those of the texts as they were read.
     ///
     /// # Errors
-    /// [`ScreenError::Refused`] when something is found and the action is to refuse.
+    /// [`ScreenError::Refused`](crate::ScreenError::Refused) when something is found and the action is to refuse.
     pub(super) fn documents(&mut self, documents: &mut [Document]) -> Result<(), DataError> {
         let screened: Vec<(Screened, Option<String>)> = documents
             .par_iter()
@@ -86,13 +92,8 @@ impl Gate {
             })
             .collect();
         for (document, (counts, text)) in documents.iter_mut().zip(screened) {
-            if self.report.action == Action::Refuse
-                && let Some((kind, count)) = counts.first_key_value()
-            {
-                let origin = Origin { path: Arc::from(Path::new(&document.id)), line: 1 };
-                let count = usize::try_from(*count).unwrap_or(usize::MAX);
-                return Err(ScreenError::Refused { origin, kind: *kind, count }.into());
-            }
+            let origin = || Origin { path: Arc::from(Path::new(&document.id)), line: 1 };
+            self.screening.let_in(&counts, origin)?;
             add(&mut self.report.sources, counts);
             if let Some(text) = text {
                 document.text = text;
@@ -101,23 +102,26 @@ impl Gate {
         Ok(())
     }
 
-    /// Screens a seed.
+    /// Reads seeds, or the prompts of a step, and screens them.
     ///
     /// # Errors
-    /// [`ScreenError::Refused`] when something is found and the action is to refuse.
-    pub(super) fn seed(&mut self, seed: &mut Conversation) -> Result<(), DataError> {
-        add(&mut self.report.sources, self.screening.conversation(seed)?);
-        Ok(())
+    /// When the source cannot be read; [`ScreenError::Refused`](crate::ScreenError::Refused) when something is found and the
+    /// action is to refuse.
+    pub(super) fn read(&mut self, source: &SourceConfig, hub: &Hub) -> Result<Vec<Conversation>, DataError> {
+        let mut conversations = load_with(source, Path::new(""), hub)?.conversations;
+        for conversation in &mut conversations {
+            add(&mut self.report.sources, self.screening.conversation(conversation)?);
+            self.known.extend(conversation.messages.iter().flat_map(|message| [message.content.as_str(), "\n"]));
+        }
+        Ok(conversations)
     }
 
-    /// Leaves out samples with personal data that their passage or the seeds do not have; with `report` counts only.
-    pub(super) fn samples(&mut self, samples: Vec<Sample>, seeds: &[Sample], rejected: &mut Rejected) -> Vec<Sample> {
-        let known: String =
-            seeds.iter().flat_map(|seed| &seed.messages).map(|message| message.content.as_str()).collect();
+    /// Leaves out samples with personal data that neither their passage nor seeds and prompts have; with `report` counts only.
+    pub(super) fn samples(&mut self, samples: Vec<Sample>, rejected: &mut Rejected) -> Vec<Sample> {
         let found: Vec<Vec<(Kind, bool)>> = samples
             .par_iter()
             .map(|sample| {
-                let source = sample.grounding.as_ref().map_or(known.as_str(), |grounding| &grounding.context);
+                let source = sample.grounding.as_ref().map_or(self.known.as_str(), |grounding| &grounding.context);
                 let texts: Vec<&str> = sample.messages.iter().map(|message| message.content.as_str()).collect();
                 let mut found = Vec::new();
                 self.screening.texts(&texts, |number, finding| {

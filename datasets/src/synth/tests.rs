@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::config::{
     ConsistencyConfig, DifficultyConfig, JudgeConfig, LocalConfig, ParaphraseConfig, StepConfig, Style,
 };
-use super::config::{GroundedConfig, SynthConfig};
+use super::config::{GroundedConfig, SelfReplayConfig, SynthConfig};
 use super::run::{CARD, CROISSANT, SAMPLES};
 use super::scripted::{self, Scripted, run, run_scored, write_lines};
 use super::select::Scorer;
@@ -119,6 +119,24 @@ fn personal_data_does_not_reach_the_teacher_nor_come_from_it() {
     config.screen.action = Action::Refuse;
     let error = run_scored(&config, &Scripted::new(question), None).unwrap_err().to_string();
     assert!(error.contains("vie"), "{error}");
+}
+
+#[test]
+fn prompts_to_replay_are_screened_as_seeds_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let prompts = folder.path().join("prompts.jsonl");
+    write_lines(&prompts, &[json!({"instruction": "Write to jean.moulin@example.fr now.", "output": "No."})]);
+    let replay =
+        SelfReplayConfig { prompts: vec![crate::SourceConfig::from_path(&prompts)], temperature: 0.0, max_tokens: 8 };
+    let mut config = scripted::config(folder.path(), Style::Chat, vec![StepConfig::SelfReplay(replay)]);
+    config.screen.action = Action::Mask;
+    let teacher = Scripted::new(|_| "It is written.".to_owned());
+    let (report, samples) = run(&config, &teacher);
+    assert_eq!(*teacher.asked.lock().unwrap(), ["Write to [EMAIL] now."]);
+    assert_eq!((samples.len(), report.screening.sources.values().sum::<u64>()), (1, 1));
+    config.screen.licences = Some(LicenceRules::default());
+    let error = run_scored(&config, &teacher, None).unwrap_err().to_string();
+    assert!(error.contains("prompts.jsonl"), "{error}");
 }
 
 #[test]

@@ -5,8 +5,7 @@
 
 use minijinja::context;
 
-use super::{LINE_TOKENS, Open, Task, Workshop, prompts};
-use crate::conversation::{Message, Role};
+use super::{LINE_TOKENS, Open, Task, Workshop};
 use crate::error::DataError;
 use crate::mixture::permutation;
 use crate::synth::config::EvolveConfig;
@@ -57,14 +56,7 @@ pub(super) fn make(
             } else if COPIED.iter().any(|copied| lower.contains(copied)) {
                 workshop.rejected.add("copies the prompt", &written.text);
             } else {
-                open.push(Open {
-                    messages: vec![Message { role: Role::User, content: line.to_owned() }],
-                    lang: task.lang,
-                    prompt: prompts::version("evolve"),
-                    keys: vec![written.key],
-                    parents: sample.line(),
-                    seed: task.seed,
-                });
+                open.push(Open::new(task, line, written.key.clone(), sample.line()));
             }
         }
         last = workshop.answer("evolve", open, 0.0, config.max_tokens)?;

@@ -16,7 +16,6 @@ use crate::conversation::{Message, Role};
 use crate::error::DataError;
 use crate::mixture::permutation;
 use crate::probes::instructions::language_of;
-use crate::probes::{exact_match, f1};
 use crate::synth::config::GroundedConfig;
 use crate::synth::document::{Document, passages};
 use crate::synth::sample::{Grounding, Sample, Span};
@@ -109,14 +108,13 @@ fn found_again<'a>(
     let written = workshop.write("answers to the questions", &tasks)?;
     let mut kept = Vec::new();
     for ((asked, question, mut keys), written) in questions.into_iter().zip(written) {
-        let Some(Written { text, key }) = written else { continue };
-        let expected = [asked.answer().to_owned()];
-        if f1(text.trim(), &expected).max(exact_match(text.trim(), &expected)) < least {
-            let note = format!("{question} {} / {}", asked.answer(), text.trim());
+        let Some(written) = written else { continue };
+        if written.agreement(asked.answer()) < least {
+            let note = format!("{question} {} / {}", asked.answer(), written.text.trim());
             workshop.rejected.add("answered otherwise when asked again", &note);
             continue;
         }
-        keys.push(key);
+        keys.push(written.key);
         kept.push((asked, question, keys));
     }
     Ok(kept)

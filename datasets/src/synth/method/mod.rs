@@ -19,11 +19,11 @@ mod written;
 
 use minijinja::Value;
 
-use self::written::Written;
 use super::config::{StepConfig, Style, SynthConfig};
 use super::document::{CountTokens, Document};
 use super::rejected::Rejected;
 use super::sample::{Provenance, Sample};
+use super::screening::Gate;
 use super::teacher::ask::{Answer, Answered, Asking, Early, Progress, ask};
 use super::teacher::{Prompt, Request, Sampling};
 use super::template;
@@ -31,7 +31,7 @@ use crate::conversation::{Message, Role};
 use crate::error::{DataError, SynthError};
 use crate::hub::Hub;
 
-pub(super) use self::written::numbers;
+pub(super) use self::written::{Written, numbers};
 
 /// The most tokens of a question, of an instruction, or of an answer that is a span.
 pub(super) const LINE_TOKENS: usize = 96;
@@ -46,6 +46,8 @@ pub struct Workshop<'a> {
     pub seeds: &'a [Sample],
     /// Where sources on the hub come from.
     pub hub: &'a Hub,
+    /// What every source goes through before a teacher sees it.
+    pub(super) gate: &'a mut Gate,
     /// Who is asked; none where no step asks anybody.
     pub asking: Option<Asking<'a>>,
     /// How passages are measured.
@@ -81,6 +83,20 @@ pub(super) struct Open {
     keys: Vec<String>,
     parents: Vec<String>,
     seed: u64,
+}
+
+impl Open {
+    /// The request that a task gave, which now wants its answer.
+    fn new(task: Task, request: &str, key: String, parents: Vec<String>) -> Self {
+        Self {
+            messages: vec![Message { role: Role::User, content: request.to_owned() }],
+            lang: task.lang,
+            prompt: prompts::version(task.prompt),
+            keys: vec![key],
+            parents,
+            seed: task.seed,
+        }
+    }
 }
 
 impl Workshop<'_> {
@@ -193,15 +209,11 @@ impl Workshop<'_> {
     fn provenance(&self, method: &str, prompt: String, seed: u64, answers: Vec<String>) -> Provenance {
         let identity = self.asking.map(|asking| asking.teacher.identity());
         Provenance {
-            method: method.to_owned(),
-            prompt,
             teacher: identity.map(|identity| identity.model.clone()),
             revision: identity.and_then(|identity| identity.revision.clone()),
-            seed,
             answers,
-            parents: Vec::new(),
             outputs_licence: self.config.teacher.as_ref().and_then(|teacher| teacher.outputs_licence.clone()),
-            filters: Vec::new(),
+            ..Provenance::by_program(method, prompt, seed)
         }
     }
 }

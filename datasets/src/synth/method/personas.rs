@@ -4,8 +4,7 @@
 
 use minijinja::context;
 
-use super::{LINE_TOKENS, Open, Task, Workshop, prompts};
-use crate::conversation::{Message, Role};
+use super::{LINE_TOKENS, Open, Task, Workshop};
 use crate::error::{DataError, SynthError};
 use crate::synth::config::PersonasConfig;
 use crate::synth::document::read_text;
@@ -44,14 +43,7 @@ pub(super) fn make(workshop: &mut Workshop<'_>, config: &PersonasConfig) -> Resu
             workshop.rejected.add("no instruction", &written.text);
             continue;
         }
-        open.push(Open {
-            messages: vec![Message { role: Role::User, content: line.to_owned() }],
-            lang: task.lang,
-            prompt: prompts::version("persona"),
-            keys: vec![written.key],
-            parents: Vec::new(),
-            seed: task.seed,
-        });
+        open.push(Open::new(task, line, written.key.clone(), Vec::new()));
     }
     workshop.answer("personas", open, 0.0, config.max_tokens)
 }

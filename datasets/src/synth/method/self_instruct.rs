@@ -5,8 +5,7 @@
 
 use minijinja::context;
 
-use super::{LINE_TOKENS, Open, Task, Workshop, prompts};
-use crate::conversation::{Message, Role};
+use super::{LINE_TOKENS, Open, Task, Workshop};
 use crate::error::DataError;
 use crate::mixture::permutation;
 use crate::synth::config::SelfInstructConfig;
@@ -63,14 +62,7 @@ pub(super) fn make(workshop: &mut Workshop<'_>, config: &SelfInstructConfig) -> 
             let mut parents: Vec<String> = shown.iter().flat_map(|index| pool[*index].1.clone()).collect();
             parents.sort();
             parents.dedup();
-            open.push(Open {
-                messages: vec![Message { role: Role::User, content: line.clone() }],
-                lang: config.lang.clone(),
-                prompt: prompts::version("instruct"),
-                keys: vec![written.key],
-                parents: parents.clone(),
-                seed: task.seed,
-            });
+            open.push(Open::new(task, &line, written.key, parents.clone()));
             pool.push((line, parents));
             pool_words.push(own);
         }

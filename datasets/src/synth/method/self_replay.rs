@@ -2,13 +2,10 @@
 //!
 //! Sources: Huang et al. 2024, <https://arxiv.org/abs/2403.01244>; Yang et al. 2024, <https://arxiv.org/abs/2402.13669>.
 
-use std::path::Path;
-
 use super::{Open, Workshop};
 use crate::conversation::Role;
 use crate::error::DataError;
 use crate::probes::instructions::language_of;
-use crate::source::load_with;
 use crate::synth::config::SelfReplayConfig;
 use crate::synth::sample::Sample;
 
@@ -16,7 +13,7 @@ use crate::synth::sample::Sample;
 pub(super) fn make(workshop: &mut Workshop<'_>, config: &SelfReplayConfig) -> Result<Vec<Sample>, DataError> {
     let mut open = Vec::new();
     for source in &config.prompts {
-        for conversation in load_with(source, Path::new(""), workshop.hub)?.conversations {
+        for conversation in workshop.gate.read(source, workshop.hub)? {
             let question = conversation.messages.iter().position(|message| message.role == Role::User);
             let Some(question) = question else { continue };
             let mut messages = conversation.messages;

@@ -4,6 +4,8 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use crate::probes::{exact_match, f1};
+
 /// A text that the teacher wrote, and the key of its answer.
 pub(in crate::synth) struct Written {
     pub(in crate::synth) text: String,
@@ -11,6 +13,12 @@ pub(in crate::synth) struct Written {
 }
 
 impl Written {
+    /// How far it says an answer: the F1 of the words, or 1 for the same text, as in `SQuAD`.
+    pub(in crate::synth) fn agreement(&self, answer: &str) -> f64 {
+        let (own, expected) = (self.text.trim(), [answer.to_owned()]);
+        f1(own, &expected).max(exact_match(own, &expected))
+    }
+
     /// The first line that says something, without a list's number, a label such as `Question :`, or quotation marks
     /// around it.
     pub(super) fn line(&self) -> &str {

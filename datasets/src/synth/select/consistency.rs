@@ -6,9 +6,8 @@ use minijinja::context;
 
 use super::is_asked_about;
 use crate::error::DataError;
-use crate::probes::{exact_match, f1};
 use crate::synth::config::ConsistencyConfig;
-use crate::synth::method::{LINE_TOKENS, Task, Workshop};
+use crate::synth::method::{LINE_TOKENS, Task, Workshop, Written};
 use crate::synth::sample::Sample;
 
 pub(super) fn select(
@@ -51,9 +50,8 @@ pub(super) fn select(
             workshop.rejected.add("not answered when asked again", sample.question());
             continue;
         }
-        let own = [sample.answer().to_owned()];
-        let agrees = |text: &str| f1(text, &own).max(exact_match(text, &own)) >= config.f1;
-        let agreeing = answers.iter().flatten().filter(|answer| agrees(answer.text.trim())).count();
+        let agrees = |answer: &&Written| answer.agreement(sample.answer()) >= config.f1;
+        let agreeing = answers.iter().flatten().filter(agrees).count();
         if agreeing as f64 >= config.share * config.answers as f64 {
             sample.provenance.filters.push("consistency".to_owned());
             sample.provenance.answers.extend(answers.iter().flatten().map(|answer| answer.key.clone()));

@@ -115,17 +115,7 @@ fn samples_of(schema: &Schema, config: &TemplateConfig, seed: u64, document: usi
             Reply::Absent => (absent.clone(), None),
         };
         let grounding = grounding(schema, document, &made.text, asked, span);
-        let provenance = Provenance {
-            method: "template".to_owned(),
-            prompt: layout.version.clone(),
-            teacher: None,
-            revision: None,
-            seed,
-            answers: Vec::new(),
-            parents: Vec::new(),
-            outputs_licence: None,
-            filters: Vec::new(),
-        };
+        let provenance = Provenance::by_program("template", layout.version.clone(), seed);
         let messages = messages(schema, &made.text, asked, answer);
         let lang = Some(schema.head.lang.clone());
         samples.push(Sample { lang, ..Sample::new(messages, Some(grounding), provenance) });
