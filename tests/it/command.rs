@@ -401,3 +401,18 @@ fn verify_says_by_its_exit_code_whether_every_server_loads_an_adapter() {
     assert_eq!(unknown.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("expected some of vllm, llama.cpp"));
 }
+
+#[test]
+fn processes_that_were_started_together_and_cannot_be_joined_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let recipe = tiny_recipe(folder.path(), &[]);
+    // As `mpirun` would set them; there is none, so that neither a build with MPI nor one without can join two.
+    let out = greffon_command(&["train", &recipe])
+        .envs([("OMPI_COMM_WORLD_RANK", "0"), ("OMPI_COMM_WORLD_SIZE", "2")])
+        .output()
+        .expect("greffon starts");
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(2), "{said}");
+    assert!(said.contains("rank 0 of 2: "), "{said}");
+    assert!(!folder.path().join("run").exists(), "no run was started");
+}

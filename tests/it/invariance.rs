@@ -1,11 +1,12 @@
-//! Packing and the micro-batch size change no number.
+//! Packing, the micro-batch size and the number of ranks change no number.
 
 use burn::tensor::Device;
-use datasets::{Example, Origin};
+use datasets::{Example, ExampleRef, Origin};
 use trainer::kernels::Kernels;
 use trainer::model::adapter;
 use trainer::train::batch::{Layout, MicroBatch, Objective, micro_batches};
-use trainer::train::step::{StepSettings, gradient};
+use trainer::train::share::Share;
+use trainer::train::step::{StepSettings, gradient, gradient_of};
 
 use crate::support::{assert_close, assert_near, base, fixture};
 
@@ -53,6 +54,43 @@ fn loss_and_gradient_do_not_depend_on_packing_or_micro_batch() {
                     }
                     assert_close(&format!("gradient with {name}"), &values, gradient, 1e-5);
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_shares_of_any_number_of_ranks_add_up_to_the_step() {
+    let device = Device::flex();
+    let mut decoder = base("tiny-llama").decoder(&device).unwrap();
+    adapter::load(&mut decoder, &fixture("parity/adapter_init"), &device).unwrap();
+    adapter::require_grad(&mut decoder);
+    let examples = examples();
+    let examples: Vec<ExampleRef<'_>> = examples.iter().map(Into::into).collect();
+    let (task, replayed) = examples.split_at(7);
+    let replayed = Some((replayed, Objective::Replay { weight: 0.5, kl_weight: 2.0 }));
+    for dropout in [0.0, 0.3] {
+        let settings = StepSettings { seed: 5, step: 2, dropout, recomputed_blocks: 0 };
+        let mut whole: Option<([f64; 3], Vec<f32>)> = None;
+        for ranks in [1, 2, 3, 13] {
+            for packing in [false, true] {
+                let layout = Layout { packing, max_length: 64, micro_batch_size: 2 };
+                let (mut losses, mut sum) = ([0.0; 3], Vec::new());
+                for rank in 0..ranks {
+                    let share = Share::new(task, replayed, layout, rank, ranks);
+                    let part = gradient_of(&decoder, &share, settings, &device, &|| false).unwrap();
+                    let own = [part.loss, part.replay_loss.unwrap_or(0.0), part.kl.unwrap_or(0.0)];
+                    losses.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
+                    let values: Vec<f32> = part.gradient.into_data().try_into_vec().unwrap();
+                    sum.resize(values.len(), 0.0);
+                    sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+                }
+                let name = format!("{ranks} ranks, packing {packing}, dropout {dropout}");
+                let (expected, gradient) = whole.get_or_insert_with(|| (losses, sum.clone()));
+                for (loss, expected) in losses.into_iter().zip(*expected) {
+                    assert_near(&format!("loss with {name}"), loss, expected, 1e-5);
+                }
+                assert_close(&format!("gradient with {name}"), &sum, gradient, 1e-5);
             }
         }
     }

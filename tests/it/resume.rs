@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::support::{fixture, greffon, tiny_recipe, write_replayed};
 
 /// The files of the result, by name.
-fn adapter_bytes(run: &Path) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn adapter_bytes(run: &Path) -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<(String, Vec<u8>)> = fs::read_dir(run.join("adapter"))
         .expect("the run has an adapter")
         .map(|entry| {
@@ -32,12 +32,12 @@ fn undated(manifest: &[u8]) -> Vec<u8> {
     manifest.to_string().into_bytes()
 }
 
-fn metrics(run: &Path) -> String {
+pub(crate) fn metrics(run: &Path) -> String {
     fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default()
 }
 
 /// The metrics without the wall-clock seconds, which no two runs share.
-fn numbers(run: &Path) -> Vec<serde_json::Value> {
+pub(crate) fn numbers(run: &Path) -> Vec<serde_json::Value> {
     let lines = metrics(run);
     lines
         .lines()

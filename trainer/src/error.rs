@@ -112,6 +112,16 @@ pub enum TrainError {
         /// What it does, what was expected, and the remedy.
         reason: String,
     },
+    /// The processes of a run cannot work together.
+    #[error("rank {rank} of {ranks}: {reason}")]
+    Cluster {
+        /// The process that says so, counted from 0.
+        rank: usize,
+        /// How many were started.
+        ranks: usize,
+        /// Why, and the remedy.
+        reason: String,
+    },
     /// The state of a run could not be written; what was saved before is whole.
     #[error(
         "could not save after step {step}: {reason}; what was saved before is whole. make room, then go on: \
@@ -129,6 +139,9 @@ pub enum TrainError {
     /// Ctrl-C, before there was a state to save.
     #[error("stopped before the first step; nothing was saved, start the run again")]
     StoppedBeforeStart,
+    /// Another process of the run was stopped.
+    #[error("stopped")]
+    Stopped,
     /// Ctrl-C, after the state was saved.
     #[error("stopped after step {step}; everything is saved. to go on: greffon train --resume {}", run.display())]
     Interrupted {
@@ -143,7 +156,7 @@ impl TrainError {
     /// The process's exit code: 2 for input that must be mended, 3 for what a check refuses, 130 after Ctrl-C, 1 otherwise.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Interrupted { .. } | Self::StoppedBeforeStart => 130,
+            Self::Interrupted { .. } | Self::StoppedBeforeStart | Self::Stopped => 130,
             Self::Refused(_)
             | Self::Data(datasets::DataError::Screen(
                 datasets::ScreenError::Refused { .. } | datasets::ScreenError::Licence { .. },

@@ -4,9 +4,10 @@ use std::sync::atomic::AtomicBool;
 
 use adapters::AdapterConfig;
 use burn::tensor::Device;
-use datasets::{Cache, Hub, Prepared};
+use datasets::{Cache, ChatTemplate, Hub, Prepared};
 use sha2::{Digest as _, Sha256};
 
+use crate::cluster::{Collective, first_before_others, from_first};
 use crate::device;
 use crate::error::TrainError;
 use crate::eval::Subject;
@@ -50,7 +51,8 @@ pub struct Outcome {
     pub forgetting: Option<Forgetting>,
 }
 
-/// Runs a recipe. `stop` ends the run after the micro-batch under way, with its state saved.
+/// Runs a recipe, on every rank of `collective` at once; rank 0 writes. `stop` ends the run after the micro-batch under
+/// way, with its state saved.
 ///
 /// # Errors
 /// Whatever the recipe, the data, the base or the disk gives; [`TrainError::NotFinite`] when the loss or the gradient
@@ -61,26 +63,22 @@ pub fn finetune(
     hub: &Hub,
     stop: &AtomicBool,
     trackers: &mut Vec<Box<dyn Tracker>>,
+    collective: &dyn Collective,
 ) -> Result<Outcome, TrainError> {
     let recipe = &loaded.recipe;
+    let is_first = collective.is_first();
 
     // 1. The base model and its tokenizer, and the memory that is left for them.
     let allowed_memory = plan::allowed_memory(recipe);
     let device = device::open(&recipe.device)?;
-    let mut base = BaseModel::open(&recipe.model, recipe.data.chat_template.as_deref(), hub)?;
-    let earlier = match start {
-        Start::Resume => Some(RunFolder::open(recipe.output.clone())?.info()?),
-        Start::New | Start::Force => None,
-    };
-    if let Some(clock) = earlier.as_ref().and_then(|info| info.template_clock.as_deref()) {
-        // A template that prints the date must print the day on which the run started.
-        base.tokenizer = base.tokenizer.with_clock(clock)?;
-    }
+    let (base, earlier) = open_base(recipe, start, hub, collective)?;
 
     // 2. The data: tokens with their loss masks.
     let mut preparing = |progress| trackers.iter_mut().for_each(|tracker| tracker.preparing(&progress));
     let cache = Cache::from_env();
-    let data = datasets::prepare(&recipe.data, &base.tokenizer, recipe.train.seed, hub, &cache, &mut preparing)?;
+    let data = first_before_others(collective, || {
+        Ok(datasets::prepare(&recipe.data, &base.tokenizer, recipe.train.seed, hub, &cache, &mut preparing)?)
+    })?;
 
     // 3. The weights, the adapter and its optimizer.
     let plain = base.decoder(&device)?.with_kernels(recipe.kernels);
@@ -93,11 +91,13 @@ pub fn finetune(
 
     // 4. What forgetting is measured by, and what is replayed against it.
     let watch = match &recipe.forgetting {
-        config if config.is_measured() => Some(Watch::open(recipe, config, &base, plain.clone(), &device, hub)?),
+        config if config.is_measured() => {
+            Some(Watch::open(recipe, config, &base, plain.clone(), &device, collective, hub)?)
+        }
         _ => None,
     };
     let total_steps = total_steps(recipe, &data)?;
-    let asked = Subject { decoder: &plain, tokenizer: &base.tokenizer, device: &device };
+    let asked = Subject { decoder: &plain, tokenizer: &base.tokenizer, device: &device, collective };
     let (replay, answered) = prepare_replay(recipe, start, total_steps, &asked, hub, stop, trackers)?;
 
     // 5. The plan: what the forward pass keeps.
@@ -115,18 +115,13 @@ pub fn finetune(
         Some(info) => info,
         None => RunInfo::new(loaded, &base)?,
     };
-    let folder = match start {
-        Start::Resume => RunFolder::open(recipe.output.clone())?,
-        Start::New | Start::Force => RunFolder::create(recipe.output.clone(), recipe, start == Start::Force)?,
-    };
-    if let Some(answered) = answered {
-        answered.save(&folder.replay())?;
-    }
+    let folder = open_folder(recipe, start, answered.as_ref(), collective)?;
     let total_examples = recipe.train.total_examples(data.order.len_per_epoch() as u64);
     let checkpoints = Checkpoints::new(folder.checkpoints(), recipe.train.keep_checkpoints);
     let fingerprint = fingerprint(&data, replay.as_ref(), &penalties);
     let mut run = Run {
         recipe,
+        collective,
         progress: Progress { fingerprint: fingerprint.clone(), ..Progress::default() },
         warmup_steps: recipe.train.warmup(total_steps),
         device: device.clone(),
@@ -141,15 +136,18 @@ pub fn finetune(
         total_examples,
         total_steps,
         recomputed_blocks: checkpointing.recomputed_blocks,
-        recorder: Recorder::new(&folder, recipe, &base, &info, total_examples)?,
+        recorder: is_first.then(|| Recorder::new(&folder, recipe, &base, &info, total_examples)).transpose()?,
     };
     if start == Start::Resume {
         run.resume(&base, &fingerprint)?;
     }
+    run.check_ranks()?;
     run.record()?;
     info.update(RunStatus::Running, run.progress.step, run.best(), None);
-    folder.save_info(&info)?;
-    trackers.extend(track::open(folder.path(), run.progress.step)?);
+    if is_first {
+        folder.save_info(&info)?;
+        trackers.extend(track::open(folder.path(), run.progress.step)?);
+    }
     let plan = Plan {
         total_steps,
         first_step: run.progress.step,
@@ -157,6 +155,7 @@ pub fn finetune(
         validation_examples: run.data.validation.len(),
         trainable_parameters,
         adapted_modules,
+        ranks: collective.ranks(),
         checkpointing,
     };
     trackers.iter_mut().try_for_each(|t| t.started(&plan))?;
@@ -169,7 +168,7 @@ pub fn finetune(
         Err(error) => (RunStatus::Failed, Some(error.with_causes())),
     };
     info.update(status, run.progress.step, run.best(), reason);
-    let noted = run.record().and_then(|()| folder.save_info(&info));
+    let noted = if is_first { run.record().and_then(|()| folder.save_info(&info)) } else { Ok(()) };
     // On a full disk the note fails too; what ended the run is what is told.
     let stopped_early = ended?;
     noted?;
@@ -183,6 +182,45 @@ pub fn finetune(
         None => None,
     };
     Ok(Outcome { folder, progress: run.progress, stopped_early, forgetting })
+}
+
+/// The base, and the facts of the run that is resumed.
+fn open_base(
+    recipe: &Recipe,
+    start: Start,
+    hub: &Hub,
+    collective: &dyn Collective,
+) -> Result<(BaseModel, Option<RunInfo>), TrainError> {
+    let mut base = BaseModel::open(&recipe.model, recipe.data.chat_template.as_deref(), hub)?;
+    let earlier = match start {
+        Start::Resume => Some(RunFolder::open(recipe.output.clone())?.info()?),
+        Start::New | Start::Force => None,
+    };
+    // A template that prints the date must print the day on which the run started, on all ranks.
+    let clock = from_first(collective, || match &earlier {
+        Some(info) => Ok(info.template_clock.clone()),
+        None => Ok(base.tokenizer.template().ok().and_then(ChatTemplate::clock)),
+    })?;
+    if let Some(clock) = clock {
+        base.tokenizer = base.tokenizer.with_clock(&clock)?;
+    }
+    Ok((base, earlier))
+}
+
+/// The run folder, made by rank 0, with the base's answers where they were made now.
+fn open_folder(
+    recipe: &Recipe,
+    start: Start,
+    answered: Option<&Answered>,
+    collective: &dyn Collective,
+) -> Result<RunFolder, TrainError> {
+    from_first(collective, || {
+        if start != Start::Resume {
+            RunFolder::create(recipe.output.clone(), recipe, start == Start::Force)?;
+        }
+        answered.map_or(Ok(()), |answered| answered.save(&recipe.output.join(REPLAY)))
+    })?;
+    RunFolder::open(recipe.output.clone())
 }
 
 /// The optimizer of what is trained.

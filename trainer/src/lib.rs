@@ -3,6 +3,7 @@
 //! Read [`finetune`] first: a run in numbered phases.
 
 pub mod cli;
+pub mod cluster;
 pub mod commands;
 pub mod device;
 pub mod error;

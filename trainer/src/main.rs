@@ -9,8 +9,5 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     allocator::keep_freed_memory();
     // On a thread of the pool: from any other, each of a kernel's parallel loops would begin with waking one up.
-    match rayon::scope(|_| commands::run(cli)) {
-        Ok(code) => code,
-        Err(error) => commands::fail(&error),
-    }
+    rayon::scope(|_| commands::run(cli))
 }

@@ -9,6 +9,7 @@ use datasets::synth::select::Scorer;
 use datasets::synth::teacher::{Completion, Failure, Hands, Identity, Prompt, Request, Teacher};
 use datasets::{DataError, Hub, Message, Role};
 
+use crate::cluster::Single;
 use crate::device;
 use crate::error::TrainError;
 use crate::eval::Subject;
@@ -159,7 +160,12 @@ impl Scorer for LocalTeacher {
                 requests.push(log_likelihood::Request { sequences, greedy: false });
             }
         }
-        let subject = Subject { decoder: &self.decoder, tokenizer: &self.base.tokenizer, device: &self.device };
+        let subject = Subject {
+            decoder: &self.decoder,
+            tokenizer: &self.base.tokenizer,
+            device: &self.device,
+            collective: &Single,
+        };
         let mut progress = |count| {
             done(count);
             Ok(())

@@ -4,6 +4,7 @@
 //! `GREFFON_PEER_PYTHON` the Python that has PyTorch, transformers, PEFT and llama.cpp's server. The expected numbers
 //! were written by `scripts/fixtures/smollm2.py` and `gemma3.py`.
 
+mod cluster;
 mod merged;
 mod probes;
 mod prove;

@@ -7,6 +7,7 @@ use datasets::probes::{LogLikelihood, ProbeItem, Question, read_items};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
+use trainer::cluster::Single;
 use trainer::eval::Subject;
 use trainer::eval::tasks::{ItemScore, Measure, TaskScores, score};
 use trainer::forgetting::comparison::Pair;
@@ -36,7 +37,7 @@ fn log_likelihoods_and_accuracies_are_those_of_the_harness() {
     let base = smollm2();
     let device = Device::flex();
     let decoder = base.decoder(&device).expect("the weights load");
-    let subject = Subject { decoder: &decoder, tokenizer: &base.tokenizer, device: &device };
+    let subject = Subject { decoder: &decoder, tokenizer: &base.tokenizer, device: &device, collective: &Single };
     let tasks = score(&subject, &items, &mut |_| Ok(())).expect("every item is scored");
 
     let scored: Vec<&ItemScore> = tasks.iter().flat_map(|task| &task.items).collect();
@@ -80,7 +81,7 @@ fn long_texts_are_cut_into_the_windows_of_the_harness() {
     let mut decoder = base.decoder(&device).expect("the weights load");
     decoder.config.max_position_embeddings =
         usize::try_from(expected["window"].as_u64().expect("a length")).expect("a small length");
-    let subject = Subject { decoder: &decoder, tokenizer: &base.tokenizer, device: &device };
+    let subject = Subject { decoder: &decoder, tokenizer: &base.tokenizer, device: &device, collective: &Single };
     let tasks = score(&subject, &items, &mut |_| Ok(())).expect("every text is scored");
     for got in tasks.iter().flat_map(|task| &task.items) {
         let wanted = expected["items"].as_array().expect("items").iter().find(|item| item["id"] == got.id.as_str());
@@ -115,7 +116,7 @@ fn an_unchanged_model_that_draws_its_answers_is_stopped_at_most_once_in_twenty()
     let base = smollm2();
     let device = Device::flex();
     let decoder = base.decoder(&device).expect("the weights load");
-    let subject = Subject { decoder: &decoder, tokenizer: &base.tokenizer, device: &device };
+    let subject = Subject { decoder: &decoder, tokenizer: &base.tokenizer, device: &device, collective: &Single };
     let tasks = score(&subject, &questions.items, &mut |_| Ok(())).expect("every item is scored");
     let mut rng = ChaCha8Rng::seed_from_u64(20);
     let mut draw = || -> Vec<TaskScores> {

@@ -3,6 +3,7 @@
 mod dedup;
 mod export;
 mod forgetting;
+mod launch;
 mod merge;
 mod model;
 mod run;
@@ -16,6 +17,7 @@ use clap::{Parser, Subcommand};
 pub use dedup::{Compared, DedupArgs, ShingleOf};
 pub use export::{CardArgs, ExportArgs, Form, ImportArgs, NumberType, PushArgs, Which};
 pub use forgetting::{ForgettingVerb, MeasureArgs, QuestionArgs, RepairArgs};
+pub use launch::LaunchArgs;
 pub use merge::{CombineArgs, MergeArgs, MergedAs, MergedType, SignMethod};
 pub use model::{ChatArgs, GenerateArgs, ModelArgs, SamplingArgs};
 pub use run::{DataVerb, EvalArgs, FetchArgs, InitArgs, PlanArgs, PrepareArgs, PreviewArgs, RecipeArgs, TrainArgs};
@@ -111,6 +113,20 @@ When the training is over, base and adapter are asked the questions of the recip
 Exit codes: 0 done; 3 more was forgotten than the recipe allows, with the adapter kept; 2 the input must be mended; 130
 interrupted with everything saved.")]
     Train(TrainArgs),
+    /// Have several processes on this machine make one run.
+    #[command(after_help = "\
+Examples:
+  greffon launch -n 2 recipe.yaml
+  greffon launch -n 4 --threads 8 recipe.yaml --set train.max_steps=20
+  greffon launch -n 2 train --resume runs/recipe
+  greffon launch -n 4 forgetting measure runs/recipe
+
+The recipe is that of one process, and so are the numbers, within the rounding of sums. Each process holds the whole
+base; the gradients are added up over MPI. Under `mpirun` and `srun --mpi=pmix` a process finds its place by itself:
+start `greffon train recipe.yaml` with them to use several machines.
+
+Ctrl-C saves and ends all processes. Exit codes: those of the work.")]
+    Launch(LaunchArgs),
     /// Compare base and adapter on held-out questions: exact match, token F1, loss.
     #[command(after_help = "\
 Examples:

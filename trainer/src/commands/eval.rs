@@ -1,5 +1,7 @@
 //! `greffon eval`: base against adapter, in one table.
 
+use std::process::ExitCode;
+
 use anstream::println;
 use comfy_table::{CellAlignment, Table, presets};
 use datasets::{Conversation, Hub};
@@ -8,6 +10,7 @@ use serde::Serialize;
 use super::progress;
 use super::subject::Comparing;
 use crate::cli::EvalArgs;
+use crate::cluster::Collective;
 use crate::device;
 use crate::error::TrainError;
 use crate::eval::statistics::resample;
@@ -36,7 +39,7 @@ struct Answer {
     adapter: String,
 }
 
-pub(super) fn eval(args: &EvalArgs) -> anyhow::Result<()> {
+pub(super) fn eval(args: &EvalArgs, collective: &dyn Collective) -> anyhow::Result<ExitCode> {
     let comparing = Comparing::open(&args.subject, args.adapter.as_ref(), &args.set)?;
     let recipe = &comparing.recipe;
     let limit = args.limit.or(recipe.eval.limit);
@@ -48,11 +51,11 @@ pub(super) fn eval(args: &EvalArgs) -> anyhow::Result<()> {
     let device = device::open(&recipe.device)?;
     let (plain, adapted) = comparing.decoders(&base, &device)?;
     let question = |decoder: &Decoder, what: &'static str| -> Result<Vec<Findings>, TrainError> {
-        let subject = Subject { decoder, tokenizer: &base.tokenizer, device: &device };
+        let subject = Subject { decoder, tokenizer: &base.tokenizer, device: &device, collective };
         probes::all(recipe)
             .iter()
             .map(|probe| {
-                let bar = progress::bar(conversations.len(), what);
+                let bar = progress::bar(conversations.len().div_ceil(collective.ranks()), what);
                 let findings = probe.run(&subject, &conversations, &mut |done| bar.set_position(done as u64));
                 bar.finish_and_clear();
                 findings
@@ -62,6 +65,9 @@ pub(super) fn eval(args: &EvalArgs) -> anyhow::Result<()> {
     let adapted = question(&adapted, "adapter")?;
     let plain = question(&plain, "base")?;
 
+    if !collective.is_first() {
+        return Ok(ExitCode::SUCCESS);
+    }
     let scores = |findings: &[Findings]| -> Vec<Score> { findings.iter().flat_map(|f| f.scores.clone()).collect() };
     let pairs: Vec<(Score, Score)> = scores(&plain).into_iter().zip(scores(&adapted)).collect();
     if args.json {
@@ -75,7 +81,7 @@ pub(super) fn eval(args: &EvalArgs) -> anyhow::Result<()> {
         println!("{}", table(&pairs));
         println!("{} conversations never trained on; intervals: 95 %, paired bootstrap", conversations.len());
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The test conversations of the recipe; without any, its validation ones.

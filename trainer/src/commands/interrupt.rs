@@ -1,21 +1,37 @@
-//! Ctrl-C: the first ends the work with all that was done kept, the second ends the program.
+//! Ctrl-C and the signals of schedulers: the work ends with all that was done kept.
 
+use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use anstream::eprintln;
 use anyhow::Context as _;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::iterator::Signals;
 
-/// A flag that Ctrl-C sets; `doing` is what is then still finished, for the message.
-pub(super) fn on_ctrl_c(doing: &'static str) -> anyhow::Result<Arc<AtomicBool>> {
+use crate::cluster::Place;
+
+/// A flag that is set by Ctrl-C, by what a scheduler sends before it kills (`SIGTERM`; Slurm sends it more than once), and
+/// by `SIGUSR1`, which launchers pass on to their processes. A second Ctrl-C ends the program. `doing` is what is still
+/// finished, for the message; `None` where another process tells.
+pub(super) fn on_stop(doing: Option<&'static str>) -> anyhow::Result<Arc<AtomicBool>> {
+    // Of several processes each gets the signal, and one tells.
+    let doing = doing.filter(|_| Place::from_env().rank == 0);
     let stop = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if seen.swap(true, Ordering::Relaxed) {
-            std::process::abort();
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1]).context("listening for signals")?;
+    thread::spawn(move || {
+        for signal in signals.forever() {
+            let is_again = seen.swap(true, Ordering::Relaxed);
+            if is_again && signal == SIGINT {
+                process::abort();
+            }
+            if let Some(doing) = doing.filter(|_| !is_again) {
+                let again = if signal == SIGINT { "; press Ctrl-C again to give up at once" } else { "" };
+                eprintln!("\nstopping after {doing}{again}");
+            }
         }
-        eprintln!("\nstopping after {doing}; press Ctrl-C again to give up at once");
-    })
-    .context("setting the Ctrl-C handler")?;
+    });
     Ok(stop)
 }

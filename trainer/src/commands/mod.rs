@@ -12,6 +12,7 @@ mod generate;
 mod import;
 mod init;
 mod interrupt;
+mod launch;
 mod merge;
 mod plan;
 mod prepare;
@@ -28,32 +29,47 @@ mod train;
 mod verify;
 
 use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
 
 use anstream::eprintln;
 use owo_colors::OwoColorize as _;
 
 use crate::cli::{Cli, DataVerb, Verb};
+use crate::cluster::{self, Collective, Place};
 use crate::error::TrainError;
 
-/// Runs a verb and gives its exit code.
-///
-/// # Errors
-/// What went wrong, as a chain.
-pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+/// How long another rank than the first waits before it tells an error: what all ranks meet, the first one tells.
+const AFTER_THE_FIRST: Duration = Duration::from_secs(3);
+
+/// Runs a verb, prints what went wrong, and gives the exit code.
+pub fn run(cli: Cli) -> ExitCode {
+    let place = Place::from_env();
+    let level = if place.rank == 0 { tracing::Level::WARN } else { tracing::Level::ERROR };
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_max_level(tracing::Level::WARN)
+        .with_max_level(level)
         .with_target(false)
         .without_time()
         .init();
-    let done = match cli.verb {
+    verb(cli.verb, &place).unwrap_or_else(|error| fail(&error))
+}
+
+fn verb(verb: Verb, place: &Place) -> anyhow::Result<ExitCode> {
+    let done = match verb {
+        Verb::Train(args) => return together(place, |collective| train::train(&args, collective)),
+        Verb::Forgetting(verb) => return together(place, |collective| forgetting::forgetting(&verb, collective)),
+        Verb::Eval(args) => return together(place, |collective| eval::eval(&args, collective)),
+        _ if place.ranks > 1 => anyhow::bail!(
+            "{} processes were started for work that one does; start it without the launcher",
+            place.ranks
+        ),
         Verb::Verify(args) => return verify::verify(&args),
         Verb::Push(args) => return push::push(&args),
+        Verb::Launch(args) => return launch::launch(&args),
         Verb::Synth(args) => return synth::synth(&args),
-        Verb::Train(args) => return train::train(&args),
         Verb::Data(DataVerb::Screen(args)) => return screen::screen(&args),
         Verb::Data(DataVerb::Trace(args)) => return trace::trace(&args),
-        Verb::Forgetting(verb) => return forgetting::forgetting(&verb),
         Verb::Init(args) => init::init(&args),
         Verb::Check(args) => check::check(&args),
         Verb::Schema(args) => schema::schema(&args),
@@ -62,7 +78,6 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Data(DataVerb::Prepare(args)) => prepare::prepare(&args),
         Verb::Data(DataVerb::Dedup(args)) => dedup::dedup(&args),
         Verb::Plan(args) => plan::plan(&args),
-        Verb::Eval(args) => eval::eval(&args),
         Verb::Generate(args) => generate::generate(&args),
         Verb::Chat(args) => chat::chat(&args),
         Verb::Export(args) => export::export(&args),
@@ -72,9 +87,33 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     done.map(|()| ExitCode::SUCCESS)
 }
 
+/// Work that all ranks do at once. An error that the others may not know of ends them too.
+fn together(place: &Place, work: impl FnOnce(&dyn Collective) -> anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
+    let collective = cluster::open(place)?;
+    let done = work(collective.as_ref());
+    let Err(error) = &done else { return done };
+    if collective.ranks() == 1 {
+        return done;
+    }
+    let code = exit_code(error);
+    if error.downcast_ref().is_some_and(|e| matches!(e, TrainError::Interrupted { .. })) {
+        // All ranks have stopped after the same step.
+        return if collective.is_first() { done } else { Ok(ExitCode::from(code)) };
+    }
+    if !collective.is_first() {
+        thread::sleep(AFTER_THE_FIRST);
+    }
+    fail(error);
+    collective.abort(code);
+    Ok(ExitCode::from(code))
+}
+
 /// Prints an error with its causes, once, and gives the exit code.
-pub fn fail(error: &anyhow::Error) -> ExitCode {
+fn fail(error: &anyhow::Error) -> ExitCode {
     eprintln!("{} {error:#}", "error:".red().bold());
-    let code = error.chain().find_map(|cause| cause.downcast_ref::<TrainError>()).map_or(1, TrainError::exit_code);
-    ExitCode::from(code)
+    ExitCode::from(exit_code(error))
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    error.chain().find_map(|cause| cause.downcast_ref::<TrainError>()).map_or(1, TrainError::exit_code)
 }

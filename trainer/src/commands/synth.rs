@@ -15,7 +15,7 @@ use datasets::synth::teacher::ask::Progress;
 use datasets::synth::teacher::{Endpoint, Price};
 use indicatif::ProgressBar;
 
-use super::interrupt::on_ctrl_c;
+use super::interrupt::on_stop;
 use super::progress;
 use crate::cli::SynthArgs;
 use crate::error::TrainError;
@@ -40,7 +40,7 @@ pub(super) fn synth(args: &SynthArgs) -> anyhow::Result<ExitCode> {
     let held_out = HeldOutQuestions::new(&Questions::every_item()?, &config.held_out).map_err(TrainError::from)?;
     let learner =
         config.difficulty.as_ref().map(|difficulty| LocalTeacher::open(&difficulty.model, &hub)).transpose()?;
-    let stop = on_ctrl_c("the requests under way")?;
+    let stop = on_stop(Some("the requests under way"))?;
     let making = Making {
         teacher: None,
         price: Price::default(),

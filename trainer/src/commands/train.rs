@@ -5,17 +5,18 @@ use std::process::ExitCode;
 use anstream::println;
 
 use super::forgetting::show;
-use super::interrupt::on_ctrl_c;
+use super::interrupt::on_stop;
 use super::progress::{self, TrainProgress};
 use super::subject::run_recipe;
 use super::verify::REFUSED;
 use crate::cli::TrainArgs;
+use crate::cluster::Collective;
 use crate::finetune::{Start, finetune};
 use crate::recipe::Recipe;
 use crate::track::{RunFolder, Tracker};
 use crate::train::run::EarlyStop;
 
-pub(super) fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn train(args: &TrainArgs, collective: &dyn Collective) -> anyhow::Result<ExitCode> {
     let (loaded, start) = match (&args.resume, &args.recipe) {
         (Some(run), _) => {
             let folder = RunFolder::open(run.clone())?;
@@ -32,13 +33,19 @@ pub(super) fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         (None, None) => anyhow::bail!("name a recipe, or a run to resume"),
     };
 
-    let stop = on_ctrl_c("the micro-batch under way and saving")?;
-    let mut trackers: Vec<Box<dyn Tracker>> = vec![Box::new(TrainProgress::new())];
-    let outcome = finetune(&loaded, start, &progress::hub(), &stop, &mut trackers)?;
+    let stop = on_stop(Some("the micro-batch under way and saving"))?;
+    let mut trackers: Vec<Box<dyn Tracker>> = Vec::new();
+    if collective.is_first() {
+        trackers.push(Box::new(TrainProgress::new()));
+    }
+    let outcome = finetune(&loaded, start, &progress::hub(), &stop, &mut trackers, collective)?;
     drop(trackers);
 
     let passed = outcome.forgetting.as_ref().is_none_or(|forgetting| forgetting.verdict.passed);
     let code = if passed { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) };
+    if !collective.is_first() {
+        return Ok(code);
+    }
     let progress = &outcome.progress;
     if args.json {
         let json = serde_json::json!({

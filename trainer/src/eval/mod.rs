@@ -9,8 +9,9 @@ pub mod tasks;
 
 use burn::tensor::{Device, Tensor};
 use datasets::{ChatTokenizer, Conversation};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use crate::cluster::Collective;
 use crate::device::{indices, read};
 use crate::error::TrainError;
 use crate::model::generate::{Generated, Sampling, generate};
@@ -25,10 +26,12 @@ pub struct Subject<'a> {
     pub tokenizer: &'a ChatTokenizer,
     /// Where it lies.
     pub device: &'a Device,
+    /// The ranks that question it together.
+    pub collective: &'a dyn Collective,
 }
 
 /// What a model wrote.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     /// The text, without the white space around it.
     pub text: String,
@@ -42,7 +45,7 @@ impl Subject<'_> {
     /// # Errors
     /// When an answer cannot be decoded.
     pub fn answers(&self, prompts: &[Vec<u32>], sampling: Sampling) -> Result<Vec<Answer>, TrainError> {
-        let Self { decoder, tokenizer, device } = self;
+        let Self { decoder, tokenizer, device, .. } = self;
         let generated = generate(decoder, prompts, sampling, tokenizer.eos_token_ids(), device, |_, _| true);
         let answer = |Generated { ids, stopped }: Generated| {
             let text = tokenizer.decode(&ids, true)?.trim().to_owned();

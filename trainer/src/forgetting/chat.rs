@@ -7,6 +7,7 @@ use datasets::probes::instructions::language_of;
 use serde::{Deserialize, Serialize};
 
 use super::suite::ChatPrompt;
+use crate::cluster::spread;
 use crate::error::TrainError;
 use crate::eval::tasks::answers;
 use crate::eval::{Answer, Subject};
@@ -100,6 +101,14 @@ pub struct ChatChange {
 /// # Errors
 /// When a turn cannot be rendered; whatever `progress` ends the work with.
 pub fn ask(
+    subject: &Subject<'_>,
+    prompts: &[ChatPrompt],
+    progress: &mut dyn FnMut(usize) -> Result<(), TrainError>,
+) -> Result<Vec<ChatAnswer>, TrainError> {
+    spread(subject.collective, prompts, |prompts| given(subject, prompts, progress))
+}
+
+fn given(
     subject: &Subject<'_>,
     prompts: &[ChatPrompt],
     progress: &mut dyn FnMut(usize) -> Result<(), TrainError>,

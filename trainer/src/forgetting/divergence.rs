@@ -5,6 +5,7 @@
 use datasets::probes::ProbeItem;
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::spread;
 use crate::device::{indices, read};
 use crate::error::TrainError;
 use crate::eval::Subject;
@@ -52,11 +53,20 @@ pub fn divergences(
     items: &[ProbeItem],
     progress: &mut dyn FnMut(usize) -> Result<(), TrainError>,
 ) -> Result<Vec<TextDivergence>, TrainError> {
-    let Subject { decoder, tokenizer, device } = subject;
+    let texts: Vec<(&ProbeItem, &str)> = items.iter().filter_map(|item| Some((item, item.question.text()?))).collect();
+    spread(subject.collective, &texts, |texts| compare(subject, base, texts, progress))
+}
+
+fn compare(
+    subject: &Subject<'_>,
+    base: &Decoder,
+    texts: &[(&ProbeItem, &str)],
+    progress: &mut dyn FnMut(usize) -> Result<(), TrainError>,
+) -> Result<Vec<TextDivergence>, TrainError> {
+    let Subject { decoder, tokenizer, device, .. } = subject;
     let longest = decoder.config.max_position_embeddings.min(LONGEST);
-    let mut found = Vec::new();
-    for item in items {
-        let Some(text) = item.question.text() else { continue };
+    let mut found = Vec::with_capacity(texts.len());
+    for (item, text) in texts {
         let mut input_ids = tokenizer.encode_document(text)?;
         input_ids.truncate(longest);
         let segments = Segments::new(&[input_ids.len()], &[0], &decoder.config.inverse_frequencies(), device);

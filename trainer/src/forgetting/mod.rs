@@ -19,8 +19,10 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use datasets::{ChatTokenizer, Contaminated, Hub};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::{Collective, from_first};
 use crate::error::TrainError;
 use crate::eval::Subject;
 use crate::eval::statistics::resample;
@@ -52,6 +54,8 @@ pub struct Models<'a> {
     pub tokenizer: &'a ChatTokenizer,
     /// Where they lie.
     pub device: &'a Device,
+    /// The ranks that measure together.
+    pub collective: &'a dyn Collective,
 }
 
 impl Forgetting {
@@ -190,17 +194,16 @@ pub fn measure(
     progress: &mut dyn FnMut(Progress) -> Result<(), TrainError>,
 ) -> Result<Forgetting, TrainError> {
     let started = Instant::now();
-    let Models { base, adapted, tokenizer, device } = models;
+    let Models { base, adapted, tokenizer, device, collective } = models;
     let digest = questions.digest();
     let mut ask = |model: Asked, decoder: &Decoder, key: Option<&String>| {
         let key = key.map(|key| cache::key(&[key, &digest]));
-        if let Some(kept) = key.as_deref().and_then(|key| cache.get::<Answers>(key)) {
+        if let Some(kept) = kept::<Answers>(collective, cache, key.as_deref())? {
             return Ok((kept, true));
         }
         let total = questions.items.len() + questions.chat.len();
-        let answers = answers(&Subject { decoder, tokenizer, device }, questions, &mut |done| {
-            progress(Progress { model, done, total })
-        })?;
+        let subject = Subject { decoder, tokenizer, device, collective };
+        let answers = answers(&subject, questions, &mut |done| progress(Progress { model, done, total }))?;
         if let Some(key) = key {
             cache.put(&key, &answers);
         }
@@ -210,12 +213,12 @@ pub fn measure(
     let (after, _) = ask(Asked::Adapter, adapted, keys.adapted.as_ref())?;
 
     let key = keys.adapted.as_deref().map(|key| cache::key(&[key, &digest, "divergence"]));
-    let texts = if let Some(kept) = key.as_deref().and_then(|key| cache.get::<Vec<TextDivergence>>(key)) {
+    let texts = if let Some(kept) = kept::<Vec<TextDivergence>>(collective, cache, key.as_deref())? {
         kept
     } else {
         let total = questions.texts();
         let mut told = |done| progress(Progress { model: Asked::Difference, done, total });
-        let subject = Subject { decoder: adapted, tokenizer, device };
+        let subject = Subject { decoder: adapted, tokenizer, device, collective };
         let texts = divergences(&subject, base, &questions.items, &mut told)?;
         if let Some(key) = key {
             cache.put(&key, &texts);
@@ -236,6 +239,15 @@ pub fn measure(
         seconds: started.elapsed().as_secs_f64(),
         base_from_cache,
     })
+}
+
+/// What rank 0 has kept under a key, so that all ranks ask or none.
+fn kept<T: Serialize + DeserializeOwned>(
+    collective: &dyn Collective,
+    cache: &ScoreCache,
+    key: Option<&str>,
+) -> Result<Option<T>, TrainError> {
+    from_first(collective, || Ok(key.and_then(|key| cache.get(key))))
 }
 
 /// The questions that the training data of a recipe holds, by name; a warning tells of them.

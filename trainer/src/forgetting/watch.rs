@@ -8,6 +8,7 @@ use super::cache::{Keys, ScoreCache};
 use super::divergence::divergences;
 use super::suite::Questions;
 use super::{Forgetting, Models, Progress, contaminated, measure};
+use crate::cluster::Collective;
 use crate::error::TrainError;
 use crate::eval::Subject;
 use crate::model::{BaseModel, Decoder};
@@ -26,6 +27,7 @@ pub struct Watch<'a> {
     base: Decoder,
     tokenizer: &'a ChatTokenizer,
     device: &'a Device,
+    collective: &'a dyn Collective,
     cache: ScoreCache,
     keys: Keys,
 }
@@ -41,6 +43,7 @@ impl<'a> Watch<'a> {
         base: &'a BaseModel,
         decoder: Decoder,
         device: &'a Device,
+        collective: &'a dyn Collective,
         hub: &Hub,
     ) -> Result<Self, TrainError> {
         let questions = Questions::open(config)?;
@@ -52,6 +55,7 @@ impl<'a> Watch<'a> {
             base: decoder,
             tokenizer: &base.tokenizer,
             device,
+            collective,
             cache: ScoreCache::from_env(),
             keys: Keys::new(recipe, base)?,
         })
@@ -69,7 +73,8 @@ impl<'a> Watch<'a> {
     pub fn divergence(&self, adapted: &Decoder) -> Result<f64, TrainError> {
         let texts = self.questions.items.iter().filter(|item| item.question.text().is_some());
         let some: Vec<ProbeItem> = texts.step_by(EVERY).cloned().collect();
-        let subject = Subject { decoder: adapted, tokenizer: self.tokenizer, device: self.device };
+        let Self { tokenizer, device, collective, .. } = *self;
+        let subject = Subject { decoder: adapted, tokenizer, device, collective };
         let found = divergences(&subject, &self.base, &some, &mut |_| Ok(()))?;
         let tokens: usize = found.iter().map(|text| text.tokens).sum();
         Ok(found.iter().map(|text| text.sum).sum::<f64>() / tokens.max(1) as f64)
@@ -86,7 +91,8 @@ impl<'a> Watch<'a> {
         progress: &mut dyn FnMut(Progress) -> Result<(), TrainError>,
     ) -> Result<Forgetting, TrainError> {
         let keys = self.keys.with_adapter(adapter_digest);
-        let models = Models { base: &self.base, adapted, tokenizer: self.tokenizer, device: self.device };
+        let Self { tokenizer, device, collective, .. } = *self;
+        let models = Models { base: &self.base, adapted, tokenizer, device, collective };
         let found = measure(models, &self.questions, self.config, &self.contaminated, (&self.cache, &keys), progress)?;
         Ok(Forgetting { adapter_digest: adapter_digest.map(str::to_owned), ..found })
     }

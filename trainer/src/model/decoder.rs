@@ -315,7 +315,7 @@ fn apply(
     let base = lora_linear(kernels, x.clone(), &frozen.iter().collect::<Vec<_>>(), residual);
     let device = x.device().without_autodiff();
     let updates = modules.iter().map(|module| match &module.lora {
-        Some(_) => lora_linear::update(kernels, x.clone() * dropout.mask(x.dims(), &device), module),
+        Some(_) => lora_linear::update(kernels, x.clone() * dropout.mask(x.dims()[1], &device), module),
         None => None,
     });
     let updates = updates

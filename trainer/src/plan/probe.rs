@@ -151,6 +151,7 @@ fn micro_batch(shape: &Shape, vocab_size: usize) -> MicroBatch {
     MicroBatch {
         input_ids: (0..tokens).map(id).collect(),
         lengths: shape.lengths.clone(),
+        examples: (0..shape.lengths.len() as u64).collect(),
         predictors: (tokens - supervised..tokens).collect(),
         targets: (0..supervised).map(id).collect(),
         objective: Objective::Task,

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use datasets::{DataConfig, Format, SourceConfig};
 use serde_json::{Map, Value};
 
-use super::{EvalConfig, ForgettingConfig, ModelConfig, PlanConfig, Recipe, RecipeError, TrainConfig, schema};
+use super::{
+    ClusterConfig, EvalConfig, ForgettingConfig, ModelConfig, PlanConfig, Recipe, RecipeError, TrainConfig, schema,
+};
 use crate::kernels::Kernels;
 
 /// Writes a commented recipe for a base model and a data file; the file's first record tells its format.
@@ -42,6 +44,7 @@ pub(super) fn recipe_text(base: &str, data: &Path, format: Format) -> String {
         forgetting: ForgettingConfig::default(),
         device: "flex".to_owned(),
         kernels: Kernels::default(),
+        cluster: ClusterConfig::default(),
         plan: PlanConfig::default(),
         output: PathBuf::new(),
     };

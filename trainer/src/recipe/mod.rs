@@ -6,6 +6,7 @@
 //! in the JSON Schema and the comments of `greffon init`.
 
 mod check;
+mod cluster;
 mod device_name;
 mod error;
 mod eval;
@@ -37,6 +38,7 @@ use serde::{Deserialize, Serialize};
 use crate::kernels::Kernels;
 
 pub use check::Report;
+pub use cluster::ClusterConfig;
 pub use device_name::DeviceName;
 pub use error::{FileProblem, Place, Problem, RecipeError};
 pub use eval::EvalConfig;
@@ -78,6 +80,9 @@ pub struct Recipe {
     /// reference.
     #[serde(default)]
     pub kernels: Kernels,
+    /// How the processes of one run work together.
+    #[serde(default)]
+    pub cluster: ClusterConfig,
     /// What `greffon plan` reckons with. It changes no run.
     #[serde(default)]
     pub plan: PlanConfig,

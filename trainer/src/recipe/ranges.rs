@@ -19,7 +19,8 @@ pub(super) struct Ranges {
 impl Ranges {
     /// All that is out of range in a recipe, in the order of its sections.
     pub(super) fn problems(recipe: &Recipe) -> Vec<Problem> {
-        let Recipe { model, data, lora, train, eval, forgetting, output: _, device, kernels: _, plan } = recipe;
+        let Recipe { model, data, lora, train, eval, forgetting, output: _, device, kernels: _, cluster: _, plan } =
+            recipe;
         let mut ranges = Self { section: "model.", ..Self::default() };
         model.validate(&mut ranges);
         ranges.section = "data.";

@@ -17,6 +17,7 @@ pub use run_folder::{REPLAY, RunFolder, RunInfo, RunStatus};
 
 use crate::error::TrainError;
 use crate::plan::Checkpointing;
+use crate::train::reduce::RanksRecord;
 
 /// The trackers of every run, in its folder, after `step` steps; a new one is opened here.
 ///
@@ -41,6 +42,8 @@ pub struct Plan {
     pub trainable_parameters: usize,
     /// Modules with an adapter.
     pub adapted_modules: usize,
+    /// Processes that make the run together.
+    pub ranks: usize,
     /// What the forward pass keeps, and the memory that the run needs.
     pub checkpointing: Checkpointing,
 }
@@ -72,6 +75,9 @@ pub struct StepRecord {
     pub supervised_tokens: usize,
     /// Wall-clock seconds of the step.
     pub seconds: f64,
+    /// How the ranks waited for each other; `None` for one alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranks: Option<RanksRecord>,
 }
 
 /// One validation.

@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::replay::{data_config, in_replay};
+use crate::cluster::spread;
 use crate::error::TrainError;
 use crate::eval::{Answer, Subject};
 use crate::model::generate::Sampling;
@@ -68,14 +69,27 @@ pub fn answer(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Answered, TrainError> {
     let questions = questions(recipe, config, most, hub)?;
-    let mut answered = Answered::default();
-    for (done, chunk) in (0..).step_by(recipe.eval.batch_size).zip(questions.chunks(recipe.eval.batch_size)) {
-        if stop.load(Ordering::Relaxed) {
-            return Err(TrainError::StoppedBeforeStart);
+    let prompts = questions
+        .iter()
+        .map(|question| Ok::<_, TrainError>((question, prompt(question, base, recipe.data.max_length)?)))
+        .collect::<Result<Vec<_>, _>>()?;
+    let asked: Vec<(&Question, Vec<u32>)> =
+        prompts.into_iter().filter_map(|(question, prompt)| Some((question, prompt?))).collect();
+    let answers = spread(base.collective, &asked, |asked| {
+        let mut answers = Vec::with_capacity(asked.len());
+        for chunk in asked.chunks(recipe.eval.batch_size) {
+            if stop.load(Ordering::Relaxed) {
+                return Err(TrainError::StoppedBeforeStart);
+            }
+            progress(answers.len(), asked.len());
+            let prompts: Vec<Vec<u32>> = chunk.iter().map(|(_, prompt)| prompt.clone()).collect();
+            answers.extend(base.answers(&prompts, Sampling::greedy(config.max_new_tokens))?);
         }
-        progress(done, questions.len());
-        answered.add(chunk, base, recipe.data.max_length, config.max_new_tokens)?;
-    }
+        progress(answers.len(), asked.len());
+        Ok(answers)
+    })?;
+    let mut answered = Answered { too_long: questions.len() - asked.len(), ..Answered::default() };
+    asked.iter().zip(answers).for_each(|((question, _), answer)| answered.add(question, answer));
     let Answered { count, unfinished, empty, too_long, .. } = answered;
     let left_out = format!(
         "{unfinished} of {} answers of the base were not finished within {} tokens, {empty} were empty, and {too_long} \
@@ -92,7 +106,6 @@ pub fn answer(
     if count < questions.len() {
         tracing::warn!("{left_out}; they are not replayed");
     }
-    progress(questions.len(), questions.len());
     Ok(answered)
 }
 
@@ -115,42 +128,28 @@ fn question(conversation: &Conversation) -> Question {
     Question { messages: messages[..answer.unwrap_or(messages.len())].to_vec(), lineage }
 }
 
+/// A question as tokens; `None` where it leaves no room for an answer.
+fn prompt(question: &Question, base: &Subject<'_>, max_length: usize) -> Result<Option<Vec<u32>>, TrainError> {
+    let prompt = base.tokenizer.render_prompt(&question.messages)?;
+    let is_asked = !question.messages.is_empty() && !prompt.is_empty() && prompt.len() < max_length;
+    Ok(is_asked.then_some(prompt))
+}
+
 impl Answered {
-    /// Answers some questions at once.
-    fn add(
-        &mut self,
-        questions: &[Question],
-        base: &Subject<'_>,
-        max_length: usize,
-        max_new_tokens: usize,
-    ) -> Result<(), TrainError> {
-        let mut asked = Vec::with_capacity(questions.len());
-        let mut prompts = Vec::with_capacity(questions.len());
-        for question in questions {
-            let prompt = base.tokenizer.render_prompt(&question.messages)?;
-            if question.messages.is_empty() || prompt.is_empty() || prompt.len() >= max_length {
-                self.too_long += 1;
-                continue;
-            }
-            asked.push(question);
-            prompts.push(prompt);
+    /// Takes an answer up, or counts why not.
+    fn add(&mut self, question: &Question, Answer { text, stopped }: Answer) {
+        if !stopped {
+            self.unfinished += 1;
+        } else if text.is_empty() {
+            self.empty += 1;
+        } else {
+            let mut messages = question.messages.clone();
+            messages.push(Message { role: Role::Assistant, content: text });
+            let line = Line { messages: &messages, origin: question.lineage.of_child() };
+            self.lines += &serde_json::to_string(&line).expect("messages are plain text");
+            self.lines.push('\n');
+            self.count += 1;
         }
-        let answers = base.answers(&prompts, Sampling::greedy(max_new_tokens))?;
-        for (question, Answer { text, stopped }) in asked.into_iter().zip(answers) {
-            if !stopped {
-                self.unfinished += 1;
-            } else if text.is_empty() {
-                self.empty += 1;
-            } else {
-                let mut messages = question.messages.clone();
-                messages.push(Message { role: Role::Assistant, content: text });
-                let line = Line { messages: &messages, origin: question.lineage.of_child() };
-                self.lines += &serde_json::to_string(&line).expect("messages are plain text");
-                self.lines.push('\n');
-                self.count += 1;
-            }
-        }
-        Ok(())
     }
 
     /// Keeps them in a file, written as a whole or not at all.

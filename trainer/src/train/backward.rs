@@ -23,6 +23,7 @@ struct Block {
 /// One micro-batch under way.
 struct Pass<'a> {
     decoder: &'a Decoder,
+    batch: &'a MicroBatch,
     /// The same outside autodiff.
     plain: Decoder,
     segments: Segments,
@@ -72,9 +73,9 @@ pub fn gradient(
     let from_start = embedding || decoder.base_norms.is_some();
     let first = if from_start { 0 } else { (0..count).find(has_adapter).unwrap_or(count) };
     let segments = step::segments(decoder, batch, device);
-    let pass = Pass { decoder, plain: decoder.inner(), segments, dropout, first, embedding };
+    let pass = Pass { decoder, batch, plain: decoder.inner(), segments, dropout, first, embedding };
 
-    let base_hidden = (batch.objective.kl_weight() > 0.0).then(|| pass.base_hidden(batch, device));
+    let base_hidden = (batch.objective.kl_weight() > 0.0).then(|| pass.base_hidden(device));
     let mut x = pass.plain.embed(batch.input_ids(device));
     let mut blocks = Vec::with_capacity(count - first);
     for index in 0..count {
@@ -89,7 +90,7 @@ pub fn gradient(
     let last = adapters::require_grad(x);
     let hidden = decoder.normalise(last.clone().select(0, batch.predictors(device)));
     // The head drops inputs of its own, as if it were one more block.
-    let mask = || dropout.block(count);
+    let mask = || dropout.block(count, batch.supervised_sequences());
     let mean = |losses: Tensor<1>| losses.sum().div_scalar(supervised as f64);
     let likelihood = (batch.objective.weight() > 0.0)
         .then(|| mean(decoder.losses(hidden.clone(), batch.targets(device), mask().as_mut())));
@@ -118,12 +119,12 @@ pub fn gradient(
 
 impl Pass<'_> {
     /// The base's last hidden states at the supervised tokens, `[supervised, hidden]`.
-    fn base_hidden(&self, batch: &MicroBatch, device: &Device) -> Tensor<2> {
+    fn base_hidden(&self, device: &Device) -> Tensor<2> {
         let base = self.plain.clone().without_adapter();
-        let embedded = base.embed(batch.input_ids(device));
+        let embedded = base.embed(self.batch.input_ids(device));
         let last = (0..base.layers.len())
             .fold(embedded, |x, index| base.block(index, x, &self.segments, &mut Context::default()));
-        base.normalise(last.select(0, batch.predictors(device)))
+        base.normalise(last.select(0, self.batch.predictors(device)))
     }
 
     /// Runs a block; the second is its output outside autodiff.
@@ -157,7 +158,7 @@ impl Pass<'_> {
     }
 
     fn run(&self, decoder: &Decoder, index: usize, x: Tensor<2>) -> Tensor<2> {
-        let mut dropout = self.dropout.block(index);
+        let mut dropout = self.dropout.block(index, self.batch.sequences());
         decoder.block(index, x, &self.segments, &mut Context { dropout: dropout.as_mut(), ..Context::default() })
     }
 }

@@ -16,6 +16,8 @@ pub struct MicroBatch {
     pub input_ids: Vec<u32>,
     /// Length of each sequence.
     pub lengths: Vec<usize>,
+    /// The number of each sequence's example in the optimizer step; it decides the example's dropout.
+    pub examples: Vec<u64>,
     /// The tokens whose next token is supervised, as indices into `input_ids`, ascending.
     pub predictors: Vec<usize>,
     /// The supervised next token of each predictor.
@@ -63,16 +65,17 @@ impl Objective {
 }
 
 impl MicroBatch {
-    /// Lays rows out one after the other.
-    pub fn from_rows(rows: &[Row]) -> Self {
+    /// Lays rows out one after the other, each with the numbers of its examples in the step.
+    fn from_rows(rows: &[(Row, Vec<u64>)]) -> Self {
         let mut batch = Self {
             input_ids: Vec::new(),
             lengths: Vec::new(),
+            examples: Vec::new(),
             predictors: Vec::new(),
             targets: Vec::new(),
             objective: Objective::Task,
         };
-        for row in rows {
+        for (row, examples) in rows {
             let start = batch.input_ids.len();
             for segment in &row.segments {
                 batch.lengths.push(segment.len());
@@ -85,8 +88,26 @@ impl MicroBatch {
                 }
             }
             batch.input_ids.extend_from_slice(&row.input_ids);
+            batch.examples.extend(examples);
         }
         batch
+    }
+
+    /// The number of each sequence's example, and its tokens.
+    pub fn sequences(&self) -> impl Iterator<Item = (u64, usize)> {
+        self.examples.iter().copied().zip(self.lengths.iter().copied())
+    }
+
+    /// The number of each sequence's example, and its supervised tokens.
+    pub fn supervised_sequences(&self) -> impl Iterator<Item = (u64, usize)> {
+        let (mut end, mut before) = (0, 0);
+        self.sequences().map(move |(example, length)| {
+            end += length;
+            let until = self.predictors.partition_point(|&predictor| predictor < end);
+            let count = until - before;
+            before = until;
+            (example, count)
+        })
     }
 
     /// The tokens as a tensor, `[tokens]`.
@@ -137,14 +158,22 @@ pub fn micro_batches<'a>(
     examples: impl IntoIterator<Item = impl Into<ExampleRef<'a>>>,
     layout: Layout,
 ) -> Vec<MicroBatch> {
-    let examples: Vec<ExampleRef<'a>> = examples.into_iter().map(Into::into).collect();
-    let lengths: Vec<usize> = examples.iter().map(|e| e.input_ids.len()).collect();
-    let rows: Vec<Row> = rows(&lengths, layout)
+    micro_batches_of((0..).zip(examples.into_iter().map(Into::into)), layout)
+}
+
+/// As [`micro_batches`], of some of a step's examples, each with its number in the step.
+pub fn micro_batches_of<'a>(
+    examples: impl IntoIterator<Item = (u64, ExampleRef<'a>)>,
+    layout: Layout,
+) -> Vec<MicroBatch> {
+    let examples: Vec<(u64, ExampleRef<'a>)> = examples.into_iter().collect();
+    let lengths: Vec<usize> = examples.iter().map(|(_, example)| example.input_ids.len()).collect();
+    let rows: Vec<(Row, Vec<u64>)> = rows(&lengths, layout)
         .iter()
         .map(|group| {
-            let parts: Vec<(&[u32], &[bool])> =
-                group.iter().map(|&i| (examples[i].input_ids, examples[i].loss_mask)).collect();
-            Row::from_examples(&parts)
+            let part = |&index: &usize| (examples[index].1.input_ids, examples[index].1.loss_mask);
+            let parts: Vec<(&[u32], &[bool])> = group.iter().map(part).collect();
+            (Row::from_examples(&parts), group.iter().map(|&index| examples[index].0).collect())
         })
         .collect();
     rows.chunks(layout.micro_batch_size).map(MicroBatch::from_rows).collect()

@@ -61,6 +61,11 @@ impl Replay {
         batches.map(|batch| MicroBatch { objective: self.objective, ..batch }).collect()
     }
 
+    /// What they are there for.
+    pub fn objective(&self) -> Objective {
+        self.objective
+    }
+
     /// Whether the divergence from the base is computed.
     pub fn has_divergence(&self) -> bool {
         self.objective.kl_weight() > 0.0

@@ -7,14 +7,17 @@ use adapters::{AdapterConfig, Init};
 use burn::tensor::Device;
 use datasets::{ExampleRef, Prepared};
 
-use super::batch::{Layout, micro_batches};
+use super::batch::Layout;
 use super::checkpoint::{ADAPTER, Checkpoints, Progress};
 use super::optimizer::{self, AdamW};
 use super::penalty::Penalties;
 use super::replay::Replay;
 use super::schedule::learning_rate_factor;
+use super::share::Share;
 use super::step::{self, StepSettings};
-use super::{parameters, validation};
+use super::{parameters, reduce, validation};
+use crate::cluster::{Collective, from_first};
+use crate::device::read;
 use crate::error::TrainError;
 use crate::forgetting::{self, Forgetting, Watch};
 use crate::model::{BaseModel, Decoder, adapter};
@@ -34,6 +37,7 @@ pub enum EarlyStop {
 /// A run under way.
 pub(crate) struct Run<'a> {
     pub(crate) recipe: &'a Recipe,
+    pub(crate) collective: &'a dyn Collective,
     pub(crate) device: Device,
     pub(crate) decoder: Decoder,
     pub(crate) peft: AdapterConfig,
@@ -48,7 +52,8 @@ pub(crate) struct Run<'a> {
     pub(crate) total_steps: u64,
     pub(crate) warmup_steps: u64,
     pub(crate) recomputed_blocks: usize,
-    pub(crate) recorder: Recorder,
+    /// Of rank 0.
+    pub(crate) recorder: Option<Recorder>,
 }
 
 impl Run<'_> {
@@ -109,8 +114,10 @@ impl Run<'_> {
         let position = index * train.global_batch_size as u64;
         let left = usize::try_from(self.total_examples - position).unwrap_or(usize::MAX);
         let examples = self.data.examples_at(position, train.global_batch_size.min(left));
-        let mut batches = micro_batches(&examples, self.layout);
-        batches.extend(self.replay.iter().flat_map(|replay| replay.micro_batches(index, self.layout)));
+        let replayed = self.replay.as_ref().map(|replay| (replay.examples(index), replay.objective()));
+        let replayed = replayed.as_ref().map(|(examples, objective)| (&examples[..], *objective));
+        let (rank, ranks) = (self.collective.rank(), self.collective.ranks());
+        let share = Share::new(&examples, replayed, self.layout, rank, ranks);
         let settings = StepSettings {
             seed: train.seed,
             step: index,
@@ -118,7 +125,9 @@ impl Run<'_> {
             recomputed_blocks: self.recomputed_blocks,
         };
         let stopped = || stop.load(Ordering::Relaxed);
-        let Some(result) = step::gradient(&self.decoder, &batches, settings, &self.device, &stopped) else {
+        let own = step::gradient_of(&self.decoder, &share, settings, &self.device, &stopped);
+        let (seconds, wire) = (started.elapsed().as_secs_f64(), self.recipe.cluster.gradients);
+        let Some((result, ranks)) = reduce::sum(self.collective, own, seconds, wire)? else {
             return Ok(None);
         };
         let learning_rate = self.learning_rate(index);
@@ -150,6 +159,7 @@ impl Run<'_> {
             tokens: result.tokens,
             supervised_tokens: result.supervised,
             seconds,
+            ranks,
         }))
     }
 
@@ -187,7 +197,13 @@ impl Run<'_> {
     /// Measures the validation loss and keeps the adapter when it is the lowest so far.
     fn validate(&mut self, trackers: &mut [Box<dyn Tracker>]) -> Result<(), TrainError> {
         let started = Instant::now();
-        let loss = validation::loss(&self.decoder.inner(), &self.data.validation, self.layout, &self.device);
+        let loss = validation::loss_over_ranks(
+            self.collective,
+            &self.decoder.inner(),
+            &self.data.validation,
+            self.layout,
+            &self.device,
+        )?;
         self.check_finite("validation loss", loss, self.progress.step - 1, self.data.validation.iter())?;
         let best = self.progress.best_loss.is_none_or(|lowest| loss < lowest);
         if best {
@@ -195,8 +211,10 @@ impl Run<'_> {
             self.progress.best_step = self.progress.step;
             self.progress.evaluations_without_gain = 0;
             self.record()?;
-            self.checkpoints.save_best(&self.decoder, &self.peft)?;
-            self.recorder.carry(None, &self.checkpoints.best())?;
+            if let Some(recorder) = &self.recorder {
+                self.checkpoints.save_best(&self.decoder, &self.peft)?;
+                recorder.carry(None, &self.checkpoints.best())?;
+            }
         } else {
             self.progress.evaluations_without_gain += 1;
         }
@@ -221,13 +239,16 @@ impl Run<'_> {
     ) -> Result<bool, TrainError> {
         let step = self.progress.step;
         let adapted = self.decoder.inner();
-        let found = watch.measure(&adapted, None, &mut |at| told(at, step, stop, trackers, folder))?;
+        let found = watch.measure(&adapted, None, &mut |at| told(at, step, stop, trackers, folder));
+        let found = found.map_err(|error| stopped(error, step, folder))?;
         trackers.iter_mut().try_for_each(|t| t.forgetting(&found.record(step)))?;
         self.progress.measured_step = step;
         if found.verdict.passed {
             self.record()?;
-            adapter::save(&self.decoder, &self.peft, &self.checkpoints.within_limits(), true)?;
-            self.recorder.carry(None, &self.checkpoints.within_limits())?;
+            if let Some(recorder) = &self.recorder {
+                adapter::save(&self.decoder, &self.peft, &self.checkpoints.within_limits(), true)?;
+                recorder.carry(None, &self.checkpoints.within_limits())?;
+            }
         }
         Ok(found.verdict.passed)
     }
@@ -235,18 +256,22 @@ impl Run<'_> {
     /// Writes the adapter that the run is about: the best where there was a validation, else the last; after a stop by
     /// the forgetting gate the last that it let pass.
     pub(crate) fn save_result(&mut self, stopped: Option<EarlyStop>, folder: &RunFolder) -> Result<(), TrainError> {
-        let within = self.checkpoints.within_limits();
-        let kept = if stopped == Some(EarlyStop::Forgetting) && within.is_dir() {
-            Some(within)
-        } else {
-            self.progress.best_loss.map(|_| self.checkpoints.best())
-        };
-        if let Some(kept) = &kept {
-            adapter::load(&mut self.decoder, kept, &self.device)?;
-        }
-        adapter::save(&self.decoder, &self.peft, &folder.adapter(), true)
-            .and_then(|()| self.recorder.carry(kept.as_deref(), &folder.adapter()))
-            .map_err(|error| self.explain(error, folder))
+        // The others wait for the files, which they may read.
+        from_first(self.collective, || {
+            let within = self.checkpoints.within_limits();
+            let kept = if stopped == Some(EarlyStop::Forgetting) && within.is_dir() {
+                Some(within)
+            } else {
+                self.progress.best_loss.map(|_| self.checkpoints.best())
+            };
+            if let Some(kept) = &kept {
+                adapter::load(&mut self.decoder, kept, &self.device)?;
+            }
+            let carry = |recorder: &Recorder| recorder.carry(kept.as_deref(), &folder.adapter());
+            adapter::save(&self.decoder, &self.peft, &folder.adapter(), true)
+                .and_then(|()| self.recorder.as_ref().map_or(Ok(()), carry))
+                .map_err(|error| self.explain(error, folder))
+        })
     }
 
     /// Measures what the result lost, and keeps the figures in the run folder.
@@ -262,9 +287,12 @@ impl Run<'_> {
         adapter::load(&mut adapted, &folder.adapter(), &self.device)?;
         let digest = adapter::digest(&folder.adapter())?;
         let step = self.progress.step;
-        let found = watch.measure(&adapted, Some(&digest), &mut |at| told(at, step, stop, trackers, folder))?;
+        let found = watch.measure(&adapted, Some(&digest), &mut |at| told(at, step, stop, trackers, folder));
+        let found = found.map_err(|error| self::stopped(error, step, folder))?;
         trackers.iter_mut().try_for_each(|t| t.forgetting(&found.record(step)))?;
-        found.save(folder).map_err(|error| self.explain(error, folder))?;
+        if self.collective.is_first() {
+            found.save(folder).map_err(|error| self.explain(error, folder))?;
+        }
         Ok(found)
     }
 
@@ -275,17 +303,36 @@ impl Run<'_> {
 
     /// Writes what was learned from so far into the run folder.
     pub(crate) fn record(&mut self) -> Result<(), TrainError> {
-        self.recorder.write(&self.data, self.replay.as_ref(), self.progress.step)
+        match &mut self.recorder {
+            Some(recorder) => recorder.write(&self.data, self.replay.as_ref(), self.progress.step),
+            None => Ok(()),
+        }
     }
 
     fn save(&mut self, trackers: &mut [Box<dyn Tracker>]) -> Result<(), TrainError> {
+        self.check_ranks()?;
         self.record()?;
+        let Some(recorder) = &self.recorder else { return Ok(()) };
         let path = self.checkpoints.save(&self.decoder, &self.peft, &self.optimizer, &self.progress)?;
-        self.recorder.carry(None, &path.join(ADAPTER))?;
+        recorder.carry(None, &path.join(ADAPTER))?;
         for tracker in trackers {
             tracker.note(&format!("saved {}", path.display()));
         }
         Ok(())
+    }
+
+    /// Refuses ranks that do not train the same adapter on the same data.
+    pub(crate) fn check_ranks(&self) -> Result<(), TrainError> {
+        if self.collective.ranks() == 1 {
+            return Ok(());
+        }
+        let remedy = "give all of them the same recipe, the same files and the same greffon";
+        reduce::check_equal(self.collective, "the data", [&self.progress.fingerprint], remedy)?;
+        let remedy = "the output folder must be one that all ranks see";
+        reduce::check_equal(self.collective, "the step", [self.progress.step.to_le_bytes()], remedy)?;
+        let parameters = read(parameters::flatten(&self.decoder));
+        let remedy = "their processors round otherwise; run all of them on machines of one kind";
+        reduce::check_equal(self.collective, "the adapters", parameters.iter().map(|p| p.to_le_bytes()), remedy)
     }
 
     /// Takes up the newest checkpoint; a run killed before its first one starts from its beginning.
@@ -318,6 +365,14 @@ impl Run<'_> {
     /// Steps between validations: as the recipe says, else an epoch.
     fn eval_every(&self) -> u64 {
         self.recipe.train.eval_every(self.data.order.len_per_epoch() as u64)
+    }
+}
+
+/// An error of the questioning: a stop of another rank is one of this.
+fn stopped(error: TrainError, step: u64, folder: &RunFolder) -> TrainError {
+    match error {
+        TrainError::Stopped => TrainError::Interrupted { step, run: folder.path().to_owned() },
+        error => error,
     }
 }
 

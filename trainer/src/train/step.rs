@@ -4,6 +4,8 @@ use burn::tensor::{Device, Tensor};
 
 use super::backward;
 use super::batch::MicroBatch;
+use super::parameters;
+use super::share::{Share, StepSize};
 use crate::model::{Context, Decoder, DropoutSeed, Segments};
 
 /// What the backward pass of a step yields.
@@ -44,7 +46,7 @@ pub struct StepSettings {
 /// nor the micro-batch size changes a number.
 ///
 /// # Panics
-/// When no micro-batch is given, or one supervises nothing; both are refused when the data is loaded.
+/// When a micro-batch supervises nothing, which is refused when the data is loaded.
 pub fn gradient(
     decoder: &Decoder,
     micro_batches: &[MicroBatch],
@@ -52,19 +54,27 @@ pub fn gradient(
     device: &Device,
     stop: &dyn Fn() -> bool,
 ) -> Option<StepGradient> {
-    let supervised = |is_task: bool| -> usize {
-        micro_batches.iter().filter(|b| b.objective.is_task() == is_task).map(|b| b.targets.len()).sum()
-    };
-    let (supervised, replayed) = (supervised(true), supervised(false));
-    let tokens = micro_batches.iter().map(|b| b.input_ids.len()).sum();
+    let share = Share { micro_batches: micro_batches.to_vec(), size: StepSize::of(micro_batches) };
+    gradient_of(decoder, &share, settings, device, stop)
+}
+
+/// As [`gradient`], of one rank's part: the sum over all ranks is that of the step.
+pub fn gradient_of(
+    decoder: &Decoder,
+    share: &Share,
+    settings: StepSettings,
+    device: &Device,
+    stop: &dyn Fn() -> bool,
+) -> Option<StepGradient> {
+    let StepSize { supervised, replayed, tokens } = share.size;
+    let StepSettings { seed, step, dropout: probability, recomputed_blocks } = settings;
+    let dropout = DropoutSeed { probability, seed, step };
     let (mut loss, mut replay_loss, mut kl) = (0.0, None, None);
     let mut total: Option<Tensor<1>> = None;
-    for (micro_step, batch) in (0..).zip(micro_batches) {
+    for batch in &share.micro_batches {
         if stop() {
             return None;
         }
-        let StepSettings { seed, step, dropout: probability, recomputed_blocks } = settings;
-        let dropout = DropoutSeed { probability, seed, step, micro_step };
         let is_task = batch.objective.is_task();
         let count = if is_task { supervised } else { replayed };
         let (losses, gradient) = backward::gradient(decoder, batch, count, dropout, recomputed_blocks, device);
@@ -79,7 +89,7 @@ pub fn gradient(
             None => gradient,
         });
     }
-    let gradient = total.expect("a step has at least one micro-batch");
+    let gradient = total.unwrap_or_else(|| Tensor::zeros([parameters::count(decoder)], device));
     Some(StepGradient { loss, replay_loss, kl, supervised, tokens, gradient })
 }
 

@@ -6,6 +6,7 @@ use anstream::println;
 
 use super::show;
 use crate::cli::{MeasureArgs, QuestionArgs};
+use crate::cluster::Collective;
 use crate::commands::progress;
 use crate::commands::subject::Comparing;
 use crate::commands::verify::REFUSED;
@@ -15,7 +16,7 @@ use crate::forgetting::Watch;
 use crate::model::adapter;
 use crate::recipe::{ForgettingConfig, Recipe};
 
-pub(super) fn measure(args: &MeasureArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn measure(args: &MeasureArgs, collective: &dyn Collective) -> anyhow::Result<ExitCode> {
     let comparing = Comparing::open(&args.subject, args.adapter.as_ref(), &args.questions.set)?;
     let Comparing { run, recipe, adapter } = &comparing;
     let config = asked(recipe, &args.questions)?;
@@ -23,13 +24,19 @@ pub(super) fn measure(args: &MeasureArgs) -> anyhow::Result<ExitCode> {
     let base = comparing.base(&hub)?;
     let device = device::open(&recipe.device)?;
     let (plain, adapted) = comparing.decoders(&base, &device)?;
-    let watch = Watch::open(recipe, &config, &base, plain, &device, &hub)?;
+    let watch = Watch::open(recipe, &config, &base, plain, &device, collective, &hub)?;
     let mut bar = progress::Questioning::default();
     let found = watch.measure(&adapted, Some(&adapter::digest(adapter)?), &mut |at| {
-        bar.show(at);
+        if collective.is_first() {
+            bar.show(at);
+        }
         Ok(())
     })?;
     bar.clear();
+    let code = if found.verdict.passed { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) };
+    if !collective.is_first() {
+        return Ok(code);
+    }
     let is_as_trained = config == recipe.forgetting && args.questions.set.is_empty();
     if let Some(run) = run.as_ref().filter(|run| run.adapter() == *adapter && is_as_trained) {
         // As the run itself would have measured it.
@@ -44,7 +51,7 @@ pub(super) fn measure(args: &MeasureArgs) -> anyhow::Result<ExitCode> {
     } else {
         show::print(&found);
     }
-    Ok(if found.verdict.passed { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })
+    Ok(code)
 }
 
 /// The recipe's section with the arguments over it.

@@ -7,10 +7,11 @@ pub(super) mod show;
 use std::process::ExitCode;
 
 use crate::cli::ForgettingVerb;
+use crate::cluster::Collective;
 
-pub(super) fn forgetting(verb: &ForgettingVerb) -> anyhow::Result<ExitCode> {
+pub(super) fn forgetting(verb: &ForgettingVerb, collective: &dyn Collective) -> anyhow::Result<ExitCode> {
     match verb {
-        ForgettingVerb::Measure(args) => measure::measure(args),
-        ForgettingVerb::Repair(args) => repair::repair(args),
+        ForgettingVerb::Measure(args) => measure::measure(args, collective),
+        ForgettingVerb::Repair(args) => repair::repair(args, collective),
     }
 }

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::measure::asked;
 use crate::cli::RepairArgs;
+use crate::cluster::Collective;
 use crate::commands::progress;
 use crate::commands::subject::Comparing;
 use crate::commands::verify::REFUSED;
@@ -29,7 +30,7 @@ use crate::train::validation;
 /// The most validation examples by which the gain is judged.
 const EXAMPLES: usize = 24;
 
-pub(super) fn repair(args: &RepairArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn repair(args: &RepairArgs, collective: &dyn Collective) -> anyhow::Result<ExitCode> {
     // Unlike a recipe, a run has its adapter and its validation data.
     RunFolder::open(args.run.clone())?;
     let comparing = Comparing::open(&args.run, None, &args.questions.set)?;
@@ -47,7 +48,7 @@ pub(super) fn repair(args: &RepairArgs) -> anyhow::Result<ExitCode> {
                       or set aside a data.validation_fraction";
         return Err(TrainError::Run(reason.to_owned()).into());
     }
-    let watch = Watch::open(recipe, &config, &base, plain.clone(), &device, &hub)?;
+    let watch = Watch::open(recipe, &config, &base, plain.clone(), &device, collective, &hub)?;
     let digest = adapter::digest(adapter)?;
     let mut judge = OnRun {
         watch: &watch,
@@ -55,11 +56,17 @@ pub(super) fn repair(args: &RepairArgs) -> anyhow::Result<ExitCode> {
         validation: &data.validation,
         layout: Layout::of(recipe),
         device: &device,
-        bar: progress::Questioning::default(),
+        bar: collective.is_first().then(progress::Questioning::default),
     };
     let tried = scale::search(&plain, &adapted, &mut judge)?;
-    judge.bar.clear();
+    if let Some(bar) = &mut judge.bar {
+        bar.clear();
+    }
     let best = scale::best(&tried);
+    let code = if best.is_some() { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) };
+    if !collective.is_first() {
+        return Ok(code);
+    }
     if let (Some(best), Some(folder)) = (best, &args.to) {
         let mut repaired = PeftAdapter::read(adapter).map_err(TrainError::from)?;
         scale::fold(&mut repaired, best.scales, base.config.num_hidden_layers)?;
@@ -79,7 +86,7 @@ pub(super) fn repair(args: &RepairArgs) -> anyhow::Result<ExitCode> {
     } else {
         show(args, recipe, &tried, best);
     }
-    Ok(if best.is_some() { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })
+    Ok(code)
 }
 
 /// Judges by the run's validation data and its questions.
@@ -89,7 +96,8 @@ struct OnRun<'a> {
     validation: &'a Examples,
     layout: Layout,
     device: &'a Device,
-    bar: progress::Questioning,
+    /// Of rank 0.
+    bar: Option<progress::Questioning>,
 }
 
 impl Judge for OnRun<'_> {
@@ -110,7 +118,9 @@ impl Judge for OnRun<'_> {
     fn measure(&mut self, decoder: &Decoder, name: &str) -> Result<Forgetting, TrainError> {
         let bar = &mut self.bar;
         self.watch.measure(decoder, Some(&format!("{} at {name}", self.digest)), &mut |at| {
-            bar.show(at);
+            if let Some(bar) = bar {
+                bar.show(at);
+            }
             Ok(())
         })
     }

@@ -3,6 +3,7 @@
 use datasets::Conversation;
 use datasets::probes::{exact_match, f1};
 
+use crate::cluster::spread;
 use crate::error::TrainError;
 use crate::eval::{Findings, Probe, Score, Subject};
 use crate::model::generate::Sampling;
@@ -34,15 +35,18 @@ impl Probe for Answers {
         conversations: &[Conversation],
         progress: &mut dyn FnMut(usize),
     ) -> Result<Findings, TrainError> {
-        let mut answers = Vec::with_capacity(conversations.len());
-        for chunk in conversations.chunks(self.batch_size) {
-            let prompts = chunk
-                .iter()
-                .map(|c| subject.tokenizer.render_prompt(&c.messages[..c.messages.len() - 1]))
-                .collect::<Result<Vec<_>, _>>()?;
-            answers.extend(subject.answers(&prompts, self.sampling)?.into_iter().map(|answer| answer.text));
-            progress(answers.len());
-        }
+        let answers: Vec<String> = spread(subject.collective, conversations, |conversations| {
+            let mut answers = Vec::with_capacity(conversations.len());
+            for chunk in conversations.chunks(self.batch_size) {
+                let prompts = chunk
+                    .iter()
+                    .map(|c| subject.tokenizer.render_prompt(&c.messages[..c.messages.len() - 1]))
+                    .collect::<Result<Vec<_>, _>>()?;
+                answers.extend(subject.answers(&prompts, self.sampling)?.into_iter().map(|answer| answer.text));
+                progress(answers.len());
+            }
+            Ok(answers)
+        })?;
         let score = |metric, measure: fn(&str, &[String]) -> f64| Score {
             metric,
             items: conversations.iter().zip(&answers).map(|(c, a)| measure(a, &accepted(c))).collect(),

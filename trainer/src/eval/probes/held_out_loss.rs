@@ -2,6 +2,7 @@
 
 use datasets::{Conversation, DataConfig, Overlong, tokenize_all};
 
+use crate::cluster::spread;
 use crate::error::TrainError;
 use crate::eval::{Findings, Probe, Score, Subject};
 use crate::train::batch::{Layout, micro_batches};
@@ -33,16 +34,19 @@ impl Probe for HeldOutLoss {
     ) -> Result<Findings, TrainError> {
         let examples = tokenize_all(subject.tokenizer, conversations, self.max_length, Overlong::Truncate)?.examples;
         let layout = Layout { packing: false, max_length: self.max_length, micro_batch_size: 1 };
-        let (mut items, mut weights) = (Vec::new(), Vec::new());
-        for example in &examples {
-            for batch in micro_batches([example], layout) {
-                let sum = negative_log_likelihood(subject.decoder, &batch, subject.device);
-                let count = batch.targets.len() as f64;
-                items.push(f64::from(sum.into_scalar::<f32>()) / count);
-                weights.push(count);
+        let losses: Vec<(f64, f64)> = spread(subject.collective, &examples, |examples| {
+            let mut losses = Vec::with_capacity(examples.len());
+            for example in examples {
+                for batch in micro_batches([example], layout) {
+                    let sum = negative_log_likelihood(subject.decoder, &batch, subject.device);
+                    let count = batch.targets.len() as f64;
+                    losses.push((f64::from(sum.into_scalar::<f32>()) / count, count));
+                }
+                progress(losses.len());
             }
-            progress(items.len());
-        }
+            Ok(losses)
+        })?;
+        let (items, weights) = losses.into_iter().unzip();
         let score = Score { metric: "loss", items, weights, higher_is_better: false, is_share: false };
         Ok(Findings { scores: vec![score], answers: Vec::new() })
     }

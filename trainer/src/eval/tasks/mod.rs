@@ -14,6 +14,7 @@ use datasets::probes::{Check, Compare, Generation, LogLikelihood, ProbeItem, Que
 use serde::{Deserialize, Serialize};
 
 use super::Subject;
+use crate::cluster::spread;
 use crate::error::TrainError;
 
 /// What a task measures.
@@ -88,6 +89,16 @@ pub fn score(
     items: &[ProbeItem],
     progress: &mut dyn FnMut(usize) -> Result<(), TrainError>,
 ) -> Result<Vec<TaskScores>, TrainError> {
+    let scores = spread(subject.collective, items, |items| scores(subject, items, progress))?;
+    Ok(by_task(items, scores))
+}
+
+/// Scores items, in order.
+fn scores(
+    subject: &Subject<'_>,
+    items: &[ProbeItem],
+    progress: &mut dyn FnMut(usize) -> Result<(), TrainError>,
+) -> Result<Vec<ItemScore>, TrainError> {
     let (mut likely, mut written) = (Vec::new(), Vec::new());
     for item in items {
         match &item.question {
@@ -102,6 +113,10 @@ pub fn score(
         Question::LogLikelihood(_) => likely_scores.next(),
         Question::Generation(_) => written_scores.next(),
     });
+    Ok(scores.collect())
+}
+
+fn by_task(items: &[ProbeItem], scores: Vec<ItemScore>) -> Vec<TaskScores> {
     let mut tasks: Vec<TaskScores> = Vec::new();
     let mut chances: Vec<f64> = Vec::new();
     for (item, score) in items.iter().zip(scores) {
@@ -117,7 +132,7 @@ pub fn score(
     for (task, chance) in tasks.iter_mut().zip(chances) {
         task.chance = chance / task.items.len() as f64;
     }
-    Ok(tasks)
+    tasks
 }
 
 /// What questions of a kind measure.

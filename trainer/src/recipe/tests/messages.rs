@@ -187,7 +187,7 @@ fn what_is_not_yaml_is_refused_with_its_place() {
     );
     assert!(refusal("hello\n", &[]).starts_with(
         "recipe.yaml:1:1: the recipe: expected a section with keys among model, data, lora, train, eval, forgetting, device, \
-         kernels, plan, output, got the text \"hello\""
+         kernels, cluster, plan, output, got the text \"hello\""
     ));
 }
 

@@ -10,10 +10,12 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use super::super::{
-    ActivationCheckpointing, Answers, DeviceConfig, EvalConfig, ForgettingConfig, LimitsConfig, MemorySize,
-    ModelConfig, OrthogonalConfig, PlanConfig, Recipe, ReplayConfig, Schedule, SuiteName, TrainConfig, WeightType,
+    ActivationCheckpointing, Answers, ClusterConfig, DeviceConfig, EvalConfig, ForgettingConfig, LimitsConfig,
+    MemorySize, ModelConfig, OrthogonalConfig, PlanConfig, Recipe, ReplayConfig, Schedule, SuiteName, TrainConfig,
+    WeightType,
 };
 use super::{SMALL, load_in};
+use crate::cluster::Wire;
 use crate::kernels::Kernels;
 
 /// Texts that a careless writer of YAML gets wrong.
@@ -244,8 +246,9 @@ fn recipe() -> impl Strategy<Value = Recipe> {
     );
     let device = select(vec!["flex", "cuda", "cuda:3", "vulkan:1", "webgpu", "libtorch"]);
     let kernels = select(vec![Kernels::Fused, Kernels::Reference]);
-    (model, data(), lora(), train(), (eval, forgetting()), (device, kernels, plan()), path()).prop_map(
-        |(model, data, lora, train, (eval, forgetting), (device, kernels, plan), output)| Recipe {
+    let cluster = select(vec![Wire::F32, Wire::Bf16]).prop_map(|gradients| ClusterConfig { gradients });
+    (model, data(), lora(), train(), (eval, forgetting()), (device, kernels, cluster, plan()), path()).prop_map(
+        |(model, data, lora, train, (eval, forgetting), (device, kernels, cluster, plan), output)| Recipe {
             model,
             data,
             lora,
@@ -254,6 +257,7 @@ fn recipe() -> impl Strategy<Value = Recipe> {
             forgetting,
             device: device.to_owned(),
             kernels,
+            cluster,
             plan,
             output: output.into(),
         },

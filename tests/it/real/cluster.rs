@@ -1,0 +1,168 @@
+//! Several processes that make one run, over MPI.
+#![expect(clippy::print_stdout, reason = "the differences, for whoever runs it with --nocapture")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use adapters::PeftAdapter;
+use serde_json::Value;
+
+use crate::resume::{adapter_bytes, metrics, numbers};
+use crate::support::{assert_near, greffon, greffon_command, tiny_recipe, write_replayed};
+
+/// The recipe of the runs: dropout, replay, validation, several epochs, and fewer examples in a step than ranks may be.
+fn recipe(folder: &Path, more: &[&str]) -> String {
+    let general = folder.join("general.jsonl");
+    write_replayed(&general);
+    let replay = format!(
+        "forgetting.replay={{sources: [{{path: {}}}], share: 0.5, answers: base, max_new_tokens: 100}}",
+        general.display()
+    );
+    let always = ["train.max_steps=50", "train.save_every=4", "lora.dropout=0.1", "forgetting.kl_weight=0.5", &replay];
+    tiny_recipe(folder, &[&always, more].concat())
+}
+
+/// Trains as so many processes; the run folder is `name` in `folder`.
+fn launch(folder: &Path, ranks: usize, recipe: &str, name: &str) -> Output {
+    let output = format!("output={}", folder.join(name).display());
+    greffon(&["launch", "-n", &ranks.to_string(), recipe, "--set", &output])
+}
+
+fn succeed(output: &Output) {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn adapter(run: &Path) -> PeftAdapter {
+    PeftAdapter::read(&run.join("adapter")).expect("the run has an adapter")
+}
+
+#[test]
+fn any_number_of_ranks_gives_the_numbers_of_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let recipe = recipe(folder.path(), &[]);
+    let run = |name: &str| folder.path().join(name);
+    succeed(&greffon(&["train", &recipe, "--set", &format!("output={}", run("1").display())]));
+    let alone = (numbers(&run("1")), adapter(&run("1")));
+    for ranks in [2, 4] {
+        let name = ranks.to_string();
+        succeed(&launch(folder.path(), ranks, &recipe, &name));
+        let (mut of_losses, mut of_adapter) = (0.0_f64, 0.0_f32);
+        let lines = numbers(&run(&name));
+        assert_eq!(lines.len(), alone.0.len());
+        for (line, expected) in lines.iter().zip(&alone.0) {
+            for key in ["loss", "replay_loss", "kl", "validation_loss"] {
+                let value = |line: &Value| line.get(key).map(|value| value.as_f64().expect("a number"));
+                let (Some(got), Some(expected)) = (value(line), value(expected)) else {
+                    assert_eq!(value(line).is_some(), value(expected).is_some(), "{key}");
+                    continue;
+                };
+                of_losses = of_losses.max((got - expected).abs());
+                assert_near(&format!("{key} on {ranks} ranks: {line}"), got, expected, 1e-5);
+            }
+            if line.get("loss").is_some() {
+                let waited = &line["ranks"];
+                assert_eq!(waited["seconds"].as_array().map(Vec::len), Some(ranks), "{line}");
+                assert!(waited["idle"].as_f64().is_some_and(|idle| (0.0..1.0).contains(&idle)), "{line}");
+            }
+        }
+        let got = adapter(&run(&name));
+        for (module, pair) in &alone.1.pairs {
+            let other = &got.pairs[module];
+            for (values, expected) in [(&other.a, &pair.a), (&other.b, &pair.b)] {
+                let difference = values.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                of_adapter = of_adapter.max(difference);
+            }
+        }
+        println!("{ranks} ranks, 50 steps: losses within {of_losses:.1e}, adapter within {of_adapter:.1e}");
+        assert!(of_adapter <= 1e-4, "{of_adapter}");
+    }
+}
+
+/// The process that is this rank of the run in a folder.
+fn process_of(run: &Path, rank: usize) -> Option<String> {
+    let has = |folder: &Path, file: &str, text: &str| {
+        fs::read(folder.join(file)).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(text))
+    };
+    let found = fs::read_dir("/proc").expect("processes").flatten().map(|entry| entry.path()).find(|folder| {
+        has(folder, "cmdline", run.to_str().expect("plain path"))
+            && has(folder, "environ", &format!("OMPI_COMM_WORLD_RANK={rank}\0"))
+    });
+    found.and_then(|folder| Some(folder.file_name()?.to_str()?.to_owned()))
+}
+
+#[test]
+fn a_killed_rank_ends_all_and_the_resumed_run_is_that_which_was_not_killed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let recipe = recipe(folder.path(), &["train.eval_every=5"]);
+    succeed(&launch(folder.path(), 2, &recipe, "whole"));
+    let whole = folder.path().join("whole");
+    for (rank, after) in [(0, 6), (1, 13)] {
+        let run = folder.path().join(format!("killed-{rank}"));
+        let output = format!("output={}", run.display());
+        let child = greffon_command(&["launch", "-n", "2", &recipe, "--set", &output]).spawn().expect("greffon starts");
+        let started = Instant::now();
+        while metrics(&run).matches("\"loss\"").count() < after {
+            assert!(started.elapsed() < Duration::from_mins(2), "the run makes no steps");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let pid = process_of(&run, rank).expect("the rank runs");
+        assert!(Command::new("kill").args(["-KILL", &pid]).status().expect("kill").success());
+        let killed = Instant::now();
+        let out = child.wait_with_output().expect("it ends");
+        let (said, seconds) = (String::from_utf8_lossy(&out.stderr), killed.elapsed().as_secs_f64());
+        println!("rank {rank} killed: all ended after {seconds:.1} s");
+        assert!(seconds < 30.0 && !out.status.success(), "{said}");
+        assert!(said.contains(&format!("rank {rank} with PID")) && said.contains("signal 9 (Killed)"), "{said}");
+
+        succeed(&greffon(&["launch", "-n", "2", "train", "--resume", run.to_str().expect("plain path")]));
+        assert_eq!(adapter_bytes(&run), adapter_bytes(&whole), "rank {rank} killed after step {after}");
+    }
+}
+
+#[test]
+fn a_stop_saves_on_all_ranks() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let recipe =
+        recipe(folder.path(), &["train.max_steps=100000", "train.save_every=100000", "data.validation_fraction=0"]);
+    let run = folder.path().join("run");
+    let output = format!("output={}", run.display());
+    let child = greffon_command(&["launch", "-n", "2", &recipe, "--set", &output]).spawn().expect("greffon starts");
+    let started = Instant::now();
+    while metrics(&run).matches("\"loss\"").count() < 3 {
+        assert!(started.elapsed() < Duration::from_mins(2), "the run makes no steps");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill").success());
+    let out = child.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(130), "{said}");
+    assert_eq!(said.matches("everything is saved. to go on: greffon train --resume").count(), 1, "{said}");
+    assert_eq!(fs::read_dir(run.join("checkpoints")).expect("checkpoints").count(), 1);
+}
+
+#[test]
+fn ranks_that_would_not_make_the_same_run_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let recipe = recipe(folder.path(), &[]);
+    let program = greffon_command(&[]).get_program().to_owned();
+    let mpirun = |parts: [&[&str]; 2]| {
+        let mut command = Command::new("mpirun");
+        command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
+        for (index, part) in parts.into_iter().enumerate() {
+            command.args((index > 0).then_some(":")).args(["-n", "1", "--oversubscribe"]).arg(&program).args(part);
+        }
+        let out = command.output().expect("mpirun starts");
+        (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
+    };
+    let output = format!("output={}", folder.path().join("run").display());
+    let usual = ["train", &recipe, "--set", &output];
+    let other = ["train", &recipe, "--set", &output, "--set", "train.seed=1"];
+    let (code, said) = mpirun([&usual, &other]);
+    assert!(code == Some(2) && said.contains("rank 1 of 2: the data of this rank and of rank 0 differ"), "{said}");
+
+    let schema = ["schema"];
+    let (code, said) = mpirun([&schema, &schema]);
+    assert!(code == Some(1) && said.contains("2 processes were started for work that one does"), "{said}");
+}

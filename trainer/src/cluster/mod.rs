@@ -1,0 +1,87 @@
+//! Several processes that make one run: how they find each other, and what they do together.
+//!
+//! A run is data parallel: each rank holds the whole base and the whole adapter, computes its share of every step
+//! ([`share`](crate::train::share)) and adds its gradient to the others' through a [`Collective`]. Rank 0 alone writes
+//! and prints. `launcher` finds out which rank a process is, [`open`] starts the engine that it needs.
+
+mod launcher;
+#[cfg(feature = "mpi")]
+mod mpi;
+mod single;
+mod spread;
+
+pub use launcher::{Launcher, Place};
+pub use single::Single;
+pub use spread::{first_before_others, from_first, spread};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::error::TrainError;
+
+/// The numbers in which gradients travel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Wire {
+    /// As they are computed.
+    #[default]
+    F32,
+    /// Half the bytes; every gradient is rounded to eight significant bits before it is added up in float32, and the sum
+    /// once more.
+    Bf16,
+}
+
+/// The processes of one run, from the view of one of them.
+///
+/// Every call is made by all ranks in the same order. A rank that is gone ends the others through the engine or the
+/// launcher; none waits for ever.
+pub trait Collective: Sync {
+    /// This process, in `0..ranks()`.
+    fn rank(&self) -> usize;
+
+    /// How many processes there are.
+    fn ranks(&self) -> usize;
+
+    /// Replaces the values of each rank by their sum over all ranks. The order of the sum is that of the ranks, so the
+    /// result is the same bits on all of them and in every run of as many.
+    ///
+    /// # Errors
+    /// [`TrainError::Cluster`] when the engine fails.
+    fn all_reduce_sum(&self, values: &mut [f32], wire: Wire) -> Result<(), TrainError>;
+
+    /// What each rank gives, in the order of the ranks; the lengths may differ.
+    ///
+    /// # Errors
+    /// As [`Self::all_reduce_sum`].
+    fn all_gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, TrainError>;
+
+    /// What rank 0 gives; the others' bytes are dropped.
+    ///
+    /// # Errors
+    /// As [`Self::all_reduce_sum`].
+    fn broadcast(&self, bytes: Vec<u8>) -> Result<Vec<u8>, TrainError>;
+
+    /// Ends the processes of all ranks with this exit code, for an error that the others do not know of.
+    fn abort(&self, code: u8);
+
+    /// Whether this rank writes and prints.
+    fn is_first(&self) -> bool {
+        self.rank() == 0
+    }
+}
+
+/// Starts the engine for the place that the launcher gave this process.
+///
+/// # Errors
+/// [`TrainError::Cluster`] when the processes that were started together cannot be joined: each would make the whole run
+/// for itself, over the others' files.
+pub fn open(place: &Place) -> Result<Box<dyn Collective>, TrainError> {
+    if place.ranks == 1 {
+        return Ok(Box::new(Single));
+    }
+    #[cfg(feature = "mpi")]
+    if place.launcher.speaks_mpi() {
+        return Ok(Box::new(mpi::Mpi::open(place)?));
+    }
+    Err(TrainError::Cluster { rank: place.rank, ranks: place.ranks, reason: place.launcher.remedy() })
+}

@@ -1,0 +1,163 @@
+//! The engine over MPI.
+//!
+//! Gradients are added up in the order of the ranks, not as the library's own all-reduce would choose for the size and
+//! the machines: every rank gets a part of all vectors, adds it up, and hands its sum round. It moves as many bytes as the
+//! best all-reduce does.
+
+use std::thread;
+
+use ::mpi::Threading;
+use ::mpi::datatype::PartitionMut;
+use ::mpi::environment::Universe;
+use ::mpi::topology::SimpleCommunicator;
+use ::mpi::traits::{Communicator as _, CommunicatorCollectives as _, Equivalence, Root as _};
+use half::bf16;
+use half::slice::{HalfBitsSliceExt as _, HalfFloatSliceExt as _};
+
+use super::{Collective, Place, Wire};
+use crate::error::TrainError;
+
+/// A process among those of `mpirun` or `srun`.
+pub(super) struct Mpi {
+    rank: usize,
+    ranks: usize,
+    /// Ends MPI when it is dropped.
+    _universe: Universe,
+}
+
+impl Mpi {
+    /// Joins the processes that were started together.
+    pub(super) fn open(place: &Place) -> Result<Self, TrainError> {
+        let error =
+            |reason: &str| TrainError::Cluster { rank: place.rank, ranks: place.ranks, reason: reason.to_owned() };
+        // The calls are made one after the other, but not always from the same thread.
+        let (universe, threading) =
+            ::mpi::initialize_with_threading(Threading::Serialized).ok_or_else(|| error("MPI was started already"))?;
+        if threading < Threading::Serialized {
+            return Err(error("the MPI library was built without threads, expected MPI_THREAD_SERIALIZED"));
+        }
+        let world = SimpleCommunicator::world();
+        let (rank, ranks) = (of(world.rank()), of(world.size()));
+        if ranks != place.ranks {
+            return Err(error(&format!(
+                "MPI joined {ranks} of them: the launcher and the MPI library do not know each other. under Slurm, use \
+                 `srun --mpi=pmix`; elsewhere, the mpirun of the library that this program is linked with"
+            )));
+        }
+        Ok(Self { rank, ranks, _universe: universe })
+    }
+
+    /// Adds up in the order of the ranks what `to_sum` makes of the numbers on the wire.
+    fn sum<T: Equivalence + Copy + Default>(&self, own: &[T], mut sum: impl FnMut(&[T], usize) -> Vec<T>) -> Vec<T> {
+        let world = SimpleCommunicator::world();
+        let part = own.len().div_ceil(self.ranks);
+        let mut send = own.to_vec();
+        send.resize(part * self.ranks, T::default());
+        let mut received = vec![T::default(); part * self.ranks];
+        world.all_to_all_into(&send[..], &mut received[..]);
+        let summed = sum(&received, part);
+        world.all_gather_into(&summed[..], &mut send[..]);
+        send.truncate(own.len());
+        send
+    }
+}
+
+/// A rank or a count of MPI, which are never negative.
+fn of(number: i32) -> usize {
+    usize::try_from(number).unwrap_or(0)
+}
+
+/// The sum of vectors of the same length that lie one after the other.
+fn in_order(vectors: &[f32], length: usize) -> Vec<f32> {
+    let mut sum = vectors[..length].to_vec();
+    for vector in vectors[length..].chunks_exact(length.max(1)) {
+        sum.iter_mut().zip(vector).for_each(|(sum, value)| *sum += value);
+    }
+    sum
+}
+
+impl Collective for Mpi {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn ranks(&self) -> usize {
+        self.ranks
+    }
+
+    fn all_reduce_sum(&self, values: &mut [f32], wire: Wire) -> Result<(), TrainError> {
+        match wire {
+            Wire::F32 => values.copy_from_slice(&self.sum(values, in_order)),
+            Wire::Bf16 => {
+                let mut own = vec![0; values.len()];
+                own.reinterpret_cast_mut::<bf16>().convert_from_f32_slice(values);
+                let summed = self.sum(&own, |received: &[u16], length| {
+                    let sum = in_order(&received.reinterpret_cast::<bf16>().to_f32_vec(), length);
+                    let mut bits = vec![0; length];
+                    bits.reinterpret_cast_mut::<bf16>().convert_from_f32_slice(&sum);
+                    bits
+                });
+                summed.reinterpret_cast::<bf16>().convert_to_f32_slice(values);
+            }
+        }
+        Ok(())
+    }
+
+    fn all_gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, TrainError> {
+        let world = SimpleCommunicator::world();
+        let mut lengths = vec![0_u64; self.ranks];
+        world.all_gather_into(&(own.len() as u64), &mut lengths[..]);
+        let counts = lengths.iter().map(|&length| i32::try_from(length).map_err(|_| self.too_long()));
+        let counts = counts.collect::<Result<Vec<i32>, TrainError>>()?;
+        let starts = counts.iter().scan(0_i32, |end, count| {
+            let start = *end;
+            *end = end.checked_add(*count)?;
+            Some(start)
+        });
+        let starts: Vec<i32> = starts.collect();
+        if starts.len() < self.ranks {
+            return Err(self.too_long());
+        }
+        let mut all = vec![0_u8; counts.iter().map(|&count| of(count)).sum()];
+        if all.is_empty() {
+            // Open MPI refuses to gather nothing from everybody.
+            return Ok(vec![Vec::new(); self.ranks]);
+        }
+        world.all_gather_varcount_into(own, &mut PartitionMut::new(&mut all[..], &counts[..], &starts[..]));
+        let slices = starts.iter().zip(&counts).map(|(&start, &count)| all[of(start)..of(start) + of(count)].to_vec());
+        Ok(slices.collect())
+    }
+
+    fn broadcast(&self, mut bytes: Vec<u8>) -> Result<Vec<u8>, TrainError> {
+        let world = SimpleCommunicator::world();
+        let first = world.process_at_rank(0);
+        let mut length = bytes.len() as u64;
+        first.broadcast_into(&mut length);
+        bytes.resize(usize::try_from(length).map_err(|_| self.too_long())?, 0);
+        // MPI counts in 32 bits.
+        for part in bytes.chunks_mut(1 << 30) {
+            first.broadcast_into(part);
+        }
+        Ok(bytes)
+    }
+
+    fn abort(&self, code: u8) {
+        SimpleCommunicator::world().abort(code.into());
+    }
+}
+
+impl Mpi {
+    fn too_long(&self) -> TrainError {
+        let reason = "a message of more than 2 GiB cannot be gathered".to_owned();
+        TrainError::Cluster { rank: self.rank, ranks: self.ranks, reason }
+    }
+}
+
+impl Drop for Mpi {
+    fn drop(&mut self) {
+        // Ending MPI waits for the others, who wait for what this rank was about to do.
+        if thread::panicking() {
+            self.abort(101);
+        }
+    }
+}
