@@ -160,3 +160,30 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
     let seen: u64 = record.lines().map(|line| json(line)["seen"].as_u64().expect("a count")).sum();
     assert_eq!(seen, 5 * steps);
 }
+
+#[test]
+fn a_folder_has_one_run_at_a_time_and_no_dead_owner() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let recipe =
+        tiny_recipe(folder.path(), &["train.max_steps=100000", "train.save_every=4", "train.eval_every=100000"]);
+    let run = folder.path().join("run");
+    let output = format!("output={}", run.display());
+    let mut owner =
+        crate::support::greffon_command(&["train", &recipe, "--set", &output]).spawn().expect("greffon starts");
+    let start = Instant::now();
+    while fs::read_dir(run.join("checkpoints")).map_or(0, Iterator::count) == 0 {
+        assert!(start.elapsed() < Duration::from_mins(2), "the run saves nothing");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let resume = ["train", "--resume", run.to_str().expect("plain path")];
+    for arguments in [&resume[..], &["train", &recipe, "--set", &output, "--force"]] {
+        let refused = greffon(arguments);
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        assert!(said.contains(&format!("by another run (process {} on ", owner.id())), "{said}");
+    }
+    owner.kill().expect("SIGKILL");
+    owner.wait().expect("it ends");
+    let done = greffon(&["train", &recipe, "--set", &output, "--set", "train.max_steps=1", "--force"]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}

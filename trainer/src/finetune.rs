@@ -17,7 +17,7 @@ use crate::plan::workload::Workload;
 use crate::plan::{self, Checkpointing};
 use crate::provenance::Recorder;
 use crate::recipe::{Answers, Loaded, Recipe};
-use crate::track::{self, Plan, REPLAY, RunFolder, RunInfo, RunStatus, Tracker};
+use crate::track::{self, Lock, Plan, REPLAY, RunFolder, RunInfo, RunStatus, Tracker};
 use crate::train::answers::Answered;
 use crate::train::batch::Layout;
 use crate::train::checkpoint::{Checkpoints, Progress};
@@ -115,7 +115,7 @@ pub fn finetune(
         Some(info) => info,
         None => RunInfo::new(loaded, &base)?,
     };
-    let folder = open_folder(recipe, start, answered.as_ref(), collective)?;
+    let (folder, _lock) = open_folder(recipe, start, answered.as_ref(), collective)?;
     let total_examples = recipe.train.total_examples(data.order.len_per_epoch() as u64);
     let checkpoints = Checkpoints::new(folder.checkpoints(), recipe.train.keep_checkpoints);
     let fingerprint = fingerprint(&data, replay.as_ref(), &penalties);
@@ -137,6 +137,7 @@ pub fn finetune(
         total_steps,
         recomputed_blocks: checkpointing.recomputed_blocks,
         recorder: is_first.then(|| Recorder::new(&folder, recipe, &base, &info, total_examples)).transpose()?,
+        saving: None,
     };
     if start == Start::Resume {
         run.resume(&base, &fingerprint)?;
@@ -207,20 +208,22 @@ fn open_base(
     Ok((base, earlier))
 }
 
-/// The run folder, made by rank 0, with the base's answers where they were made now.
+/// The run folder, made and locked by rank 0, with the base's answers where they were made now.
 fn open_folder(
     recipe: &Recipe,
     start: Start,
     answered: Option<&Answered>,
     collective: &dyn Collective,
-) -> Result<RunFolder, TrainError> {
+) -> Result<(RunFolder, Option<Lock>), TrainError> {
+    let mut lock = None;
     from_first(collective, || {
-        if start != Start::Resume {
-            RunFolder::create(recipe.output.clone(), recipe, start == Start::Force)?;
-        }
+        lock = Some(match start {
+            Start::Resume => Lock::take(RunFolder::open(recipe.output.clone())?.path())?,
+            Start::New | Start::Force => RunFolder::create(recipe.output.clone(), recipe, start == Start::Force)?.1,
+        });
         answered.map_or(Ok(()), |answered| answered.save(&recipe.output.join(REPLAY)))
     })?;
-    RunFolder::open(recipe.output.clone())
+    Ok((RunFolder::open(recipe.output.clone())?, lock))
 }
 
 /// The optimizer of what is trained.

@@ -14,7 +14,7 @@ use std::path::{Component, Path, PathBuf};
 use datasets::{SampleRecord, SamplesFile, ScreeningRecord, SourceRecord};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use recorder::Recorder;
+pub(crate) use recorder::{Recorder, carry};
 
 use crate::error::TrainError;
 use crate::prove::{Export, Manifest};

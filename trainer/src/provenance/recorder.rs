@@ -101,7 +101,12 @@ impl Recorder {
         let from = from.map(place).transpose()?;
         // What the whole run learned from covers an adapter of which nothing was recorded.
         let recorded = from.map(|from| Ok::<_, TrainError>(from.data()?.map(|_| from))).transpose()?.flatten();
-        Place::carry(&[recorded.unwrap_or_else(|| self.place.clone())], &place(to)?)
+        carry(recorded.as_ref().unwrap_or(&self.place), to)
+    }
+
+    /// Where the record lies.
+    pub(crate) fn place(&self) -> Place {
+        self.place.clone()
     }
 
     fn replayed(&self, sample: SampleRecord) -> SampleRecord {
@@ -112,6 +117,11 @@ impl Recorder {
     fn source(&self, path: PathBuf) -> PathBuf {
         if self.answered { REPLAY.into() } else { path }
     }
+}
+
+/// Takes a record on to an adapter that was just written.
+pub(crate) fn carry(from: &Place, to: &Path) -> Result<(), TrainError> {
+    Place::carry(std::slice::from_ref(from), &place(to)?)
 }
 
 /// The place of an adapter or a base.

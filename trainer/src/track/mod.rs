@@ -5,6 +5,7 @@
 
 pub mod card;
 mod jsonl;
+mod lock;
 mod run_folder;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 pub use jsonl::JsonLines;
+pub use lock::Lock;
 pub use run_folder::{REPLAY, RunFolder, RunInfo, RunStatus};
 
 use crate::error::TrainError;

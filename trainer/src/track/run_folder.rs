@@ -9,6 +9,7 @@
 //! checkpoints/     step-00000040/ …, best/
 //! adapter/         the result, a PEFT folder
 //! samples.jsonl    the samples, and how many times each was trained on; greffon.json has its digest
+//! run.lock         held by the process that writes to the folder
 //! forgetting.json  what it lost of the base, and whether the gate lets it pass
 //! ```
 
@@ -18,6 +19,7 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
+use super::lock::{Lock, is_lock};
 use crate::error::TrainError;
 use crate::model::BaseModel;
 use crate::recipe::{Loaded, Recipe};
@@ -84,29 +86,37 @@ pub struct RunInfo {
 const BURN_VERSION: &str = "0.22.1";
 
 impl RunFolder {
-    /// Takes a folder for a new run.
+    /// Takes a folder for a new run, and its lock.
     ///
     /// # Errors
-    /// [`TrainError::Run`] when it holds a run already and `force` is off; [`TrainError::Write`].
-    pub fn create(path: PathBuf, recipe: &Recipe, force: bool) -> Result<Self, TrainError> {
+    /// [`TrainError::Run`] when it holds a run already and `force` is off, and when another run writes there;
+    /// [`TrainError::Write`].
+    pub fn create(path: PathBuf, recipe: &Recipe, force: bool) -> Result<(Self, Lock), TrainError> {
         let folder = Self { path };
-        if folder.holds_run() {
-            if !force {
-                return Err(TrainError::Run(format!(
-                    "{} holds a run already; go on with `greffon train --resume {0}`, or start over with --force",
-                    folder.path.display()
-                )));
-            }
-            fs::remove_dir_all(&folder.path).map_err(|source| folder.write_error(source))?;
-        } else if fs::read_dir(&folder.path).is_ok_and(|mut entries| entries.next().is_some()) {
+        let holds_run = folder.holds_run();
+        if holds_run && !force {
+            return Err(TrainError::Run(format!(
+                "{} holds a run already; go on with `greffon train --resume {0}`, or start over with --force",
+                folder.path.display()
+            )));
+        }
+        let entries = || fs::read_dir(&folder.path).into_iter().flatten().flatten().filter(|entry| !is_lock(entry));
+        if !holds_run && entries().next().is_some() {
             return Err(TrainError::Run(format!(
                 "output folder {} is not empty and holds no run; name another in the recipe's `output`",
                 folder.path.display()
             )));
         }
+        fs::create_dir_all(&folder.path).map_err(|source| folder.write_error(source))?;
+        let lock = Lock::take(&folder.path)?;
+        for entry in entries() {
+            let path = entry.path();
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.map_err(|source| TrainError::Write { path, source })?;
+        }
         fs::create_dir_all(folder.checkpoints()).map_err(|source| folder.write_error(source))?;
         adapters::write_atomic(&folder.recipe(), true, |out| out.write_all(recipe.resolved_yaml().as_bytes()))?;
-        Ok(folder)
+        Ok((folder, lock))
     }
 
     /// Opens the folder of an earlier run.
@@ -226,7 +236,7 @@ impl RunInfo {
     }
 }
 
-fn host_name() -> String {
+pub(super) fn host_name() -> String {
     fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
 }
 

@@ -1,6 +1,9 @@
 //! A run under way: its steps, and what is done between them.
 
+use std::panic::resume_unwind;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use adapters::{AdapterConfig, Init};
@@ -21,7 +24,7 @@ use crate::device::read;
 use crate::error::TrainError;
 use crate::forgetting::{self, Forgetting, Watch};
 use crate::model::{BaseModel, Decoder, adapter};
-use crate::provenance::Recorder;
+use crate::provenance::{self, Recorder};
 use crate::recipe::Recipe;
 use crate::track::{RunFolder, StepRecord, Tracker, ValidationRecord};
 
@@ -54,11 +57,29 @@ pub(crate) struct Run<'a> {
     pub(crate) recomputed_blocks: usize,
     /// Of rank 0.
     pub(crate) recorder: Option<Recorder>,
+    /// The checkpoint that is being written beside the steps.
+    pub(crate) saving: Option<JoinHandle<Result<PathBuf, TrainError>>>,
 }
 
 impl Run<'_> {
-    /// Makes the steps that are left. Returns why they ended early, if they did.
+    /// Makes the steps that are left. Returns why they ended early, if they did. Nothing is being written any more when
+    /// it returns.
     pub(crate) fn steps(
+        &mut self,
+        stop: &AtomicBool,
+        trackers: &mut [Box<dyn Tracker>],
+        folder: &RunFolder,
+        watch: Option<&Watch<'_>>,
+    ) -> Result<Option<EarlyStop>, TrainError> {
+        let ended = self.steps_left(stop, trackers, folder, watch);
+        match (ended, self.saved(trackers)) {
+            // It says that everything is saved.
+            (Err(TrainError::Interrupted { .. }) | Ok(_), Err(error)) => Err(error),
+            (ended, _) => ended,
+        }
+    }
+
+    fn steps_left(
         &mut self,
         stop: &AtomicBool,
         trackers: &mut [Box<dyn Tracker>],
@@ -210,6 +231,7 @@ impl Run<'_> {
             self.progress.best_loss = Some(loss);
             self.progress.best_step = self.progress.step;
             self.progress.evaluations_without_gain = 0;
+            self.saved(trackers)?;
             self.record()?;
             if let Some(recorder) = &self.recorder {
                 self.checkpoints.save_best(&self.decoder, &self.peft)?;
@@ -244,6 +266,7 @@ impl Run<'_> {
         trackers.iter_mut().try_for_each(|t| t.forgetting(&found.record(step)))?;
         self.progress.measured_step = step;
         if found.verdict.passed {
+            self.saved(trackers)?;
             self.record()?;
             if let Some(recorder) = &self.recorder {
                 adapter::save(&self.decoder, &self.peft, &self.checkpoints.within_limits(), true)?;
@@ -301,7 +324,7 @@ impl Run<'_> {
         self.progress.best_loss.map(|loss| (loss, self.progress.best_step))
     }
 
-    /// Writes what was learned from so far into the run folder.
+    /// Writes what was learned from so far into the run folder. No checkpoint is being written then: it takes a copy.
     pub(crate) fn record(&mut self) -> Result<(), TrainError> {
         match &mut self.recorder {
             Some(recorder) => recorder.write(&self.data, self.replay.as_ref(), self.progress.step),
@@ -310,11 +333,29 @@ impl Run<'_> {
     }
 
     fn save(&mut self, trackers: &mut [Box<dyn Tracker>]) -> Result<(), TrainError> {
+        let started = Instant::now();
         self.check_ranks()?;
+        self.saved(trackers)?;
         self.record()?;
         let Some(recorder) = &self.recorder else { return Ok(()) };
-        let path = self.checkpoints.save(&self.decoder, &self.peft, &self.optimizer, &self.progress)?;
-        recorder.carry(None, &path.join(ADAPTER))?;
+        // The tensors are shared, not copied: the next step writes into new ones.
+        let (checkpoints, decoder, peft) = (self.checkpoints.clone(), self.decoder.inner(), self.peft.clone());
+        let (optimizer, progress, place) = (self.optimizer.clone(), self.progress.clone(), recorder.place());
+        self.saving = Some(thread::spawn(move || {
+            let path = checkpoints.save(&decoder, &peft, &optimizer, &progress)?;
+            provenance::carry(&place, &path.join(ADAPTER))?;
+            Ok(path)
+        }));
+        for tracker in trackers {
+            tracker.note(&format!("saving; the steps waited {:.3} s", started.elapsed().as_secs_f64()));
+        }
+        Ok(())
+    }
+
+    /// Waits for the checkpoint that is being written.
+    fn saved(&mut self, trackers: &mut [Box<dyn Tracker>]) -> Result<(), TrainError> {
+        let Some(saving) = self.saving.take() else { return Ok(()) };
+        let path = saving.join().unwrap_or_else(|panic| resume_unwind(panic))?;
         for tracker in trackers {
             tracker.note(&format!("saved {}", path.display()));
         }
