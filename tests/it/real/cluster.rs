@@ -1,5 +1,4 @@
 //! Several processes that make one run, over MPI.
-#![expect(clippy::print_stdout, reason = "the differences, for whoever runs it with --nocapture")]
 
 use std::fs;
 use std::path::Path;
