@@ -1,0 +1,219 @@
+//! A run under way: its steps, and what is done between them.
+
+mod measuring;
+mod saving;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use adapters::AdapterConfig;
+use burn::tensor::Device;
+use datasets::{ExampleRef, Prepared};
+
+use super::batch::Layout;
+use super::checkpoint::{Checkpoints, Progress};
+use super::optimizer::{self, AdamW};
+use super::penalty::Penalties;
+use super::replay::Replay;
+use super::schedule::learning_rate_factor;
+use super::share::Share;
+use super::step::{self, StepSettings};
+use super::{parameters, reduce};
+use crate::cluster::Collective;
+use crate::error::TrainError;
+use crate::forgetting::Watch;
+use crate::model::Decoder;
+use crate::provenance::Recorder;
+use crate::recipe::Recipe;
+use crate::track::{RunFolder, StepRecord, Tracker};
+
+/// Why training ends before its last step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EarlyStop {
+    /// Validation no longer gains.
+    Validation,
+    /// More was forgotten than the recipe allows.
+    Forgetting,
+}
+
+/// A run under way.
+pub(crate) struct Run<'a> {
+    pub(crate) recipe: &'a Recipe,
+    pub(crate) collective: &'a dyn Collective,
+    pub(crate) device: Device,
+    pub(crate) decoder: Decoder,
+    pub(crate) peft: AdapterConfig,
+    pub(crate) data: Prepared,
+    pub(crate) replay: Option<Replay>,
+    pub(crate) penalties: Penalties,
+    pub(crate) layout: Layout,
+    pub(crate) optimizer: AdamW,
+    pub(crate) checkpoints: Checkpoints,
+    pub(crate) progress: Progress,
+    pub(crate) total_examples: u64,
+    pub(crate) total_steps: u64,
+    pub(crate) warmup_steps: u64,
+    pub(crate) recomputed_blocks: usize,
+    /// Of rank 0.
+    pub(crate) recorder: Option<Recorder>,
+    /// The checkpoint that is being written beside the steps.
+    pub(crate) saving: Option<JoinHandle<Result<PathBuf, TrainError>>>,
+}
+
+impl Run<'_> {
+    /// Makes the steps that are left. Returns why they ended early, if they did. Nothing is being written any more when
+    /// it returns.
+    pub(crate) fn steps(
+        &mut self,
+        stop: &AtomicBool,
+        trackers: &mut [Box<dyn Tracker>],
+        folder: &RunFolder,
+        watch: Option<&Watch<'_>>,
+    ) -> Result<Option<EarlyStop>, TrainError> {
+        let ended = self.steps_left(stop, trackers, folder, watch);
+        match (ended, self.saved(trackers)) {
+            // It says that everything is saved.
+            (Err(TrainError::Interrupted { .. }) | Ok(_), Err(error)) => Err(error),
+            (ended, _) => ended,
+        }
+    }
+
+    fn steps_left(
+        &mut self,
+        stop: &AtomicBool,
+        trackers: &mut [Box<dyn Tracker>],
+        folder: &RunFolder,
+        watch: Option<&Watch<'_>>,
+    ) -> Result<Option<EarlyStop>, TrainError> {
+        let eval_every = self.eval_every();
+        let save_every = self.recipe.train.save_every.unwrap_or(eval_every);
+        let mut saved = self.progress.step;
+        while self.progress.step < self.total_steps {
+            if let Some(watch) = watch.filter(|watch| self.is_measured_now(watch.config.every)) {
+                let passed = match self.measure(watch, stop, trackers, folder) {
+                    Err(error @ TrainError::Interrupted { .. }) if saved != self.progress.step => {
+                        self.save(trackers)?;
+                        return Err(error);
+                    }
+                    passed => passed?,
+                };
+                if !passed && watch.config.early_stop {
+                    return Ok(Some(EarlyStop::Forgetting));
+                }
+            }
+            let Some(record) = self.step(stop)? else {
+                if saved != self.progress.step {
+                    self.save(trackers)?;
+                }
+                return Err(TrainError::Interrupted { step: self.progress.step, run: folder.path().to_owned() });
+            };
+            trackers.iter_mut().try_for_each(|t| t.step(&record))?;
+            let last = self.progress.step == self.total_steps;
+            let mut patience_over = false;
+            if !self.data.validation.is_empty() && (last || self.progress.step.is_multiple_of(eval_every)) {
+                self.validate(trackers)?;
+                let patience = self.recipe.train.early_stopping;
+                patience_over = patience.is_some_and(|p| self.progress.evaluations_without_gain >= p);
+            }
+            if last || patience_over || self.progress.step.is_multiple_of(save_every) {
+                self.save(trackers)?;
+                saved = self.progress.step;
+            }
+            if patience_over && !last {
+                return Ok(Some(EarlyStop::Validation));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes one optimizer step; `None` when stopped before its end, with nothing changed.
+    fn step(&mut self, stop: &AtomicBool) -> Result<Option<StepRecord>, TrainError> {
+        let started = Instant::now();
+        let index = self.progress.step;
+        let train = &self.recipe.train;
+        let position = index * train.global_batch_size as u64;
+        let left = usize::try_from(self.total_examples - position).unwrap_or(usize::MAX);
+        let examples = self.data.examples_at(position, train.global_batch_size.min(left));
+        let replayed = self.replay.as_ref().map(|replay| (replay.examples(index), replay.objective()));
+        let replayed = replayed.as_ref().map(|(examples, objective)| (&examples[..], *objective));
+        let (rank, ranks) = (self.collective.rank(), self.collective.ranks());
+        let share = Share::new(&examples, replayed, self.layout, rank, ranks);
+        let settings = StepSettings {
+            seed: train.seed,
+            step: index,
+            dropout: self.recipe.lora.dropout,
+            recomputed_blocks: self.recomputed_blocks,
+        };
+        let stopped = || stop.load(Ordering::Relaxed);
+        let own = step::gradient_of(&self.decoder, &share, settings, &self.device, &stopped);
+        let (seconds, wire) = (started.elapsed().as_secs_f64(), self.recipe.cluster.gradients);
+        let Some((result, ranks)) = reduce::sum(self.collective, own, seconds, wire)? else {
+            return Ok(None);
+        };
+        let learning_rate = self.learning_rate(index);
+        let flat = parameters::flatten(&self.decoder);
+        let (penalty, gradient) = self.penalties.add(&flat, result.gradient);
+        let norm = optimizer::norm(&gradient);
+        for (what, value) in [("replay loss", result.replay_loss), ("divergence from the base", result.kl)] {
+            let replayed = self.replay.iter().flat_map(|replay| replay.examples(index));
+            self.check_finite(what, value.unwrap_or(0.0), index, replayed)?;
+        }
+        for (what, value) in [("loss", result.loss), ("penalty", penalty.unwrap_or(0.0)), ("gradient norm", norm)] {
+            self.check_finite(what, value, index, examples.iter().cloned())?;
+        }
+        let scale = optimizer::clip_scale(norm, train.max_grad_norm);
+        let updated = self.optimizer.step(flat, gradient, scale, learning_rate);
+        parameters::assign(&mut self.decoder, &updated);
+        let seconds = started.elapsed().as_secs_f64();
+        self.progress.step += 1;
+        self.progress.tokens += result.tokens as u64;
+        self.progress.seconds += seconds;
+        Ok(Some(StepRecord {
+            step: self.progress.step,
+            loss: result.loss,
+            replay_loss: result.replay_loss,
+            kl: result.kl,
+            penalty,
+            gradient_norm: norm,
+            learning_rate,
+            tokens: result.tokens,
+            supervised_tokens: result.supervised,
+            seconds,
+            ranks,
+        }))
+    }
+
+    /// Of a step, counted from 0.
+    fn learning_rate(&self, step: u64) -> f64 {
+        let train = &self.recipe.train;
+        train.learning_rate * learning_rate_factor(train.schedule, step, self.warmup_steps, self.total_steps)
+    }
+
+    /// Refuses a figure that is not a number; `step` is counted from 0.
+    fn check_finite<'e>(
+        &self,
+        what: &'static str,
+        value: f64,
+        step: u64,
+        examples: impl IntoIterator<Item = ExampleRef<'e>>,
+    ) -> Result<(), TrainError> {
+        if value.is_finite() {
+            return Ok(());
+        }
+        let places: Vec<String> = examples.into_iter().take(4).map(|e| e.origin.to_string()).collect();
+        let (learning_rate, examples) = (self.learning_rate(step), places.join(", "));
+        Err(TrainError::NotFinite { what, value, step: step + 1, learning_rate, examples })
+    }
+
+    /// The lowest validation loss and its step.
+    pub(crate) fn best(&self) -> Option<(f64, u64)> {
+        self.progress.best_loss.map(|loss| (loss, self.progress.best_step))
+    }
+
+    /// Steps between validations: as the recipe says, else an epoch.
+    fn eval_every(&self) -> u64 {
+        self.recipe.train.eval_every(self.data.order.len_per_epoch() as u64)
+    }
+}

@@ -1,0 +1,128 @@
+//! What a run writes, and how it takes it up again.
+
+use std::panic::resume_unwind;
+use std::thread;
+use std::time::Instant;
+
+use adapters::Init;
+
+use super::{EarlyStop, Run};
+use crate::cluster::from_first;
+use crate::device::read;
+use crate::error::TrainError;
+use crate::model::{BaseModel, adapter};
+use crate::provenance::{self, Recorder};
+use crate::track::{RunFolder, Tracker};
+use crate::train::checkpoint::ADAPTER;
+use crate::train::{parameters, reduce};
+
+impl Run<'_> {
+    /// Writes what was learned from so far into the run folder. No checkpoint is being written then: it takes a copy.
+    pub(crate) fn record(&mut self) -> Result<(), TrainError> {
+        match &mut self.recorder {
+            Some(recorder) => recorder.write(&self.data, self.replay.as_ref(), self.progress.step),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn save(&mut self, trackers: &mut [Box<dyn Tracker>]) -> Result<(), TrainError> {
+        let started = Instant::now();
+        self.check_ranks()?;
+        self.saved(trackers)?;
+        self.record()?;
+        let Some(recorder) = &self.recorder else { return Ok(()) };
+        // The tensors are shared, not copied: the next step writes into new ones.
+        let (checkpoints, decoder, peft) = (self.checkpoints.clone(), self.decoder.inner(), self.peft.clone());
+        let (optimizer, progress, place) = (self.optimizer.clone(), self.progress.clone(), recorder.place());
+        self.saving = Some(thread::spawn(move || {
+            let path = checkpoints.save(&decoder, &peft, &optimizer, &progress)?;
+            provenance::carry(&place, &path.join(ADAPTER))?;
+            Ok(path)
+        }));
+        for tracker in trackers {
+            tracker.note(&format!("saving; the steps waited {:.3} s", started.elapsed().as_secs_f64()));
+        }
+        Ok(())
+    }
+
+    /// Waits for the checkpoint that is being written.
+    pub(super) fn saved(&mut self, trackers: &mut [Box<dyn Tracker>]) -> Result<(), TrainError> {
+        let Some(saving) = self.saving.take() else { return Ok(()) };
+        let path = saving.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+        for tracker in trackers {
+            tracker.note(&format!("saved {}", path.display()));
+        }
+        Ok(())
+    }
+
+    /// Writes the adapter that the run is about: the best where there was a validation, else the last; after a stop by
+    /// the forgetting gate the last that it let pass.
+    pub(crate) fn save_result(&mut self, stopped: Option<EarlyStop>, folder: &RunFolder) -> Result<(), TrainError> {
+        // The others wait for the files, which they may read.
+        from_first(self.collective, || {
+            let within = self.checkpoints.within_limits();
+            let kept = if stopped == Some(EarlyStop::Forgetting) && within.is_dir() {
+                Some(within)
+            } else {
+                self.progress.best_loss.map(|_| self.checkpoints.best())
+            };
+            if let Some(kept) = &kept {
+                adapter::load(&mut self.decoder, kept, &self.device)?;
+            }
+            let carry = |recorder: &Recorder| recorder.carry(kept.as_deref(), &folder.adapter());
+            adapter::save(&self.decoder, &self.peft, &folder.adapter(), true)
+                .and_then(|()| self.recorder.as_ref().map_or(Ok(()), carry))
+                .map_err(|error| self.explain(error, folder))
+        })
+    }
+
+    /// Refuses ranks that do not train the same adapter on the same data.
+    pub(crate) fn check_ranks(&self) -> Result<(), TrainError> {
+        if self.collective.ranks() == 1 {
+            return Ok(());
+        }
+        let remedy = "give all of them the same recipe, the same files and the same greffon";
+        reduce::check_equal(self.collective, "the data", [&self.progress.fingerprint], remedy)?;
+        let remedy = "the output folder must be one that all ranks see";
+        reduce::check_equal(self.collective, "the step", [self.progress.step.to_le_bytes()], remedy)?;
+        let parameters = read(parameters::flatten(&self.decoder));
+        let remedy = "their processors round otherwise; run all of them on machines of one kind";
+        reduce::check_equal(self.collective, "the adapters", parameters.iter().map(|p| p.to_le_bytes()), remedy)
+    }
+
+    /// Takes up the newest checkpoint; a run killed before its first one starts from its beginning.
+    pub(crate) fn resume(&mut self, base: &BaseModel, fingerprint: &str) -> Result<(), TrainError> {
+        if self.checkpoints.list().is_empty() {
+            return Ok(());
+        }
+        let recipe = self.recipe;
+        if recipe.model.adapter.is_none() && recipe.lora.init == Init::Pissa {
+            // The adapter belongs to the base as it is, of which the start has taken parts out.
+            self.decoder = base.decoder(&self.device)?.with_kernels(recipe.kernels);
+        }
+        let progress = self.checkpoints.resume(&mut self.decoder, &mut self.optimizer, &self.device)?;
+        if self.recipe.model.adapter.is_none() {
+            parameters::resume_adapter(&mut self.decoder, &self.recipe.lora)?;
+        }
+        adapter::require_grad(&mut self.decoder);
+        if progress.fingerprint != fingerprint {
+            return Err(TrainError::Run(
+                "the training data is not what the run started with, or its replayed conversations or the adapters of \
+                 earlier tasks are not, so it cannot be resumed exactly; restore the data, or start a new run in another \
+                 output folder"
+                    .to_owned(),
+            ));
+        }
+        self.progress = progress;
+        Ok(())
+    }
+
+    /// Says of a failed write what is left and how to go on.
+    pub(crate) fn explain(&self, error: TrainError, folder: &RunFolder) -> TrainError {
+        if !error.is_write() {
+            return error;
+        }
+        let (reason, run) = (error.with_causes(), folder.path().to_owned());
+        TrainError::NotSaved { step: self.progress.step, reason, run }
+    }
+}
