@@ -97,6 +97,7 @@ Examples:
   greffon plan recipe.yaml
   greffon plan recipe.yaml --probe --set train.micro_batch_size=8
   greffon plan recipe.yaml --json
+  greffon plan recipe.yaml --ranks 16 --link 100 --ranks-per-link 8
 
 No weight is loaded and nothing is downloaded. The data is tokenised unless its tokens are in the cache; they are kept
 there for the run. The recipe's `plan.device` describes another device than this machine.")]

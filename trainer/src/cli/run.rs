@@ -124,6 +124,18 @@ pub struct PlanArgs {
     /// Run parts of the recipe's own micro-batches for ten seconds, for a closer time.
     #[arg(long)]
     pub probe: bool,
+    /// Say what so many processes make of it, each on a device of its own like the one planned for.
+    #[arg(long, short = 'n', value_name = "PROCESSES", value_parser = clap::value_parser!(u16).range(1..))]
+    pub ranks: Option<u16>,
+    /// The devices that they share, when there are fewer.
+    #[arg(long, requires = "ranks", value_parser = clap::value_parser!(u16).range(1..))]
+    pub devices: Option<u16>,
+    /// What the slowest link between them carries, in 10^9 bits a second.
+    #[arg(long, value_name = "GBIT", requires = "ranks")]
+    pub link: Option<f64>,
+    /// The processes that send over the same link.
+    #[arg(long, value_name = "PROCESSES", requires = "link", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub ranks_per_link: u16,
     /// Print everything as JSON.
     #[arg(long)]
     pub json: bool,

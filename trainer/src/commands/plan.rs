@@ -13,6 +13,7 @@ use crate::kernels::Kernels;
 use crate::model::BaseModel;
 use crate::plan::model::ModelSizes;
 use crate::plan::questions::{Answers, Questions};
+use crate::plan::scale::{Cluster, ScalePlan};
 use crate::plan::time::{self, Corrections, Rates, TimePlan};
 use crate::plan::workload::Workload;
 use crate::plan::{self, Checkpointing, probe, rates};
@@ -40,6 +41,9 @@ struct Costs {
     rates: Rates,
     corrections: Corrections,
     rates_from: &'static str,
+    /// The same by several processes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scale: Option<ScalePlan>,
 }
 
 pub(super) fn plan(args: &PlanArgs) -> anyhow::Result<()> {
@@ -154,6 +158,9 @@ fn costs(
         }
     };
     let time = time::time(model, workload, checkpointing.recomputed_blocks, rates, corrections);
+    let step_seconds = time.training_seconds / workload.steps as f64;
+    let scale = cluster(args, recipe)?;
+    let scale = scale.map(|cluster| cluster.plan(model.parameters(), workload.tokens_per_step(), step_seconds));
     Ok(Costs {
         base: recipe.model.base.clone(),
         trainable_parameters: model.parameters(),
@@ -172,7 +179,22 @@ fn costs(
         rates,
         corrections,
         rates_from,
+        scale,
     })
+}
+
+/// The processes that the arguments name.
+fn cluster(args: &PlanArgs, recipe: &Recipe) -> Result<Option<Cluster>, TrainError> {
+    let Some(ranks) = args.ranks.map(usize::from) else { return Ok(None) };
+    let (devices, sharing) = (args.devices.map_or(ranks, usize::from), usize::from(args.ranks_per_link));
+    if let Some(link) = args.link.filter(|link| !(*link > 0.0 && link.is_finite())) {
+        return Err(TrainError::Run(format!("--link is {link}, expected a number of 10^9 bits a second above 0")));
+    }
+    if sharing > ranks {
+        return Err(TrainError::Run(format!("--ranks-per-link is {sharing}, expected at most the {ranks} of --ranks")));
+    }
+    let link = args.link.map(|gigabits| gigabits * 1e9 / 8.0);
+    Ok(Some(Cluster { ranks, devices, link, ranks_per_link: sharing, wire: recipe.cluster.gradients }))
 }
 
 fn table(costs: &Costs) -> Table {
@@ -213,6 +235,18 @@ fn table(costs: &Costs) -> Table {
     ];
     for (what, figure) in rows.into_iter().filter(|(what, _)| answers > 0.0 || *what != "base's answers") {
         table.add_row([what.to_owned(), figure]);
+    }
+    if let Some(scale) = costs.scale {
+        let step = format!(
+            "{:.3} s: {:.3} s of compute, {:.3} s for {:.1} MB sent by each",
+            scale.compute_seconds + scale.communication_seconds,
+            scale.compute_seconds,
+            scale.communication_seconds,
+            scale.bytes_per_rank / 1e6
+        );
+        let speed = format!("{:.0} tokens/s, {:.1} % of it compute", scale.tokens_per_second, 100.0 * scale.efficiency);
+        table.add_row([format!("by {} processes", scale.cluster.ranks), speed]);
+        table.add_row(["  a step".to_owned(), step]);
     }
     table
 }

@@ -4,6 +4,7 @@
 //! headers and prepared data -> ModelSizes, Workload   model.rs, workload.rs
 //!                           -> MemoryPlan             memory.rs     the one memory model; a run chooses by it too
 //!                           -> TimePlan               time.rs       at rates of rates.rs, corrected by probe.rs
+//!                           -> ScalePlan              scale.rs      the same by several processes
 //! ```
 
 pub mod machine;
@@ -12,6 +13,7 @@ pub mod model;
 pub mod probe;
 pub mod questions;
 pub mod rates;
+pub mod scale;
 #[cfg(test)]
 mod tests;
 pub mod time;

@@ -110,6 +110,10 @@ impl Run<'_> {
                 return Err(TrainError::Interrupted { step: self.progress.step, run: folder.path().to_owned() });
             };
             trackers.iter_mut().try_for_each(|t| t.step(&record))?;
+            if self.saving.as_ref().is_some_and(JoinHandle::is_finished) {
+                // A full disk is told now, not at the next checkpoint.
+                self.saved(trackers)?;
+            }
             let last = self.progress.step == self.total_steps;
             let mut patience_over = false;
             if !self.data.validation.is_empty() && (last || self.progress.step.is_multiple_of(eval_every)) {

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Instant;
 
 use adapters::Init;
+use rayon::ThreadPoolBuilder;
 
 use super::{EarlyStop, Run};
 use crate::cluster::from_first;
@@ -35,6 +36,9 @@ impl Run<'_> {
         let (checkpoints, decoder, peft) = (self.checkpoints.clone(), self.decoder.inner(), self.peft.clone());
         let (optimizer, progress, place) = (self.optimizer.clone(), self.progress.clone(), recorder.place());
         self.saving = Some(thread::spawn(move || {
+            // A pool of its own: the threads of the steps are busy, and the one that waits for this is among them.
+            let pool = ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
+            pool.expect("this thread is new, so in no pool");
             let path = checkpoints.save(&decoder, &peft, &optimizer, &progress)?;
             provenance::carry(&place, &path.join(ADAPTER))?;
             Ok(path)

@@ -1,0 +1,109 @@
+//! What several processes make of a run: the division of its compute, and what travels between them.
+//!
+//! Every rank computes its share of a step, then sends each other rank a part of its gradient and gets a part of the sum
+//! back: of `P` numbers of `w` bytes each of `n` ranks sends `2 (n - 1) / n · P · w` bytes a step, whatever the base's
+//! size. `docs/scale.md` has the arithmetic for large runs and the measurements against it.
+
+use serde::Serialize;
+
+use crate::cluster::Wire;
+
+/// Processes, and what joins them.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Cluster {
+    /// Processes.
+    pub ranks: usize,
+    /// Devices that they run on, at most as many; several ranks on one device take turns.
+    pub devices: usize,
+    /// Bytes a second that a link carries in one direction; `None` where it is no limit.
+    pub link: Option<f64>,
+    /// Ranks that send over the same link: those of a machine with one network card; all of them on one machine.
+    pub ranks_per_link: usize,
+    /// The numbers in which gradients travel.
+    pub wire: Wire,
+}
+
+/// A step of several processes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct ScalePlan {
+    /// The processes.
+    #[serde(flatten)]
+    pub cluster: Cluster,
+    /// Bytes that each rank sends in a step.
+    pub bytes_per_rank: f64,
+    /// Seconds of a step in which the ranks compute.
+    pub compute_seconds: f64,
+    /// Seconds of a step in which gradients travel.
+    pub communication_seconds: f64,
+    /// Tokens a second of all of them.
+    pub tokens_per_second: f64,
+    /// What of the devices' time is compute, 0 to 1.
+    pub efficiency: f64,
+}
+
+impl Wire {
+    /// Bytes of a number.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
+    }
+}
+
+impl Cluster {
+    /// Bytes that each rank sends in a step, for so many trained numbers.
+    pub fn bytes_per_rank(self, parameters: usize) -> f64 {
+        let ranks = self.ranks as f64;
+        2.0 * (ranks - 1.0) / ranks * (parameters * self.wire.bytes()) as f64
+    }
+
+    /// What a step takes that takes one device `seconds` for `tokens`.
+    pub fn plan(self, parameters: usize, tokens: f64, seconds: f64) -> ScalePlan {
+        let bytes_per_rank = self.bytes_per_rank(parameters);
+        let (ranks, sharing) = (self.ranks as f64, self.ranks_per_link as f64);
+        // Of what a rank sends to each other one alike, the part for those behind the same link does not cross it; on
+        // one machine, where all are, everything goes over the one that there is.
+        let crossing = if sharing < ranks { (ranks - sharing) / (ranks - 1.0) } else { 1.0 };
+        let communication_seconds = self.link.map_or(0.0, |link| sharing * crossing * bytes_per_rank / link);
+        let compute_seconds = seconds / self.devices.min(self.ranks) as f64;
+        let step = compute_seconds + communication_seconds;
+        ScalePlan {
+            cluster: self,
+            bytes_per_rank,
+            compute_seconds,
+            communication_seconds,
+            tokens_per_second: tokens / step,
+            efficiency: compute_seconds / step,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_process_sends_nothing_and_many_send_twice_the_vector() {
+        let of = |ranks| Cluster { ranks, devices: ranks, link: Some(1e9), ranks_per_link: 1, wire: Wire::F32 };
+        let alone = of(1).plan(1_000_000, 500.0, 2.0);
+        assert_eq!((alone.bytes_per_rank.to_bits(), alone.tokens_per_second.to_bits()), (0, 250_f64.to_bits()));
+        assert!((of(2).bytes_per_rank(1_000_000) - 4e6).abs() < 1.0);
+        assert!((of(512).bytes_per_rank(1_000_000) - 8e6).abs() < 2e4);
+        // 4 MB over a gigabyte a second beside one second of compute.
+        let two = of(2).plan(1_000_000, 500.0, 2.0);
+        assert!((two.efficiency - 1.0 / 1.004).abs() < 1e-9, "{two:?}");
+        assert!((Cluster { wire: Wire::Bf16, ..of(2) }.bytes_per_rank(1_000_000) - 2e6).abs() < 1.0);
+    }
+
+    #[test]
+    fn ranks_behind_one_link_share_it() {
+        let four = Cluster { ranks: 4, devices: 2, link: Some(1e6), ranks_per_link: 4, wire: Wire::F32 };
+        let plan = four.plan(1000, 100.0, 1.0);
+        // 6,000 bytes a rank, all four over the one link.
+        assert!((plan.communication_seconds - 0.024).abs() < 1e-9 && (plan.compute_seconds - 0.5).abs() < 1e-9);
+        let pairs = Cluster { ranks_per_link: 2, ..four }.plan(1000, 100.0, 1.0);
+        // Of three other ranks two are behind the other link.
+        assert!((pairs.communication_seconds - 0.008).abs() < 1e-9, "{pairs:?}");
+    }
+}
