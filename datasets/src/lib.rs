@@ -3,6 +3,7 @@
 //! The data's way: a source reads files into [`Conversation`]s, the model's own chat template
 //! renders them, the tokenizer makes token ids with a loss mask, and packing puts several examples into one row.
 
+mod atomic;
 mod cache;
 mod config;
 mod conversation;
