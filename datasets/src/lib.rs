@@ -47,7 +47,7 @@ pub use near_duplicates::{
 pub use pack::{Row, pack};
 pub use prepare::{Prepared, Progress, load_conversations, prepare};
 pub use samples::{
-    Lineage, SampleRecord, SamplesFile, ScreeningRecord, SourceRecord, Split, read_samples, source_record,
+    Ancestry, Lineage, SampleRecord, SamplesFile, ScreeningRecord, SourceRecord, Split, read_samples, source_record,
     write_samples,
 };
 pub use source::{Format, Loaded, load, load_with};
