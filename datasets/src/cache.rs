@@ -11,12 +11,13 @@ use std::time::{Duration, SystemTime};
 
 use tempfile::NamedTempFile;
 
+use crate::atomic;
+
 /// How many files are kept: those used last.
 const KEPT: usize = 16;
 /// After which time the file of a run that was killed is removed.
 const ABANDONED: Duration = Duration::from_hours(24);
 const ENDING: &str = "tokens";
-const TEMPORARY_ENDING: &str = "part";
 
 /// The folder of tokenized data. Deleting it, at any time, loses nothing but time.
 #[derive(Clone, Debug)]
@@ -62,14 +63,13 @@ impl Cache {
         let missing = || io::Error::new(io::ErrorKind::NotFound, "there is no home folder; set GREFFON_CACHE");
         let folder = self.folder.as_ref().ok_or_else(missing)?;
         fs::create_dir_all(folder)?;
-        tempfile::Builder::new().suffix(&format!(".{TEMPORARY_ENDING}")).tempfile_in(folder)
+        atomic::temporary(folder)
     }
 
     /// Gives a file that was written to its end the name of its key, and removes files that were not used for long.
     pub(crate) fn publish(&self, file: NamedTempFile, key: &str) -> io::Result<PathBuf> {
         let path = self.path(key).ok_or(io::ErrorKind::NotFound)?;
-        file.as_file().sync_all()?;
-        file.persist(&path).map_err(|error| error.error)?;
+        atomic::publish(file, &path)?;
         if let Some(folder) = &self.folder {
             prune(folder);
         }
@@ -95,7 +95,7 @@ fn prune(folder: &Path) {
         let Ok(used) = entry.metadata().and_then(|metadata| metadata.modified()) else { continue };
         match path.extension().and_then(OsStr::to_str) {
             Some(ENDING) => kept.push((used, path)),
-            Some(TEMPORARY_ENDING) if used.elapsed().is_ok_and(|age| age > ABANDONED) => {
+            Some(atomic::ENDING) if used.elapsed().is_ok_and(|age| age > ABANDONED) => {
                 let _ = fs::remove_file(path);
             }
             _ => {}

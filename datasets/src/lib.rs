@@ -3,6 +3,7 @@
 //! The data's way: a source reads files into [`Conversation`]s, the model's own chat template
 //! renders them, the tokenizer makes token ids with a loss mask, and packing puts several examples into one row.
 
+mod atomic;
 mod cache;
 mod config;
 mod conversation;
@@ -46,7 +47,7 @@ pub use near_duplicates::{
 pub use pack::{Row, pack};
 pub use prepare::{Prepared, Progress, load_conversations, prepare};
 pub use samples::{
-    Lineage, SampleRecord, SamplesFile, ScreeningRecord, SourceRecord, Split, read_samples, source_record,
+    Ancestry, Lineage, SampleRecord, SamplesFile, ScreeningRecord, SourceRecord, Split, read_samples, source_record,
     write_samples,
 };
 pub use source::{Format, Loaded, load, load_with};

@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Write};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,14 @@ pub struct Lineage {
     /// The record's own `id`, a text or a number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
+    /// What it was made from.
+    #[serde(flatten)]
+    pub ancestry: Ancestry,
+}
+
+/// What a record was made from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Ancestry {
     /// `grounding.document`: the document that it rests on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub document: Option<String>,
@@ -34,7 +43,7 @@ pub struct Lineage {
     /// `grounding.url`: the document's address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// `grounding.licence`: the document's licence.
+    /// `grounding.licence`: the document's licence; that of the source stands with the source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub licence: Option<String>,
     /// `provenance.parents`: the ids of the records that it was made after.
@@ -54,24 +63,21 @@ impl Lineage {
         let grounding = record.get("grounding");
         let text = |key: &str| grounding?.get(key)?.as_str().map(str::to_owned);
         let parents = record.get("provenance").and_then(|provenance| provenance.get("parents")?.as_array());
-        Self {
-            id,
+        let ancestry = Ancestry {
             document: text("document"),
             document_sha256: text("document_sha256"),
             url: text("url"),
             licence: text("licence"),
             parents: parents.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect(),
-        }
+        };
+        Self { id, ancestry }
     }
 
     /// The keys `grounding` and `provenance` of a record that is made after this one.
     pub fn of_child(&self) -> Map<String, Value> {
-        let document = [
-            ("document", &self.document),
-            ("document_sha256", &self.document_sha256),
-            ("url", &self.url),
-            ("licence", &self.licence),
-        ];
+        let Ancestry { document, document_sha256, url, licence, .. } = &self.ancestry;
+        let document =
+            [("document", document), ("document_sha256", document_sha256), ("url", url), ("licence", licence)];
         let known = document.into_iter().filter_map(|(key, text)| Some((key.to_owned(), text.as_deref()?.into())));
         let grounding: Map<String, Value> = known.collect();
         let parents: Vec<Value> = self.id.iter().map(|id| id.as_str().into()).collect();
@@ -128,29 +134,24 @@ pub struct SampleRecord {
     pub line: usize,
     /// How many times it was trained on.
     pub seen: u64,
-    /// The document that it rests on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub document: Option<String>,
-    /// SHA-256 of the document's text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub document_sha256: Option<String>,
-    /// The document's address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
-    /// The document's licence; that of the source stands with the source.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub licence: Option<String>,
-    /// The records that it was made after.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub parents: Vec<String>,
+    /// What it was made from; its fields are read as the sample's own.
+    #[serde(flatten)]
+    pub ancestry: Ancestry,
+}
+
+impl Deref for SampleRecord {
+    type Target = Ancestry;
+
+    fn deref(&self) -> &Ancestry {
+        &self.ancestry
+    }
 }
 
 impl SampleRecord {
     pub(crate) fn new(split: Split, sha256: String, origin: &Origin, seen: u64, lineage: Lineage) -> Self {
-        let Lineage { id, document, document_sha256, url, licence, parents } = lineage;
+        let Lineage { id, ancestry } = lineage;
         let (source, line) = (origin.path.to_path_buf(), origin.line);
-        let id = id.unwrap_or_default();
-        Self { split, id, sha256, source, line, seen, document, document_sha256, url, licence, parents }
+        Self { split, id: id.unwrap_or_default(), sha256, source, line, seen, ancestry }
     }
 }
 
@@ -289,18 +290,19 @@ mod tests {
         );
         let said = lineage(&serde_json::to_value(&sample).unwrap());
         let text = |text: &str| Some(text.to_owned());
-        let expected = Lineage {
-            id: Some(sample.id.clone()),
+        let ancestry = Ancestry {
             document: text("a.md"),
             document_sha256: text("00ff"),
             url: text("https://example.org/a"),
             licence: text("CC0-1.0"),
             parents: vec!["p".to_owned()],
         };
+        let expected = Lineage { id: Some(sample.id.clone()), ancestry: ancestry.clone() };
         assert_eq!(said, expected);
         // What is made after it is of the same document.
         let child = Lineage::of(&expected.of_child());
-        assert_eq!(child, Lineage { id: None, parents: vec![sample.id.clone()], ..expected });
+        let parents = vec![sample.id.clone()];
+        assert_eq!(child, Lineage { id: None, ancestry: Ancestry { parents, ..ancestry } });
         // A record without a name gets the one that a sample of these messages has.
         assert_eq!(Lineage::default().named(&messages()).id, Some(sample.id));
         assert_eq!(lineage(&json!({"id": 17})).named(&messages()).id, text("17"));
@@ -311,6 +313,34 @@ mod tests {
             json!({"id": null, "grounding": null, "provenance": null}),
         ] {
             assert_eq!(lineage(&other), Lineage::default(), "{other}");
+        }
+    }
+
+    #[test]
+    fn the_lines_and_lineages_of_earlier_versions_are_read_and_written_as_they_were() {
+        // What was written when both types had all keys themselves.
+        const OWN: &str =
+            r#""id":"é","document":"a.md","document_sha256":"00ff","url":"u","licence":"CC0-1.0","parents":["p"]"#;
+        let rest = OWN.split_once(',').unwrap().1;
+        let place = r#""split":"train","id":"é","sha256":"ab","source":"a.jsonl","line":7,"seen":3"#;
+        for (lineage, line) in [
+            (format!("{{{OWN}}}"), format!("{{{place},{rest}}}")),
+            (r#"{"id":"é"}"#.to_owned(), format!("{{{place}}}")),
+        ] {
+            let read: Lineage = serde_json::from_str(&lineage).unwrap();
+            assert_eq!(serde_json::to_string(&read).unwrap(), lineage);
+            let record: SampleRecord = serde_json::from_str(&line).unwrap();
+            assert_eq!(serde_json::to_string(&record).unwrap(), line);
+            let origin = Origin { path: Path::new("a.jsonl").into(), line: 7 };
+            assert_eq!(record, SampleRecord::new(Split::Train, "ab".to_owned(), &origin, 3, read));
+        }
+        for (wrong, expected) in [
+            (format!("{{{place},\"grade\":1}}"), "unknown field `grade`"),
+            (format!("{{{place},\"url\":1}}"), "invalid type: integer `1`, expected a string"),
+            (place.replace("\"id\":\"é\",", "").replacen('"', "{\"", 1) + "}", "missing field `id`"),
+        ] {
+            let error = serde_json::from_str::<SampleRecord>(&wrong).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
         }
     }
 

@@ -2,6 +2,7 @@
 //! in batches and says how hard it finds given answers.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::Device;
 use datasets::synth::config::LocalConfig;
@@ -25,6 +26,25 @@ pub struct LocalTeacher {
     device: Device,
     identity: Identity,
     batch: usize,
+}
+
+/// Loads the teacher and the learner that a recipe names. Where both are the same model, it is loaded once: neither
+/// changes it, and how many requests a teacher answers together is nothing to a learner.
+///
+/// # Errors
+/// As [`LocalTeacher::open`].
+pub fn open_both(
+    teacher: Option<&LocalConfig>,
+    learner: Option<&LocalConfig>,
+    hub: &Hub,
+) -> Result<[Option<Arc<LocalTeacher>>; 2], TrainError> {
+    let open = |config: &LocalConfig| LocalTeacher::open(config, hub).map(Arc::new);
+    let opened = teacher.map(open).transpose()?;
+    let is_same = teacher.zip(learner).is_some_and(|(one, other)| {
+        (&one.base, &one.revision, &one.adapter) == (&other.base, &other.revision, &other.adapter)
+    });
+    let learner = if is_same { opened.clone() } else { learner.map(open).transpose()? };
+    Ok([opened, learner])
 }
 
 impl LocalTeacher {
@@ -173,5 +193,33 @@ impl Scorer for LocalTeacher {
         let scored = log_likelihoods(&subject, &requests, &mut progress).expect("nothing ends it");
         let loss = |place: usize| -scored[place].sums[0] / requests[place].scored() as f64;
         Ok(places.into_iter().map(|place| place.map(loss)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_teacher_that_is_the_learner_too_is_loaded_once() {
+        let fixture = |name: &str| format!("{}/../tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
+        let config =
+            |name: &str, batch_size| LocalConfig { base: fixture(name), revision: None, adapter: None, batch_size };
+        let open = |teacher: &LocalConfig, learner: &LocalConfig| {
+            let [teacher, learner] = open_both(Some(teacher), Some(learner), &Hub::from_env()).unwrap();
+            (teacher.unwrap(), learner.unwrap())
+        };
+        let own = config("tiny-llama", 4);
+        let (teacher, learner) = open(&own, &config("tiny-llama", 16));
+        assert!(Arc::ptr_eq(&teacher, &learner) && teacher.hands().batch == 4);
+        // Another base, and another adapter, is another model.
+        let adapter = Some(fixture("parity/adapter_final").into());
+        for other in [config("tiny-llama-tied", 4), LocalConfig { adapter, ..own.clone() }] {
+            let (teacher, learner) = open(&own, &other);
+            assert!(!Arc::ptr_eq(&teacher, &learner));
+            assert_ne!(teacher.identity().revision, learner.identity().revision);
+        }
+        let [none, alone] = open_both(None, Some(&own), &Hub::from_env()).unwrap();
+        assert!(none.is_none() && alone.is_some());
     }
 }

@@ -29,6 +29,14 @@ pub enum RecordError {
         /// What to do, beginning with a comma, or nothing.
         remedy: &'static str,
     },
+    /// A document, or a text that stands for itself, cannot be used.
+    #[error("{place}: {problem}")]
+    Document {
+        /// The file, and the line where it has several documents.
+        place: String,
+        /// What is wrong, and what is expected.
+        problem: String,
+    },
     /// A Parquet file is damaged, or uses a feature that is not read.
     #[error("{}: not a readable Parquet file{}: {message}", path.display(), after_row(*row))]
     Parquet {

@@ -33,14 +33,6 @@ pub enum SynthError {
         /// What it says, and what to do.
         reason: String,
     },
-    /// A document cannot be used.
-    #[error("{place}: {problem}")]
-    Document {
-        /// The file, and the line where it has several documents.
-        place: String,
-        /// What is wrong, and what is expected.
-        problem: String,
-    },
     /// The schema of templates cannot be used.
     #[error("{}: {key}: {problem}", path.display())]
     Schema {

@@ -34,7 +34,7 @@ use super::instructions::Instruction;
 use super::{Check, Compare, Generation, LogLikelihood, ProbeItem};
 use crate::conversation::Origin;
 use crate::error::{DataError, ProbeError, RecordError, closest, did_you_mean};
-use crate::source::{got, keys, parse_line, shorten, wrong_type};
+use crate::source::{BYTE_ORDER_MARK, got, keys, parse_line, shorten, wrong_type};
 
 const KINDS: [&str; 7] = ["mc", "partial", "pair", "cloze", "gen", "ifeval", "ppl"];
 
@@ -59,7 +59,7 @@ pub fn parse_items(text: &str, name: &Path) -> Result<Vec<ProbeItem>, DataError>
 }
 
 fn parse_bytes(bytes: &[u8], name: &Path) -> Result<Vec<ProbeItem>, DataError> {
-    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
+    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK.as_bytes()).unwrap_or(bytes);
     let path: Arc<Path> = name.into();
     let task = name.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let mut items: Vec<ProbeItem> = Vec::new();

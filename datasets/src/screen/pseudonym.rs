@@ -1,13 +1,14 @@
 //! The key that aliases follow from: read, or made by the first run.
 
 use std::fmt::{self, Debug, Formatter};
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
 use super::{Finding, Kind, aliases};
+use crate::atomic;
 use crate::digest::hex;
 use crate::error::{DataError, ScreenError};
 
@@ -69,21 +70,20 @@ impl Pseudonymiser {
     /// [`DataError::Write`] when the file cannot be made.
     pub fn create_key(path: &Path) -> Result<(), DataError> {
         let failed = |source| DataError::Write { path: path.to_owned(), source };
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        if path.symlink_metadata().is_ok() {
+            return Ok(());
+        }
         let mut key = [0; 32];
         getrandom::fill(&mut key).map_err(|error| failed(std::io::Error::other(error.to_string())))?;
-        let file = match options.open(path) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
-            file => file,
-        };
-        let written = file.and_then(|mut file| {
+        let written = atomic::temporary(atomic::folder_of(path)).and_then(|mut file| {
             file.write_all(format!("{}\n", hex(&key)).as_bytes())?;
-            file.sync_all()
+            atomic::publish_new(file, path)
         });
-        written.map_err(failed)
+        match written {
+            // Another program was faster.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            written => written.map_err(failed),
+        }
     }
 
     /// A digest of the key, which tells two keys apart and gives none away.

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::{Finding, Screening};
 use crate::conversation::Origin;
 use crate::error::{DataError, ScreenError};
+use crate::source::{BYTE_ORDER_MARK, ending, is_lines};
 
 /// The bytes that are read together.
 const CHUNK_BYTES: usize = 4 << 20;
@@ -36,8 +37,7 @@ pub struct Chunk {
 /// [`DataError::Read`]; [`ScreenError::NotText`] for bytes that are no UTF-8; what `work` gives.
 pub fn read_chunks(path: &Path, mut work: impl FnMut(Chunk) -> Result<(), DataError>) -> Result<(), DataError> {
     let failed = |source| DataError::Read { path: path.to_owned(), source };
-    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_lowercase();
-    let json = matches!(ending.as_str(), "jsonl" | "ndjson");
+    let json = is_lines(&ending(path));
     let mut reader = BufReader::with_capacity(1 << 20, File::open(path).map_err(failed)?);
     let (mut line, mut done) = (0, 0_u64);
     loop {
@@ -81,48 +81,35 @@ pub fn screen_value(
         let new = screening.texts(&[record], |_, finding| found(record, finding)).pop().flatten();
         return Ok(new.unwrap_or_else(|| record.to_owned()));
     }
-    let mut value: Value = serde_json::from_str(record.trim_start_matches('\u{feff}')).map_err(|error| {
+    let mut value: Value = serde_json::from_str(record.trim_start_matches(BYTE_ORDER_MARK)).map_err(|error| {
         let origin = Origin { path: path.clone(), line };
         DataError::Screen(ScreenError::Json { origin, message: error.to_string() })
     })?;
     let mut texts = Vec::new();
-    collect(&value, &mut texts);
-    let new = screening.texts(&texts, |number, finding| found(texts[number], finding));
+    collect(&mut value, &mut texts);
+    let old: Vec<&str> = texts.iter().map(|text| text.as_str()).collect();
+    let new = screening.texts(&old, |number, finding| found(old[number], finding));
     if new.iter().all(Option::is_none) {
         return Ok(record.to_owned());
     }
-    put(&mut value, &mut new.into_iter());
+    for (text, new) in texts.into_iter().zip(new) {
+        if let Some(new) = new {
+            *text = new;
+        }
+    }
     Ok(format!("{value}\n"))
 }
 
-fn collect<'a>(value: &'a Value, texts: &mut Vec<&'a str>) {
+/// The texts of a value that are screened.
+fn collect<'a>(value: &'a mut Value, texts: &mut Vec<&'a mut String>) {
     match value {
         Value::String(text) => texts.push(text),
-        Value::Array(list) => list.iter().for_each(|value| collect(value, texts)),
-        Value::Object(fields) => {
-            fields
-                .iter()
-                .filter(|(key, _)| !NOT_SCREENED.contains(&key.as_str()))
-                .for_each(|(_, value)| collect(value, texts));
-        }
-        _ => {}
-    }
-}
-
-/// Puts the new texts in, in the order in which [`collect`] took the old ones.
-fn put(value: &mut Value, new: &mut impl Iterator<Item = Option<String>>) {
-    match value {
-        Value::String(text) => {
-            if let Some(Some(new)) = new.next() {
-                *text = new;
-            }
-        }
-        Value::Array(list) => list.iter_mut().for_each(|value| put(value, new)),
+        Value::Array(list) => list.iter_mut().for_each(|value| collect(value, texts)),
         Value::Object(fields) => {
             fields
                 .iter_mut()
                 .filter(|(key, _)| !NOT_SCREENED.contains(&key.as_str()))
-                .for_each(|(_, value)| put(value, new));
+                .for_each(|(_, value)| collect(value, texts));
         }
         _ => {}
     }

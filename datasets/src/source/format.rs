@@ -20,11 +20,21 @@ use crate::conversation::{Conversation, Message, Origin, Role};
 use crate::error::{DataError, RecordError};
 use crate::samples::Lineage;
 
+/// The ending of a file's name in lower case, without the dot.
+pub(crate) fn ending(path: &Path) -> String {
+    path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_lowercase()
+}
+
+/// Whether files with this ending have one JSON value a line.
+pub(crate) fn is_lines(ending: &str) -> bool {
+    matches!(ending, "jsonl" | "ndjson")
+}
+
 /// Opens a file, by the ending of its name.
 pub(super) fn open(file: &Path, name: &Arc<Path>) -> Result<Box<dyn Records>, DataError> {
-    let ending = name.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_lowercase();
+    let ending = ending(name);
     match ending.as_str() {
-        "jsonl" | "ndjson" => jsonl::open_lines(file, name),
+        lines if is_lines(lines) => jsonl::open_lines(file, name),
         "json" => jsonl::open_document(file, name),
         "parquet" => parquet::open(file, name),
         _ => Err(DataError::UnknownEnding { path: name.to_path_buf(), ending }),
@@ -141,7 +151,8 @@ impl<'a> Converter<'a> {
     }
 }
 
-fn object<'a>(value: &'a Value, origin: &Origin) -> Result<&'a Map<String, Value>, DataError> {
+/// The keys of a record, which must be an object.
+pub(super) fn object<'a>(value: &'a Value, origin: &Origin) -> Result<&'a Map<String, Value>, DataError> {
     value.as_object().ok_or_else(|| wrong_type(origin, "the record", value, "an object"))
 }
 

@@ -17,7 +17,8 @@ use super::stream::{Content, Raw, Records};
 use crate::conversation::Origin;
 use crate::error::{DataError, RecordError};
 
-const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+/// What some editors put in front of a text.
+pub(crate) const BYTE_ORDER_MARK: &str = "\u{feff}";
 
 /// Opens a file of one record a line. Blank lines are skipped. A file that begins with `[` is one array.
 pub(super) fn open_lines(file: &Path, name: &Arc<Path>) -> Result<Box<dyn Records>, DataError> {
@@ -32,17 +33,26 @@ pub(super) fn open_lines(file: &Path, name: &Arc<Path>) -> Result<Box<dyn Record
 
 /// Opens a document that holds all records.
 pub(super) fn open_document(file: &Path, name: &Arc<Path>) -> Result<Box<dyn Records>, DataError> {
+    let document = Document::new(read_text(file, name)?, name.clone());
+    Ok(Box::new(DocumentRecords { document, waiting: VecDeque::new(), count: 0 }))
+}
+
+/// The text of a file, without a byte order mark.
+pub(super) fn read_text(file: &Path, name: &Arc<Path>) -> Result<String, DataError> {
     let mut bytes = Vec::new();
     open(file, name)?.read_to_end(&mut bytes).map_err(|source| read_error(name, source))?;
-    if bytes.starts_with(BYTE_ORDER_MARK) {
-        bytes.drain(..BYTE_ORDER_MARK.len());
-    }
-    let text = String::from_utf8(bytes).map_err(|error| {
+    drop_mark(&mut bytes);
+    String::from_utf8(bytes).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let (line, column) = position(before);
         DataError::Record(RecordError::NotUtf8 { origin: Origin { path: name.clone(), line }, byte: column })
-    })?;
-    Ok(Box::new(DocumentRecords { document: Document::new(text, name.clone()), waiting: VecDeque::new(), count: 0 }))
+    })
+}
+
+fn drop_mark(bytes: &mut Vec<u8>) {
+    if bytes.starts_with(BYTE_ORDER_MARK.as_bytes()) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
+    }
 }
 
 fn open(file: &Path, name: &Path) -> Result<File, DataError> {
@@ -74,8 +84,8 @@ impl Lines {
             }
             self.number += 1;
             self.done += read as u64;
-            if self.number == 1 && line.starts_with(BYTE_ORDER_MARK) {
-                line.drain(..BYTE_ORDER_MARK.len());
+            if self.number == 1 {
+                drop_mark(&mut line);
             }
             line.truncate(line.trim_ascii_end().len());
             if !line.is_empty() {

@@ -3,6 +3,7 @@
 //! `jsonl` and `parquet` yield JSON records in the file's order, `format` settles their form on the
 //! first one and turns each into a conversation, `stream` hands them on in batches.
 
+mod document;
 mod format;
 mod instruct;
 mod jsonl;
@@ -22,8 +23,11 @@ use crate::conversation::Conversation;
 use crate::error::DataError;
 use crate::hub::{Hub, HubFile, RepoKind};
 
+pub use document::Document;
+pub(crate) use document::{document_files, files_in, read_plain};
 pub use format::Format;
-pub(crate) use jsonl::parse_line;
+pub(crate) use format::{ending, is_lines};
+pub(crate) use jsonl::{BYTE_ORDER_MARK, parse_line};
 pub(crate) use record::{got, keys, shorten, wrong_type};
 pub(crate) use stream::Stream;
 pub(crate) use whole::{Entry, Understood, Whole};

@@ -4,24 +4,20 @@
 //! the first record, as in [`Stream`](super::Stream).
 
 use std::path::Path;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
-use rayon::prelude::*;
 use serde_json::{Map, Value};
 
+use super::document::text_of;
 use super::format::{self, Converter};
-use super::jsonl::parse_line;
-use super::record::{got, wrong_type};
-use super::stream::{Content, Raw, Records};
+use super::stream::{Batches, Content, Raw};
 use crate::config::SourceConfig;
 use crate::conversation::{Conversation, Origin};
 use crate::error::{DataError, RecordError};
 use crate::source::Format;
 
-/// Records worked on together.
-const BATCH_RECORDS: usize = 4096;
-/// Bytes of lines worked on together, unless one line alone has more.
-const BATCH_BYTES: usize = 16 << 20;
+/// What is worked on together: more than of conversations, which are tokenised.
+const BATCH: (usize, usize) = (4096, 16 << 20);
 
 /// Every key at its default.
 static DEFAULTS: LazyLock<SourceConfig> = LazyLock::new(|| SourceConfig::from_path(""));
@@ -33,12 +29,7 @@ enum Form {
 }
 
 /// The records of a file.
-pub(crate) struct Whole {
-    name: Arc<Path>,
-    records: Box<dyn Records>,
-    form: Option<Form>,
-    over: bool,
-}
+pub(crate) struct Whole(Batches<Form>);
 
 /// One record.
 pub(crate) struct Entry<'a> {
@@ -59,13 +50,12 @@ pub(crate) enum Understood {
 
 impl Whole {
     pub(crate) fn open(file: &Path) -> Result<Self, DataError> {
-        let name: Arc<Path> = file.into();
-        Ok(Self { records: format::open(file, &name)?, name, form: None, over: false })
+        Ok(Self(Batches::open(file, file.into(), usize::MAX, BATCH)?))
     }
 
     /// What the records are called: `documents`, or the name of their format; none before the first batch.
     pub(crate) fn form(&self) -> Option<&'static str> {
-        self.form.as_ref().map(|form| match form {
+        self.0.form.as_ref().map(|form| match form {
             Form::Document => "documents",
             Form::Conversation(converter) => converter.format.name(),
         })
@@ -73,62 +63,31 @@ impl Whole {
 
     /// About how many bytes of the file are read.
     pub(crate) fn done_bytes(&self) -> u64 {
-        self.records.done_bytes()
+        self.0.records.done_bytes()
     }
 
-    /// Does some work on each of the next records, in the file's order; an empty list when the file is over.
+    /// Does some work on each of the next records; an empty list when the file is over.
     ///
     /// # Errors
-    /// What cannot be read of the batch, otherwise the first record in the file's order that is not understood;
-    /// [`DataError::Empty`] for a file without a record.
+    /// As [`Batches::next`].
     pub(crate) fn next_batch<T: Send>(
         &mut self,
         work: impl Fn(Entry<'_>) -> Result<T, DataError> + Sync,
     ) -> Result<Vec<T>, DataError> {
-        let batch = self.read()?;
-        let Some(form) = &self.form else {
-            return Err(DataError::Empty { path: self.name.to_path_buf() });
-        };
-        let entry = |raw: Raw| {
-            let origin = Origin { path: self.name.clone(), line: raw.line };
-            work(Entry { origin, content: raw.content, form })
-        };
-        // Collected in order first: of several errors, the first one of the file is told.
-        let done: Vec<Result<T, DataError>> = batch.into_par_iter().map(entry).collect();
-        done.into_iter().collect()
+        self.0.next(settle, |form, origin, content| work(Entry { origin, content, form }))
     }
 
     /// The next records as they are; none when the file is over.
     pub(crate) fn next_entries(&mut self) -> Result<Option<impl Iterator<Item = Entry<'_>>>, DataError> {
-        let batch = self.read()?;
-        let name = &self.name;
-        let form = self.form.as_ref().filter(|_| !batch.is_empty());
+        let batch = self.0.read(settle).into_iter().collect::<Result<Vec<_>, _>>()?;
+        let Batches { name, form, .. } = &self.0;
+        let form = form.as_ref().filter(|_| !batch.is_empty());
         Ok(form.map(|form| {
-            batch.into_iter().map(move |raw| {
-                let origin = Origin { path: name.clone(), line: raw.line };
-                Entry { origin, content: raw.content, form }
+            batch.into_iter().map(move |Raw { line, content }| {
+                let origin = Origin { path: name.clone(), line };
+                Entry { origin, content, form }
             })
         }))
-    }
-
-    fn read(&mut self) -> Result<Vec<Raw>, DataError> {
-        let (mut batch, mut bytes) = (Vec::new(), 0);
-        while !self.over && batch.len() < BATCH_RECORDS && bytes < BATCH_BYTES {
-            let Some(raw) = self.records.next()? else {
-                self.over = true;
-                break;
-            };
-            if self.form.is_none() {
-                let origin = Origin { path: self.name.clone(), line: raw.line };
-                self.form = Some(match &raw.content {
-                    Content::Line(line) => settle(&parse_line(line, &origin)?, &origin)?,
-                    Content::Value(value) | Content::Document { value, .. } => settle(value, &origin)?,
-                });
-            }
-            bytes += if let Content::Line(line) = &raw.content { line.len() } else { 0 };
-            batch.push(raw);
-        }
-        Ok(batch)
     }
 }
 
@@ -162,31 +121,13 @@ impl Entry<'_> {
     /// What the record says.
     pub(crate) fn understand(self) -> Result<Understood, DataError> {
         let Self { origin, content, form } = self;
-        let (value, record) = match content {
-            Content::Line(line) => (parse_line(&line, &origin)?, None),
-            Content::Value(value) => (value, None),
-            Content::Document { record, value } => (value, Some(record)),
-        };
-        understand(&value, origin, form).map_err(|error| match record {
-            Some(record) => DataError::InDocument { record, error: Box::new(error) },
-            None => error,
-        })
+        content.read(origin, |value, origin| understand(value, origin, form))
     }
 }
 
 fn understand(value: &Value, origin: Origin, form: &Form) -> Result<Understood, DataError> {
     match form {
-        Form::Document => {
-            let fields = value.as_object().ok_or_else(|| wrong_type(&origin, "the record", value, "an object"))?;
-            match fields.get("text") {
-                Some(Value::String(text)) => Ok(Understood::Document(text.clone())),
-                other => {
-                    let got = other.map_or_else(|| "missing".to_owned(), got);
-                    let what = "\"text\"".to_owned();
-                    Err(DataError::Record(RecordError::WrongType { origin, what, got, expected: "a text" }))
-                }
-            }
-        }
+        Form::Document => Ok(Understood::Document(text_of(value, &origin)?.to_owned())),
         Form::Conversation(converter) => {
             let conversation = converter.convert(value, origin)?;
             let text = |fields: &Map<String, Value>, key: &str| {

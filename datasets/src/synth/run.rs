@@ -21,6 +21,7 @@ use super::screening::{Gate, ScreenReport};
 use super::select::{Scorer, select};
 use super::teacher::ask::{Asking, Early, Progress};
 use super::teacher::{Identity, Journal, Price, Spent, Teacher};
+use crate::atomic;
 use crate::error::DataError;
 use crate::filter::{FilterReport, Filters, HeldOutQuestions};
 use crate::hub::Hub;
@@ -194,12 +195,7 @@ fn write(folder: &Path, report: &Report, samples: &[Sample]) -> Result<(), DataE
     let card = card::card(&name, report, samples);
     let report = serde_json::to_string_pretty(report).expect("plain data") + "\n";
     for (name, text) in [(SAMPLES, lines), (REPORT, report), (CARD, card), (CROISSANT, croissant)] {
-        let path = folder.join(name);
-        let failed = |source| DataError::Write { path: path.clone(), source };
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-        std::io::Write::write_all(&mut file, text.as_bytes()).map_err(failed)?;
-        file.as_file().sync_all().map_err(failed)?;
-        file.persist(&path).map_err(|error| failed(error.error))?;
+        atomic::write(&folder.join(name), text.as_bytes())?;
     }
     Ok(())
 }

@@ -5,14 +5,15 @@
 //! `config.json` the ids that end generation.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 use tokenizers::Tokenizer;
 
 use super::{ChatTokenizer, Parts, guarded};
+use crate::atomic;
 use crate::{DataError, SpecialTokens, TokenizerError};
 
 impl ChatTokenizer {
@@ -67,11 +68,11 @@ impl ChatTokenizer {
     /// [`DataError::Write`] when a file cannot be written; a file that stood there is then untouched.
     pub fn save(&self, folder: &Path) -> Result<(), DataError> {
         let tokenizer = guarded(|| self.tokenizer.to_string(true)).map_err(|message| self.refused(message))?;
-        write(&folder.join("tokenizer.json"), &tokenizer)?;
+        atomic::write(&folder.join("tokenizer.json"), tokenizer.as_bytes())?;
         let config = format!("{:#}\n", Value::Object(self.config.clone()));
-        write(&folder.join("tokenizer_config.json"), &config)?;
+        atomic::write(&folder.join("tokenizer_config.json"), config.as_bytes())?;
         match &self.template {
-            Some(template) => write(&folder.join("chat_template.jinja"), template.source()),
+            Some(template) => atomic::write(&folder.join("chat_template.jinja"), template.source().as_bytes()),
             None => Ok(()),
         }
     }
@@ -181,21 +182,4 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, DataError> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(source) => Err(DataError::Read { path: path.to_owned(), source }),
     }
-}
-
-/// Writes a file under a temporary name in the same folder and then gives it its own.
-fn write(path: &Path, content: &str) -> Result<(), DataError> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.part", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let result = File::create(&temporary).and_then(|mut file| {
-        file.write_all(content.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    });
-    result.map_err(|source| {
-        // Best effort: the error to tell is the first one.
-        let _ = fs::remove_file(&temporary);
-        DataError::Write { path: path.to_owned(), source }
-    })
 }

@@ -21,7 +21,7 @@ use crate::cli::SynthArgs;
 use crate::error::TrainError;
 use crate::forgetting::suite::Questions;
 use crate::recipe::load_synth;
-use crate::teacher::LocalTeacher;
+use crate::teacher::open_both;
 
 /// The exit code of what was stopped with everything kept.
 const INTERRUPTED: u8 = 130;
@@ -38,31 +38,31 @@ pub(super) fn synth(args: &SynthArgs) -> anyhow::Result<ExitCode> {
     }
     let hub = progress::hub();
     let held_out = HeldOutQuestions::new(&Questions::every_item()?, &config.held_out).map_err(TrainError::from)?;
-    let learner =
-        config.difficulty.as_ref().map(|difficulty| LocalTeacher::open(&difficulty.model, &hub)).transpose()?;
+    let local = config.teacher.as_ref().and_then(|teacher| teacher.local.as_ref());
+    let model = config.difficulty.as_ref().map(|difficulty| &difficulty.model);
+    let [local, learner] = open_both(local, model, &hub)?;
     let stop = on_stop(Some("the requests under way"))?;
     let making = Making {
         teacher: None,
         price: Price::default(),
         count_tokens: &words_and_marks,
-        scorer: learner.as_ref().map(|learner| learner as &dyn Scorer),
+        scorer: learner.as_deref().map(|learner| learner as &dyn Scorer),
         hub: &hub,
         stop: &stop,
     };
-    let teacher = config.teacher.as_ref();
-    let report = match teacher.map(|teacher| (&teacher.endpoint, &teacher.local)) {
-        Some((Some(endpoint), _)) => {
+    let endpoint = config.teacher.as_ref().and_then(|teacher| teacher.endpoint.as_ref());
+    let report = match (endpoint, local.as_deref()) {
+        (Some(endpoint), _) => {
             let key = endpoint.api_key_env.as_ref().and_then(|variable| std::env::var(variable).ok());
             let teacher = Endpoint::new(endpoint, key.filter(|key| !key.is_empty()));
             run(&config, Making { teacher: Some(&teacher), price: endpoint.price, ..making }, held_out)?
         }
-        Some((None, Some(local))) => {
-            let teacher = LocalTeacher::open(local, &hub)?;
+        (None, Some(teacher)) => {
             let count_tokens = |text: &str| teacher.count_tokens(text);
-            run(&config, Making { teacher: Some(&teacher), count_tokens: &count_tokens, ..making }, held_out)?
+            run(&config, Making { teacher: Some(teacher), count_tokens: &count_tokens, ..making }, held_out)?
         }
         // Recipes whose steps ask somebody name a teacher.
-        Some((None, None)) | None => run(&config, making, held_out)?,
+        (None, None) => run(&config, making, held_out)?,
     };
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);

@@ -5,21 +5,21 @@
 use minijinja::context;
 
 use super::{LINE_TOKENS, Open, Task, Workshop};
-use crate::error::{DataError, SynthError};
+use crate::error::{DataError, RecordError};
+use crate::source::read_plain;
 use crate::synth::config::PersonasConfig;
-use crate::synth::document::read_text;
 use crate::synth::sample::Sample;
 
 /// Makes the samples of one step.
 pub(super) fn make(workshop: &mut Workshop<'_>, config: &PersonasConfig) -> Result<Vec<Sample>, DataError> {
     let mut personas = config.personas.clone();
     if let Some(file) = &config.file {
-        personas.extend(read_text(file)?.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
+        personas.extend(read_plain(file)?.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
     }
     if personas.is_empty() {
         let place = config.file.as_ref().map_or_else(String::new, |file| file.display().to_string());
         let problem = "names nobody, expected a person in a few words on each line".to_owned();
-        return Err(SynthError::Document { place, problem }.into());
+        return Err(RecordError::Document { place, problem }.into());
     }
     let tasks: Vec<Task> = personas
         .iter()

@@ -4,7 +4,6 @@
 //! does not have it. The filters of this file know marks, and give none for none; `pick`, `chance` and `shuffle` draw.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,6 +20,7 @@ use super::schema::{Fields, Rule, bad, text};
 use crate::digest::hex;
 use crate::error::{DataError, SynthError, closest, did_you_mean};
 use crate::screen::{Draw, MONTHS};
+use crate::source::files_in;
 
 /// What layouts can call, each drawing from the document's seed.
 const DRAWING: [&str; 3] = ["pick", "chance", "shuffle"];
@@ -48,12 +48,7 @@ impl Layouts {
         let mut files = Vec::new();
         for path in listed {
             if path.is_dir() {
-                let read = |source| DataError::Read { path: path.clone(), source };
-                let entries = fs::read_dir(path).map_err(read)?.collect::<Result<Vec<_>, _>>().map_err(read)?;
-                let mut own: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
-                own.retain(|file| file.extension().is_some_and(|ending| ending == "jinja"));
-                own.sort();
-                files.extend(own);
+                files.extend(files_in(path, |file| file.extension().is_some_and(|ending| ending == "jinja"))?);
             } else {
                 files.push(path.clone());
             }

@@ -13,7 +13,7 @@ use super::layout::Layouts;
 use super::marks::is_mark;
 use super::questions::Question;
 use super::reading::Reading;
-use crate::error::{DataError, SynthError};
+use crate::error::{DataError, RecordError, SynthError};
 use crate::screen::Kind;
 
 /// The longest file, in bytes.
@@ -142,7 +142,7 @@ pub(super) fn text(path: &Path) -> Result<String, DataError> {
     let place = path.display().to_string();
     if length > LONGEST {
         let problem = format!("has {length} bytes, expected at most {LONGEST}");
-        return Err(SynthError::Document { place, problem }.into());
+        return Err(RecordError::Document { place, problem }.into());
     }
     let text = fs::read_to_string(path).map_err(read)?;
     if let Some(line) = text.lines().position(|line| line.contains(is_mark)) {
