@@ -1,7 +1,7 @@
 //! Everything that can go wrong in a run, named with its place.
 
 use std::error::Error as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::recipe::RecipeError;
 
@@ -176,6 +176,15 @@ impl TrainError {
             Self::Adapter(error) => error.is_write(),
             _ => false,
         }
+    }
+
+    /// A failed write of a run's state as such; other errors as they are.
+    #[must_use]
+    pub fn not_saved(self, step: u64, run: &Path) -> Self {
+        if !self.is_write() {
+            return self;
+        }
+        Self::NotSaved { step, reason: self.with_causes(), run: run.to_owned() }
     }
 
     /// The message with its causes, as the command prints it.

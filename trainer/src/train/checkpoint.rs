@@ -58,6 +58,11 @@ impl Checkpoints {
         Self { folder, keep }
     }
 
+    /// The folder of the run.
+    pub fn run(&self) -> &Path {
+        self.folder.parent().unwrap_or(&self.folder)
+    }
+
     /// The adapter with the lowest validation loss.
     pub fn best(&self) -> PathBuf {
         self.folder.join("best")

@@ -39,9 +39,10 @@ impl Run<'_> {
             // A pool of its own: the threads of the steps are busy, and the one that waits for this is among them.
             let pool = ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
             pool.expect("this thread is new, so in no pool");
-            let path = checkpoints.save(&decoder, &peft, &optimizer, &progress)?;
-            provenance::carry(&place, &path.join(ADAPTER))?;
-            Ok(path)
+            let saved = checkpoints.save(&decoder, &peft, &optimizer, &progress);
+            saved
+                .and_then(|path| provenance::carry(&place, &path.join(ADAPTER)).map(|()| path))
+                .map_err(|error| error.not_saved(progress.step, checkpoints.run()))
         }));
         for tracker in trackers {
             tracker.note(&format!("saving; the steps waited {:.3} s", started.elapsed().as_secs_f64()));
@@ -123,10 +124,6 @@ impl Run<'_> {
 
     /// Says of a failed write what is left and how to go on.
     pub(crate) fn explain(&self, error: TrainError, folder: &RunFolder) -> TrainError {
-        if !error.is_write() {
-            return error;
-        }
-        let (reason, run) = (error.with_causes(), folder.path().to_owned());
-        TrainError::NotSaved { step: self.progress.step, reason, run }
+        error.not_saved(self.progress.step, folder.path())
     }
 }
