@@ -7,7 +7,6 @@
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Write};
-use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -134,17 +133,9 @@ pub struct SampleRecord {
     pub line: usize,
     /// How many times it was trained on.
     pub seen: u64,
-    /// What it was made from; its fields are read as the sample's own.
+    /// What it was made from.
     #[serde(flatten)]
     pub ancestry: Ancestry,
-}
-
-impl Deref for SampleRecord {
-    type Target = Ancestry;
-
-    fn deref(&self) -> &Ancestry {
-        &self.ancestry
-    }
 }
 
 impl SampleRecord {

@@ -314,13 +314,19 @@ fn each_sample_says_what_it_is_and_where_it_comes_from() {
     let path = case.path("train.jsonl");
     let of_first = &samples[0];
     assert_eq!((of_first.id.as_str(), of_first.line, of_first.seen, &of_first.source), ("first", 1, 2, &path));
-    assert_eq!((of_first.document.as_deref(), of_first.document_sha256.as_deref()), (Some("a.md"), Some("00ff")));
-    assert_eq!(of_first.url.as_deref(), Some("https://example.org/a"));
+    assert_eq!(
+        (of_first.ancestry.document.as_deref(), of_first.ancestry.document_sha256.as_deref()),
+        (Some("a.md"), Some("00ff"))
+    );
+    assert_eq!(of_first.ancestry.url.as_deref(), Some("https://example.org/a"));
     // What was learned is what screening left; the name is that of what stands in the file.
     let mut learned = whole[0].clone();
     learned.messages[0].content = "Write to [EMAIL] now".to_owned();
     assert_eq!(of_first.sha256, crate::hex(&content_hash(&learned)));
-    assert_eq!((samples[1].id.as_str(), samples[1].parents.as_slice()), ("7", ["first".to_owned()].as_slice()));
+    assert_eq!(
+        (samples[1].id.as_str(), samples[1].ancestry.parents.as_slice()),
+        ("7", ["first".to_owned()].as_slice())
+    );
     assert_eq!((samples[2].id.as_str(), samples[2].line), (&crate::hex(&content_hash(&whole[3]))[..16], 4));
     let [train, validation] = data.sources.as_slice() else { panic!("{:?}", data.sources) };
     assert_eq!((train.split, &train.path, train.samples), (Split::Train, &path, 3));

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::verify::REFUSED;
 use crate::cli::TraceArgs;
 use crate::error::TrainError;
+use crate::provenance::places;
 use crate::provenance::trace::{self, Found, Query, Source, Summary};
 use crate::provenance::{Data, Place};
 
@@ -34,7 +35,7 @@ pub(super) fn trace(args: &TraceArgs) -> anyhow::Result<ExitCode> {
         return summary(args, place);
     }
     let data = single.as_ref().map(Place::data).transpose()?.flatten();
-    let places = single.map_or_else(|| trace::places(&args.paths), |place| Ok(vec![place]))?;
+    let places = single.map_or_else(|| places(&args.paths), |place| Ok(vec![place]))?;
     let found = trace::trace(&places, query.as_ref())?;
     if args.json {
         println!("{:#}", report(&found, data.as_ref(), query.is_some()));
@@ -195,9 +196,9 @@ fn describe(sample: &SampleRecord, data: &Data) {
     line("from", Some(format!("{name}:{}", sample.line)));
     line("source", text("source_state"));
     line("licence", text("licence"));
-    let document = [&sample.document, &sample.document_sha256].into_iter().flatten();
+    let document = [&sample.ancestry.document, &sample.ancestry.document_sha256].into_iter().flatten();
     line("document", Some(document.map(|part| plain(part)).collect::<Vec<_>>().join(", SHA-256 ")));
-    line("address", sample.url.as_deref().map(plain));
+    line("address", sample.ancestry.url.as_deref().map(plain));
     let teacher = text("teacher").map(|teacher| match text("revision") {
         Some(revision) => format!("{teacher}, revision {revision}"),
         None => teacher,
@@ -205,7 +206,7 @@ fn describe(sample: &SampleRecord, data: &Data) {
     line("teacher", teacher);
     line("method", text("method"));
     line("prompt", text("prompt"));
-    line("made after", Some(plain(&sample.parents.join(", "))));
+    line("made after", Some(plain(&sample.ancestry.parents.join(", "))));
     line("messages", Some(format!("SHA-256 {}", sample.sha256)));
     let times = match sample.seen {
         0 => "not trained on".to_owned(),
@@ -220,7 +221,7 @@ fn describe(sample: &SampleRecord, data: &Data) {
 fn origin(sample: &SampleRecord, data: &Data) -> Value {
     let sources = data.runs.iter().flat_map(|run| &run.sources);
     let of = sources.into_iter().find(|of| of.split == sample.split && of.path == sample.source);
-    let licence = sample.licence.clone().or_else(|| of?.licence.clone());
+    let licence = sample.ancestry.licence.clone().or_else(|| of?.licence.clone());
     let recorded = of.and_then(|of| of.sha256.clone());
     let mut origin = json!({ "licence": licence, "source_sha256": recorded });
     let state = match (sha256_files([&sample.source]), recorded) {

@@ -4,6 +4,7 @@
 //! manifest beside it ([`RunData`]), which has the file's digest. The recorder writes both into the run folder, from
 //! where [`Place::carry`] takes them on: to checkpoints, the result, exports and merged models. [`trace`] reads them.
 
+mod places;
 mod recorder;
 pub mod trace;
 
@@ -14,6 +15,7 @@ use std::path::{Component, Path, PathBuf};
 use datasets::{SampleRecord, SamplesFile, ScreeningRecord, SourceRecord};
 use serde::{Deserialize, Serialize};
 
+pub use places::places;
 pub(crate) use recorder::{Recorder, carry};
 
 use crate::error::TrainError;
