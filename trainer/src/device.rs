@@ -3,6 +3,7 @@
 use burn::backend::DispatchDevice;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use crate::cluster::Collective;
 use crate::error::TrainError;
 use crate::kernels::Kernels;
 use crate::recipe::DeviceName;
@@ -43,6 +44,21 @@ pub fn open(name: &str) -> Result<Device, TrainError> {
     Err(fail(format!("is not in this build; build it with `cargo build --release --features {feature}`")))
 }
 
+/// As [`open`], for one of several ranks: a kind of card without a number is the card of the rank's number on its machine.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_for(name: &str, collective: &dyn Collective) -> Result<Device, TrainError> {
+    open(&of_rank(name, collective.ranks(), collective.local_rank()))
+}
+
+fn of_rank(name: &str, ranks: usize, local_rank: usize) -> String {
+    match name {
+        "cuda" | "vulkan" if ranks > 1 => format!("{name}:{local_rank}"),
+        name => name.to_owned(),
+    }
+}
+
 /// The implementation of the hot operators that a device has.
 pub fn kernels(device: &Device) -> Kernels {
     match device.clone().without_autodiff().as_dispatch() {
@@ -76,4 +92,17 @@ pub fn indices<T: TryInto<i64>>(values: impl IntoIterator<Item = T>, device: &De
 /// When the device fails, or the tensor is not in float32, which every tensor of this program is.
 pub fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_into_vec().expect("a float32 tensor")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::of_rank;
+
+    #[test]
+    fn each_rank_of_several_gets_the_card_of_its_number() {
+        assert_eq!(of_rank("cuda", 4, 3), "cuda:3");
+        assert_eq!(of_rank("cuda", 1, 0), "cuda");
+        assert_eq!(of_rank("cuda:1", 4, 3), "cuda:1");
+        assert_eq!(of_rank("flex", 4, 3), "flex");
+    }
 }

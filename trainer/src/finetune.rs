@@ -70,7 +70,7 @@ pub fn finetune(
 
     // 1. The base model and its tokenizer, and the memory that is left for them.
     let allowed_memory = plan::allowed_memory(recipe);
-    let device = device::open(&recipe.device)?;
+    let device = device::open_for(&recipe.device, collective)?;
     let (base, earlier) = open_base(recipe, start, hub, collective)?;
 
     // 2. The data: tokens with their loss masks.

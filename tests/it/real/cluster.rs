@@ -165,3 +165,15 @@ fn ranks_that_would_not_make_the_same_run_are_refused() {
     let (code, said) = mpirun([&schema, &schema]);
     assert!(code == Some(1) && said.contains("2 processes were started for work that one does"), "{said}");
 }
+
+#[test]
+fn without_nccl_its_engine_says_what_is_missing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let recipe = tiny_recipe(folder.path(), &[]);
+    let torchrun =
+        [("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1"), ("MASTER_ADDR", "localhost"), ("MASTER_PORT", "1")];
+    let out = greffon_command(&["train", &recipe]).envs(torchrun).output().expect("greffon starts");
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(2), "{said}");
+    assert!(said.contains("rank 1 of 2: NCCL is not on this machine"), "{said}");
+}

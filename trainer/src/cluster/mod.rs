@@ -7,6 +7,10 @@
 mod launcher;
 #[cfg(feature = "mpi")]
 mod mpi;
+#[cfg(feature = "nccl")]
+mod nccl;
+#[cfg(feature = "nccl")]
+mod rendezvous;
 mod single;
 mod spread;
 
@@ -35,12 +39,15 @@ pub enum Wire {
 ///
 /// Every call is made by all ranks in the same order. A rank that is gone ends the others through the engine or the
 /// launcher; none waits for ever.
-pub trait Collective: Sync {
+pub trait Collective {
     /// This process, in `0..ranks()`.
     fn rank(&self) -> usize;
 
     /// How many processes there are.
     fn ranks(&self) -> usize;
+
+    /// Which of the processes on its machine this is; it gets the card of that number.
+    fn local_rank(&self) -> usize;
 
     /// Replaces the values of each rank by their sum over all ranks. The order of the sum is that of the ranks, so the
     /// result is the same bits on all of them and in every run of as many.
@@ -78,6 +85,10 @@ pub trait Collective: Sync {
 pub fn open(place: &Place) -> Result<Box<dyn Collective>, TrainError> {
     if place.ranks == 1 {
         return Ok(Box::new(Single));
+    }
+    #[cfg(feature = "nccl")]
+    if place.launcher == Launcher::Torchrun {
+        return Ok(Box::new(nccl::Nccl::open(place)?));
     }
     #[cfg(feature = "mpi")]
     if place.launcher.speaks_mpi() {

@@ -21,6 +21,7 @@ use crate::error::TrainError;
 pub(super) struct Mpi {
     rank: usize,
     ranks: usize,
+    local_rank: usize,
     /// Ends MPI when it is dropped.
     _universe: Universe,
 }
@@ -44,7 +45,7 @@ impl Mpi {
                  `srun --mpi=pmix`; elsewhere, the mpirun of the library that this program is linked with"
             )));
         }
-        Ok(Self { rank, ranks, _universe: universe })
+        Ok(Self { rank, ranks, local_rank: place.local_rank, _universe: universe })
     }
 
     /// Adds up in the order of the ranks what `to_sum` makes of the numbers on the wire.
@@ -83,6 +84,10 @@ impl Collective for Mpi {
 
     fn ranks(&self) -> usize {
         self.ranks
+    }
+
+    fn local_rank(&self) -> usize {
+        self.local_rank
     }
 
     fn all_reduce_sum(&self, values: &mut [f32], wire: Wire) -> Result<(), TrainError> {

@@ -16,6 +16,10 @@ impl Collective for Single {
         1
     }
 
+    fn local_rank(&self) -> usize {
+        0
+    }
+
     fn all_reduce_sum(&self, _values: &mut [f32], _wire: Wire) -> Result<(), TrainError> {
         Ok(())
     }

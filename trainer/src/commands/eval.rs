@@ -48,7 +48,7 @@ pub(super) fn eval(args: &EvalArgs, collective: &dyn Collective) -> anyhow::Resu
     // Before all that takes time, so that a base without a template is told at once.
     base.tokenizer.template().map_err(TrainError::from)?;
     let conversations = test_conversations(recipe, limit, &hub)?;
-    let device = device::open(&recipe.device)?;
+    let device = device::open_for(&recipe.device, collective)?;
     let (plain, adapted) = comparing.decoders(&base, &device)?;
     let question = |decoder: &Decoder, what: &'static str| -> Result<Vec<Findings>, TrainError> {
         let subject = Subject { decoder, tokenizer: &base.tokenizer, device: &device, collective };

@@ -22,7 +22,7 @@ pub(super) fn measure(args: &MeasureArgs, collective: &dyn Collective) -> anyhow
     let config = asked(recipe, &args.questions)?;
     let hub = progress::hub();
     let base = comparing.base(&hub)?;
-    let device = device::open(&recipe.device)?;
+    let device = device::open_for(&recipe.device, collective)?;
     let (plain, adapted) = comparing.decoders(&base, &device)?;
     let watch = Watch::open(recipe, &config, &base, plain, &device, collective, &hub)?;
     let mut bar = progress::Questioning::default();

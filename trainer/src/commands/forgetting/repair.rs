@@ -38,7 +38,7 @@ pub(super) fn repair(args: &RepairArgs, collective: &dyn Collective) -> anyhow::
     let config = asked(recipe, &args.questions)?;
     let hub = progress::hub();
     let base = comparing.base(&hub)?;
-    let device = device::open(&recipe.device)?;
+    let device = device::open_for(&recipe.device, collective)?;
     let (plain, adapted) = comparing.decoders(&base, &device)?;
     let data =
         datasets::prepare(&recipe.data, &base.tokenizer, recipe.train.seed, &hub, &Cache::from_env(), &mut |_| {})

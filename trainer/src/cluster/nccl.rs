@@ -1,0 +1,132 @@
+//! The engine over NCCL, for NVIDIA cards.
+//!
+//! The library is looked for when the engine is opened, so that the program is built and starts without it. Gradients go
+//! through buffers of the engine's own on this rank's card; NCCL adds them up in an order that is the same in every run on
+//! the same cards. It type-checks and has not been run: see the README's limits.
+
+use std::sync::Arc;
+
+use cudarc::driver::{CudaContext, CudaStream, DriverError, sys as driver};
+use cudarc::nccl::{Comm, Id, ReduceOp, result::NcclError, sys as nccl};
+use half::bf16;
+use half::slice::HalfFloatSliceExt as _;
+
+use super::rendezvous::Meeting;
+use super::{Collective, Place, Wire};
+use crate::error::TrainError;
+
+/// A process with a card.
+pub(super) struct Nccl {
+    place: Place,
+    comm: Comm,
+    stream: Arc<CudaStream>,
+}
+
+impl Nccl {
+    /// Joins the processes that were started together, each with the card of its number on its machine.
+    pub(super) fn open(place: &Place) -> Result<Self, TrainError> {
+        if !is_there() {
+            return Err(failed(
+                place,
+                "NCCL is not on this machine: libcuda.so or libnccl.so is not found; install NVIDIA's driver and NCCL \
+                 (Debian: libnccl2), and name its folder in LD_LIBRARY_PATH",
+            ));
+        }
+        let driver = |error: DriverError| failed(place, &format!("card {}: {error}", place.local_rank));
+        let stream = CudaContext::new(place.local_rank).and_then(|card| card.new_stream()).map_err(driver)?;
+        let id = Meeting::from_env(place)?.share(place, || {
+            let id = Id::new().map_err(|error| broken(place, &error))?;
+            Ok(id.internal().map(i8::cast_unsigned))
+        })?;
+        let id = Id::uninit(id.map(u8::cast_signed));
+        let comm =
+            Comm::from_rank(stream.clone(), place.rank, place.ranks, id).map_err(|error| broken(place, &error))?;
+        Ok(Self { place: *place, comm, stream })
+    }
+
+    fn driver(&self, error: DriverError) -> TrainError {
+        failed(&self.place, &format!("card {}: {error}", self.place.local_rank))
+    }
+
+    /// What each rank gives, all of the same length, one after the other.
+    fn gather_equal(&self, own: &[u8]) -> Result<Vec<u8>, TrainError> {
+        let send = self.stream.clone_htod(own).map_err(|error| self.driver(error))?;
+        let mut all =
+            self.stream.alloc_zeros::<u8>(own.len() * self.place.ranks).map_err(|error| self.driver(error))?;
+        self.comm.all_gather(&send, &mut all).map_err(|error| broken(&self.place, &error))?;
+        self.stream.clone_dtoh(&all).map_err(|error| self.driver(error))
+    }
+}
+
+/// Whether both libraries can be loaded.
+#[expect(unsafe_code, reason = "asks the dynamic loader, which runs the initialisers of libraries that it finds")]
+fn is_there() -> bool {
+    // SAFETY: both are NVIDIA's own libraries, whose initialisers are sound, and no symbol is called.
+    unsafe { driver::is_culib_present() && nccl::is_culib_present() }
+}
+
+fn broken(place: &Place, error: &NcclError) -> TrainError {
+    failed(place, &format!("NCCL: {error:?}; NCCL_DEBUG=INFO says more"))
+}
+
+fn failed(place: &Place, reason: &str) -> TrainError {
+    TrainError::Cluster { rank: place.rank, ranks: place.ranks, reason: reason.to_owned() }
+}
+
+impl Collective for Nccl {
+    fn rank(&self) -> usize {
+        self.place.rank
+    }
+
+    fn ranks(&self) -> usize {
+        self.place.ranks
+    }
+
+    fn local_rank(&self) -> usize {
+        self.place.local_rank
+    }
+
+    fn all_reduce_sum(&self, values: &mut [f32], wire: Wire) -> Result<(), TrainError> {
+        let driver = |error| self.driver(error);
+        let nccl = |error| broken(&self.place, &error);
+        match wire {
+            Wire::F32 => {
+                let mut card = self.stream.clone_htod(&*values).map_err(driver)?;
+                self.comm.all_reduce_in_place(&mut card, &ReduceOp::Sum).map_err(nccl)?;
+                self.stream.memcpy_dtoh(&card, values).map_err(driver)?;
+            }
+            Wire::Bf16 => {
+                let own: Vec<bf16> = values.iter().map(|value| bf16::from_f32(*value)).collect();
+                let mut card = self.stream.clone_htod(&own).map_err(driver)?;
+                self.comm.all_reduce_in_place(&mut card, &ReduceOp::Sum).map_err(nccl)?;
+                self.stream.clone_dtoh(&card).map_err(driver)?.convert_to_f32_slice(values);
+            }
+        }
+        self.stream.synchronize().map_err(driver)
+    }
+
+    fn all_gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, TrainError> {
+        let lengths: Vec<usize> = self
+            .gather_equal(&(own.len() as u64).to_le_bytes())?
+            .as_chunks()
+            .0
+            .iter()
+            .map(|bytes| usize::try_from(u64::from_le_bytes(*bytes)).unwrap_or(usize::MAX))
+            .collect();
+        let longest = lengths.iter().copied().max().unwrap_or(0).max(1);
+        let mut padded = own.to_vec();
+        padded.resize(longest, 0);
+        let all = self.gather_equal(&padded)?;
+        Ok(all.chunks_exact(longest).zip(lengths).map(|(bytes, length)| bytes[..length].to_vec()).collect())
+    }
+
+    fn broadcast(&self, bytes: Vec<u8>) -> Result<Vec<u8>, TrainError> {
+        let own = if self.place.rank == 0 { bytes } else { Vec::new() };
+        Ok(self.all_gather(&own)?.swap_remove(0))
+    }
+
+    fn abort(&self, code: u8) {
+        // The launcher ends the others when one process fails.
+        std::process::exit(code.into());
+    }
+}
