@@ -96,6 +96,37 @@ mod tests {
         assert!((Cluster { wire: Wire::Bf16, ..of(2) }.bytes_per_rank(1_000_000) - 2e6).abs() < 1.0);
     }
 
+    /// The bases of `docs/scale.md`: weights, and trained numbers at rank 16.
+    const BASES: [(&str, f64, usize); 3] =
+        [("1 B", 1.236e9, 11_272_192), ("8 B", 8.03e9, 41_943_040), ("70 B", 70.55e9, 207_093_760)];
+
+    #[test]
+    fn the_table_of_the_document_is_what_the_formula_gives() {
+        const TOKENS: f64 = 512_000.0;
+        let document = include_str!("../../../docs/scale.md");
+        for (base, weights, parameters) in BASES {
+            let alone = 6.0 * weights * TOKENS / 4e14;
+            for ranks in [1, 8, 64, 512] {
+                let (link, ranks_per_link) = if ranks <= 8 { (450e9, 1) } else { (50e9, 8) };
+                let of = |wire| {
+                    let cluster = Cluster { ranks, devices: ranks, link: Some(link), ranks_per_link, wire };
+                    cluster.plan(parameters, TOKENS, alone)
+                };
+                let plan = of(Wire::F32);
+                let row = format!(
+                    "| {base} | {ranks} | {:.3} | {:.0} | {:.1} | {:.1} | {:.1} | {:.0} |",
+                    plan.compute_seconds,
+                    plan.bytes_per_rank / 1e6,
+                    1e3 * plan.communication_seconds,
+                    100.0 * plan.efficiency,
+                    100.0 * of(Wire::Bf16).efficiency,
+                    plan.tokens_per_second / 1e3
+                );
+                assert!(document.contains(&row), "{row}");
+            }
+        }
+    }
+
     #[test]
     fn ranks_behind_one_link_share_it() {
         let four = Cluster { ranks: 4, devices: 2, link: Some(1e6), ranks_per_link: 4, wire: Wire::F32 };
