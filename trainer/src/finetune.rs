@@ -22,6 +22,7 @@ use crate::train::answers::Answered;
 use crate::train::batch::Layout;
 use crate::train::checkpoint::{Checkpoints, Progress};
 use crate::train::optimizer::AdamW;
+use crate::train::pace::{Pace, Waits};
 use crate::train::penalty::Penalties;
 use crate::train::replay::{self, Replay};
 use crate::train::run::{EarlyStop, Run};
@@ -47,6 +48,8 @@ pub struct Outcome {
     pub progress: Progress,
     /// Why training stopped before its last step.
     pub stopped_early: Option<EarlyStop>,
+    /// What of the steps' time the ranks did not compute; `None` for one process.
+    pub waits: Option<Waits>,
     /// What the result lost of the base; `None` where the recipe does not ask.
     pub forgetting: Option<Forgetting>,
 }
@@ -69,7 +72,7 @@ pub fn finetune(
     let is_first = collective.is_first();
 
     // 1. The base model and its tokenizer, and the memory that is left for them.
-    let allowed_memory = plan::allowed_memory(recipe);
+    let allowed_memory = plan::allowed_memory(recipe, collective.local_ranks());
     let device = device::open_for(&recipe.device, collective)?;
     let (base, earlier) = open_base(recipe, start, hub, collective)?;
 
@@ -137,6 +140,7 @@ pub fn finetune(
         total_steps,
         recomputed_blocks: checkpointing.recomputed_blocks,
         recorder: is_first.then(|| Recorder::new(&folder, recipe, &base, &info, total_examples)).transpose()?,
+        pace: Pace::default(),
         saving: None,
     };
     if start == Start::Resume {
@@ -182,7 +186,7 @@ pub fn finetune(
         Some(watch) => Some(run.forgetting(watch, &folder, stop, trackers)?),
         None => None,
     };
-    Ok(Outcome { folder, progress: run.progress, stopped_early, forgetting })
+    Ok(Outcome { folder, waits: run.pace.waits(), progress: run.progress, stopped_early, forgetting })
 }
 
 /// The base, and the facts of the run that is resumed.

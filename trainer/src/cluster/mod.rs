@@ -49,6 +49,9 @@ pub trait Collective {
     /// Which of the processes on its machine this is; it gets the card of that number.
     fn local_rank(&self) -> usize;
 
+    /// How many of the processes are on its machine, and share its memory.
+    fn local_ranks(&self) -> usize;
+
     /// Replaces the values of each rank by their sum over all ranks. The order of the sum is that of the ranks, so the
     /// result is the same bits on all of them and in every run of as many.
     ///

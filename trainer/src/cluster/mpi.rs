@@ -19,9 +19,7 @@ use crate::error::TrainError;
 
 /// A process among those of `mpirun` or `srun`.
 pub(super) struct Mpi {
-    rank: usize,
-    ranks: usize,
-    local_rank: usize,
+    place: Place,
     /// Ends MPI when it is dropped.
     _universe: Universe,
 }
@@ -45,16 +43,16 @@ impl Mpi {
                  `srun --mpi=pmix`; elsewhere, the mpirun of the library that this program is linked with"
             )));
         }
-        Ok(Self { rank, ranks, local_rank: place.local_rank, _universe: universe })
+        Ok(Self { place: Place { rank, ranks, ..*place }, _universe: universe })
     }
 
     /// Adds up in the order of the ranks what `to_sum` makes of the numbers on the wire.
     fn sum<T: Equivalence + Copy + Default>(&self, own: &[T], mut sum: impl FnMut(&[T], usize) -> Vec<T>) -> Vec<T> {
         let world = SimpleCommunicator::world();
-        let part = own.len().div_ceil(self.ranks);
+        let part = own.len().div_ceil(self.place.ranks);
         let mut send = own.to_vec();
-        send.resize(part * self.ranks, T::default());
-        let mut received = vec![T::default(); part * self.ranks];
+        send.resize(part * self.place.ranks, T::default());
+        let mut received = vec![T::default(); part * self.place.ranks];
         world.all_to_all_into(&send[..], &mut received[..]);
         let summed = sum(&received, part);
         world.all_gather_into(&summed[..], &mut send[..]);
@@ -79,15 +77,19 @@ fn in_order(vectors: &[f32], length: usize) -> Vec<f32> {
 
 impl Collective for Mpi {
     fn rank(&self) -> usize {
-        self.rank
+        self.place.rank
     }
 
     fn ranks(&self) -> usize {
-        self.ranks
+        self.place.ranks
     }
 
     fn local_rank(&self) -> usize {
-        self.local_rank
+        self.place.local_rank
+    }
+
+    fn local_ranks(&self) -> usize {
+        self.place.local_ranks
     }
 
     fn all_reduce_sum(&self, values: &mut [f32], wire: Wire) -> Result<(), TrainError> {
@@ -110,7 +112,7 @@ impl Collective for Mpi {
 
     fn all_gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, TrainError> {
         let world = SimpleCommunicator::world();
-        let mut lengths = vec![0_u64; self.ranks];
+        let mut lengths = vec![0_u64; self.place.ranks];
         world.all_gather_into(&(own.len() as u64), &mut lengths[..]);
         let counts = lengths.iter().map(|&length| i32::try_from(length).map_err(|_| self.too_long()));
         let counts = counts.collect::<Result<Vec<i32>, TrainError>>()?;
@@ -120,13 +122,13 @@ impl Collective for Mpi {
             Some(start)
         });
         let starts: Vec<i32> = starts.collect();
-        if starts.len() < self.ranks {
+        if starts.len() < self.place.ranks {
             return Err(self.too_long());
         }
         let mut all = vec![0_u8; counts.iter().map(|&count| of(count)).sum()];
         if all.is_empty() {
             // Open MPI refuses to gather nothing from everybody.
-            return Ok(vec![Vec::new(); self.ranks]);
+            return Ok(vec![Vec::new(); self.place.ranks]);
         }
         world.all_gather_varcount_into(own, &mut PartitionMut::new(&mut all[..], &counts[..], &starts[..]));
         let slices = starts.iter().zip(&counts).map(|(&start, &count)| all[of(start)..of(start) + of(count)].to_vec());
@@ -154,7 +156,7 @@ impl Collective for Mpi {
 impl Mpi {
     fn too_long(&self) -> TrainError {
         let reason = "a message of more than 2 GiB cannot be gathered".to_owned();
-        TrainError::Cluster { rank: self.rank, ranks: self.ranks, reason }
+        TrainError::Cluster { rank: self.place.rank, ranks: self.place.ranks, reason }
     }
 }
 

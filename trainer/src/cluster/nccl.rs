@@ -86,6 +86,10 @@ impl Collective for Nccl {
         self.place.local_rank
     }
 
+    fn local_ranks(&self) -> usize {
+        self.place.local_ranks
+    }
+
     fn all_reduce_sum(&self, values: &mut [f32], wire: Wire) -> Result<(), TrainError> {
         let driver = |error| self.driver(error);
         let nccl = |error| broken(&self.place, &error);

@@ -20,6 +20,10 @@ impl Collective for Single {
         0
     }
 
+    fn local_ranks(&self) -> usize {
+        1
+    }
+
     fn all_reduce_sum(&self, _values: &mut [f32], _wire: Wire) -> Result<(), TrainError> {
         Ok(())
     }

@@ -127,7 +127,7 @@ fn allowed(recipe: &Recipe) -> Option<u64> {
             let of_recipe = recipe.train.memory.map(MemorySize::bytes);
             Some(of_recipe.unwrap_or_else(|| plan::nine_tenths(device.memory.bytes())))
         }
-        None => plan::allowed_memory(recipe),
+        None => plan::allowed_memory(recipe, 1),
     }
 }
 

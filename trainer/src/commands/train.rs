@@ -56,6 +56,8 @@ pub(super) fn train(args: &TrainArgs, collective: &dyn Collective) -> anyhow::Re
             "forgetting": outcome.forgetting,
             "tokens": progress.tokens,
             "seconds": progress.seconds,
+            "ranks": collective.ranks(),
+            "waits": outcome.waits,
             "validation_loss": progress.best_loss,
             "best_step": progress.best_step,
         });
@@ -74,6 +76,14 @@ pub(super) fn train(args: &TrainArgs, collective: &dyn Collective) -> anyhow::Re
         progress.seconds,
         progress.tokens as f64 / progress.seconds
     );
+    if let Some(waits) = outcome.waits {
+        println!(
+            "{} processes: waiting for the slowest {:.1} % of the time, adding up gradients {:.1} %",
+            collective.ranks(),
+            100.0 * waits.idle,
+            100.0 * waits.communication
+        );
+    }
     if let Some(loss) = progress.best_loss {
         println!("lowest validation loss {loss:.4} at step {}", progress.best_step);
     }

@@ -88,10 +88,13 @@ pub fn model_sizes(recipe: &Recipe, base: &BaseModel) -> Result<ModelSizes, Trai
     }
 }
 
-/// The bytes that a run that starts now may take: as the recipe says, else nine tenths of what the machine has left.
+/// The bytes that each of the `processes` of a run that starts now on this machine may take: as the recipe says, else
+/// their part of nine tenths of what the machine has left.
 /// `None` on another device, whose memory is not known.
-pub fn allowed_memory(recipe: &Recipe) -> Option<u64> {
-    let own = || machine::available_memory().filter(|_| recipe.device == "flex").map(nine_tenths);
+pub fn allowed_memory(recipe: &Recipe, processes: usize) -> Option<u64> {
+    let own = || {
+        machine::available_memory().filter(|_| recipe.device == "flex").map(|left| nine_tenths(left) / processes as u64)
+    };
     recipe.train.memory.map(MemorySize::bytes).or_else(own)
 }
 

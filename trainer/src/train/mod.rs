@@ -5,6 +5,7 @@ pub mod backward;
 pub mod batch;
 pub mod checkpoint;
 pub mod optimizer;
+pub mod pace;
 pub mod parameters;
 pub mod penalty;
 pub mod reduce;

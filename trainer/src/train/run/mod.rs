@@ -15,6 +15,7 @@ use datasets::{ExampleRef, Prepared};
 use super::batch::Layout;
 use super::checkpoint::{Checkpoints, Progress};
 use super::optimizer::{self, AdamW};
+use super::pace::Pace;
 use super::penalty::Penalties;
 use super::replay::Replay;
 use super::schedule::learning_rate_factor;
@@ -58,6 +59,7 @@ pub(crate) struct Run<'a> {
     pub(crate) recomputed_blocks: usize,
     /// Of rank 0.
     pub(crate) recorder: Option<Recorder>,
+    pub(crate) pace: Pace,
     /// The checkpoint that is being written beside the steps.
     pub(crate) saving: Option<JoinHandle<Result<PathBuf, TrainError>>>,
 }
@@ -110,6 +112,10 @@ impl Run<'_> {
                 return Err(TrainError::Interrupted { step: self.progress.step, run: folder.path().to_owned() });
             };
             trackers.iter_mut().try_for_each(|t| t.step(&record))?;
+            let slow = record.ranks.as_ref().and_then(|ranks| self.pace.add(ranks, record.seconds));
+            if let Some(slow) = slow.filter(|_| self.collective.is_first()) {
+                tracing::warn!("{slow}");
+            }
             if self.saving.as_ref().is_some_and(JoinHandle::is_finished) {
                 // A full disk is told now, not at the next checkpoint.
                 self.saved(trackers)?;
