@@ -17,8 +17,8 @@ Examples:
   greffon forgetting measure recipe.yaml --adapter adapter --probes my-questions.jsonl --json
   greffon forgetting measure runs/recipe --set forgetting.limits.task=0.05
 
-A file of questions has one JSON object a line, with `id`, `task`, `lang` and `kind`: mc (query, choices, gold), partial
-(contexts, continuation, gold), pair (good, bad), cloze (context, target), gen (prompt, answer, compare), ifeval (prompt,
+A file of questions has one JSON object a line, with `id`, `task`, `lang` and `kind`: mc (query, choices, gold), partial \
+(contexts, continuation, gold), pair (good, bad), cloze (context, target), gen (prompt, answer, compare), ifeval (prompt, \
 instruction_id_list, kwargs), ppl (text). What the base answers is kept in the folder `scores` of GREFFON_CACHE.
 
 Exit codes: 0 within the limits; 3 beyond one of them; 2 the input must be mended.")]
@@ -30,7 +30,7 @@ Examples:
   greffon forgetting repair runs/recipe --to adapter-repaired
   greffon forgetting repair runs/recipe --suite standard --json
 
-Only the scale changes, of the whole adapter and of thirds of its blocks: no training. What a new training could do
+Only the scale changes, of the whole adapter and of thirds of its blocks: no training. What a new training could do \
 instead (replay, a divergence from the base in the loss, ...) is told with its recipe keys.
 
 Exit codes: 0 a scale within the limits was found, or none was needed; 3 none was; 2 the input must be mended.")]

@@ -84,11 +84,11 @@ Examples:
   greffon synth synth.yaml --set budget.requests=1000
   greffon synth synth.yaml --force --json
 
-The set is a folder: samples.jsonl is what one trains on, answers.jsonl keeps every answer of the teacher, report.json
-says how the set came about. Run again with --force, only what has no answer yet is asked; so a run that was stopped or
+The set is a folder: samples.jsonl is what one trains on, answers.jsonl keeps every answer of the teacher, report.json \
+says how the set came about. Run again with --force, only what has no answer yet is asked; so a run that was stopped or \
 killed goes on where it was.
 
-Exit codes: 0 done, or a budget is reached; 1 the teacher does not answer; 2 the input must be mended; 130 stopped with
+Exit codes: 0 done, or a budget is reached; 1 the teacher does not answer; 2 the input must be mended; 130 stopped with \
 everything kept.")]
     Synth(SynthArgs),
     /// Say what a run will cost before it is run: memory, time, and whether it fits.
@@ -99,7 +99,7 @@ Examples:
   greffon plan recipe.yaml --json
   greffon plan recipe.yaml --ranks 16 --link 100 --ranks-per-link 8
 
-No weight is loaded and nothing is downloaded. The data is tokenised unless its tokens are in the cache; they are kept
+No weight is loaded and nothing is downloaded. The data is tokenised unless its tokens are in the cache; they are kept \
 there for the run. The recipe's `plan.device` describes another device than this machine.")]
     Plan(PlanArgs),
     /// Fine-tune.
@@ -111,7 +111,7 @@ Examples:
 
 When the training is over, base and adapter are asked the questions of the recipe's `forgetting.suite`.
 
-Exit codes: 0 done; 3 more was forgotten than the recipe allows, with the adapter kept; 2 the input must be mended; 130
+Exit codes: 0 done; 3 more was forgotten than the recipe allows, with the adapter kept; 2 the input must be mended; 130 \
 interrupted with everything saved.")]
     Train(TrainArgs),
     /// Have several processes on this machine make one run.
@@ -122,7 +122,7 @@ Examples:
   greffon launch -n 2 train --resume runs/recipe
   greffon launch -n 4 forgetting measure runs/recipe
 
-The recipe is that of one process, and so are the numbers, within the rounding of sums. Each process holds the whole
+The recipe is that of one process, and so are the numbers, within the rounding of sums. Each process holds the whole \
 base; the gradients are added up over MPI. Under `mpirun` and `srun --mpi=pmix` a process finds its place by itself:
 start `greffon train recipe.yaml` with them to use several machines.
 
@@ -185,7 +185,7 @@ Examples:
   greffon import adapter.gguf --model HuggingFaceTB/SmolLM2-135M-Instruct --to adapter
   greffon import downloaded --model models/SmolLM2.gguf --to adapter --json
 
-A GGUF adapter is only read with its base. With --model every module is compared with the base by its shape, and the
+A GGUF adapter is only read with its base. With --model every module is compared with the base by its shape, and the \
 adapter's configuration names that base.")]
     Import(ImportArgs),
     /// Say which servers load an adapter, with which flag, and which get it wrong; prove an export in a running server.
@@ -197,11 +197,11 @@ Examples:
     --server http://127.0.0.1:8080
   greffon verify adapter --prove --model models/SmolLM2.gguf --server http://127.0.0.1:8000 --json
 
-A proof compares the server's log-probabilities with the trainer's on committed prompts, with the adapter and without.
-The server is llama.cpp's, or one that speaks OpenAI's completions as vLLM does. What was found is kept in greffon.json
+A proof compares the server's log-probabilities with the trainer's on committed prompts, with the adapter and without. \
+The server is llama.cpp's, or one that speaks OpenAI's completions as vLLM does. What was found is kept in greffon.json \
 in the folder, or beside the file; a later `greffon verify` tells it.
 
-Exit codes: 0 every server named loads it, or proved; 3 one refuses it or gets it wrong, or not proved; 2 the input must
+Exit codes: 0 every server named loads it, or proved; 3 one refuses it or gets it wrong, or not proved; 2 the input must \
 be mended.")]
     Verify(VerifyArgs),
     /// Combine adapters into one, or fold them into their base: a PEFT folder, a Hugging Face folder or a GGUF file.
@@ -215,8 +215,8 @@ Examples:
   greffon merge --model base --adapter adapter --type bf16 --max-shard-size 2GB --to merged
   greffon merge --model base --adapter adapter --as gguf --type q8_0 --to merged.gguf
 
-The methods are PEFT's: linear, cat, ties, dare_linear, dare_ties, magnitude_prune, svd. cat is exactly the weighted sum
-of the adapters' effects, and its rank is the sum of their ranks; svd cuts that sum to a rank; the others keep the rank
+The methods are PEFT's: linear, cat, ties, dare_linear, dare_ties, magnitude_prune, svd. cat is exactly the weighted sum \
+of the adapters' effects, and its rank is the sum of their ranks; svd cuts that sum to a rank; the others keep the rank \
 and need equal ones.")]
     Merge(MergeArgs),
 }

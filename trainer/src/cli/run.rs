@@ -27,8 +27,8 @@ Examples:
   greffon data dedup first.jsonl second.jsonl --threshold 0.8 --to train.jsonl
   greffon data dedup documents.jsonl --shingle characters --size 5 --to kept.jsonl --json
 
-The files hold conversations of any format that a recipe reads, or documents: records with a `text`. Of near-duplicates
-the first is kept, in the order of the files, and written as its file has it. Two conversations are near-duplicates when
+The files hold conversations of any format that a recipe reads, or documents: records with a `text`. Of near-duplicates \
+the first is kept, in the order of the files, and written as its file has it. Two conversations are near-duplicates when \
 their questions are and their answers are, two SQuAD records when their questions with answers are and their contexts.")]
     Dedup(DedupArgs),
     /// Find personal data and secrets; mask them, or replace them with aliases.
@@ -40,7 +40,7 @@ Examples:
   greffon data screen claims.jsonl letters.txt --action pseudonymise --key screen.key --make-key \\
     --to clean
 
-Kinds: iban, nir, siret, vat, siren, card, vin, email, secret, us-ssn, date-of-birth, passport, driving-licence,
+Kinds: iban, nir, siret, vat, siren, card, vin, email, secret, us-ssn, date-of-birth, passport, driving-licence, \
 licence-plate, ip-address, phone, address, person. No list finds every name: read what is left.
 
 Exit codes: 0 done; 3 a kind of --fail-on was found; 2 the input must be mended.")]
@@ -53,11 +53,11 @@ Examples:
   greffon data trace runs exports --document contract-2024.md
   greffon data trace runs --source letters.jsonl --json
 
-An adapter that learned from what is to be erased must be trained again without it. Samples that were made after another
-count as that one. An adapter without a record is unknown: it may have learned anything. A sample that was held out for
+An adapter that learned from what is to be erased must be trained again without it. Samples that were made after another \
+count as that one. An adapter without a record is unknown: it may have learned anything. A sample that was held out for \
 validation is told, and was not learned.
 
-Exit codes, where something is asked for: 0 no adapter learned from it; 3 one did, or is unknown; 2 the input must be
+Exit codes, where something is asked for: 0 no adapter learned from it; 3 one did, or is unknown; 2 the input must be \
 mended, such as a record that was altered.")]
     Trace(TraceArgs),
 }
