@@ -8,6 +8,7 @@ mod merge;
 mod model;
 mod run;
 mod screen;
+mod sweep;
 mod synth;
 mod trace;
 mod verify;
@@ -22,6 +23,7 @@ pub use merge::{CombineArgs, MergeArgs, MergedAs, MergedType, SignMethod};
 pub use model::{ChatArgs, GenerateArgs, ModelArgs, SamplingArgs};
 pub use run::{DataVerb, EvalArgs, FetchArgs, InitArgs, PlanArgs, PrepareArgs, PreviewArgs, RecipeArgs, TrainArgs};
 pub use screen::{ScreenAction, ScreenArgs};
+pub use sweep::SweepArgs;
 pub use synth::{SchemaArgs, SchemaOf, SynthArgs};
 pub use trace::{AskedArgs, TraceArgs};
 pub use verify::{ProofArgs, VerifyArgs};
@@ -128,6 +130,18 @@ start `greffon train recipe.yaml` with them to use several machines.
 
 Ctrl-C saves and ends all processes. Exit codes: those of the work.")]
     Launch(LaunchArgs),
+    /// Train a recipe with several values, and compare what comes of them.
+    #[command(after_help = "\
+Examples:
+  greffon sweep recipe.yaml --over train.learning_rate=1e-4,3e-4,1e-3 --over lora.rank=8,16
+  greffon sweep recipe.yaml --over train.learning_rate=1e-5..1e-2 --random 12 --halving 3
+  greffon sweep recipe.yaml --over 'lora.targets=[q_proj, v_proj],all-linear' --jobs 2 --to sweeps/targets
+
+Every trial is a run folder, compared by its lowest validation loss. Stopped and started again with the same arguments, a \
+sweep takes finished trials as they are and goes on with the others.
+
+Exit codes: 0 done; 1 every trial failed; 2 the input must be mended; 130 interrupted with everything saved.")]
+    Sweep(SweepArgs),
     /// Compare base and adapter on held-out questions: exact match, token F1, loss.
     #[command(after_help = "\
 Examples:

@@ -23,6 +23,7 @@ mod push;
 mod schema;
 mod screen;
 mod subject;
+mod sweep;
 mod synth;
 mod trace;
 mod train;
@@ -67,6 +68,7 @@ fn verb(verb: Verb, place: &Place) -> anyhow::Result<ExitCode> {
         Verb::Verify(args) => return verify::verify(&args),
         Verb::Push(args) => return push::push(&args),
         Verb::Launch(args) => return launch::launch(&args),
+        Verb::Sweep(args) => return sweep::sweep(&args),
         Verb::Synth(args) => return synth::synth(&args),
         Verb::Data(DataVerb::Screen(args)) => return screen::screen(&args),
         Verb::Data(DataVerb::Trace(args)) => return trace::trace(&args),
