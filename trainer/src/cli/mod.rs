@@ -8,6 +8,7 @@ mod merge;
 mod model;
 mod run;
 mod screen;
+mod submit;
 mod synth;
 mod trace;
 mod verify;
@@ -22,6 +23,7 @@ pub use merge::{CombineArgs, MergeArgs, MergedAs, MergedType, SignMethod};
 pub use model::{ChatArgs, GenerateArgs, ModelArgs, SamplingArgs};
 pub use run::{DataVerb, EvalArgs, FetchArgs, InitArgs, PlanArgs, PrepareArgs, PreviewArgs, RecipeArgs, TrainArgs};
 pub use screen::{ScreenAction, ScreenArgs};
+pub use submit::{Kind, KubernetesArgs, ResourceArgs, SlurmArgs, SubmitArgs};
 pub use synth::{SchemaArgs, SchemaOf, SynthArgs};
 pub use trace::{AskedArgs, TraceArgs};
 pub use verify::{ProofArgs, VerifyArgs};
@@ -108,11 +110,13 @@ Examples:
   greffon train recipe.yaml
   greffon train recipe.yaml --set train.max_steps=20 --set lora.rank=8
   greffon train --resume runs/recipe
+  greffon train recipe.yaml --or-resume
 
 When the training is over, base and adapter are asked the questions of the recipe's `forgetting.suite`.
 
 Exit codes: 0 done; 3 more was forgotten than the recipe allows, with the adapter kept; 2 the input must be mended; 130
-interrupted with everything saved.")]
+interrupted with everything saved, or what the environment variable GREFFON_REQUEUE_CODE says: a scheduler that starts
+jobs of this exit code again then starts it again.")]
     Train(TrainArgs),
     /// Have several processes on this machine make one run.
     #[command(after_help = "\
@@ -128,6 +132,22 @@ start `greffon train recipe.yaml` with them to use several machines.
 
 Ctrl-C saves and ends all processes. Exit codes: those of the work.")]
     Launch(LaunchArgs),
+    /// Make a run the job of a cluster: submit it to Slurm and follow it, or write its manifest for Kubernetes.
+    #[command(after_help = "\
+Examples:
+  greffon submit recipe.yaml --slurm --partition cpu --nodes 2 --ranks-per-node 2 --cpus-per-rank 8
+  greffon submit recipe.yaml --slurm --begin off-peak --detach --json
+  greffon submit recipe.yaml --slurm --time 2:00:00 --print > run.sh
+  greffon submit recipe.yaml --k8s job --image registry/greffon@sha256:… --claim runs:/runs --to job.yaml
+  greffon submit recipe.yaml --k8s trainjob --image … --nodes 2 --queue research --print
+
+A job that is pre-empted, reaches its time or loses a process is started again, and goes on from its last checkpoint. The
+script and the log of a Slurm job are written beside the run folder, which all nodes must see. Ctrl-C ends the following,
+not the job. A recipe for Kubernetes has its paths as the pods see them: docs/cluster.md.
+
+Exit codes: the job's own when it was followed; 0 submitted or written; 1 the scheduler does not answer; 2 the input must
+be mended, or Slurm refuses it; 130 no longer followed.")]
+    Submit(Box<SubmitArgs>),
     /// Compare base and adapter on held-out questions: exact match, token F1, loss.
     #[command(after_help = "\
 Examples:
