@@ -50,7 +50,8 @@ fn validated(manifest: &str) -> (bool, String) {
 #[test]
 fn manifests_are_valid_by_the_schemas() {
     let folder = tempfile::tempdir().expect("a folder");
-    let everything = ["--ranks-per-node", "2", "--cpus-per-rank", "4", "--gpus", "1", "--memory", "8 GiB", "--time", "2:00:00"];
+    let everything =
+        ["--ranks-per-node", "2", "--cpus-per-rank", "4", "--gpus", "1", "--memory", "8 GiB", "--time", "2:00:00"];
     let queued = ["--queue", "team", "--namespace", "research"];
     for kind in ["job", "jobset", "trainjob"] {
         for more in [&[][..], &everything, &queued, &[everything.as_slice(), &queued].concat()] {

@@ -135,11 +135,14 @@ Ctrl-C saves and ends all processes. Exit codes: those of the work.")]
     /// Make a run the job of a cluster: submit it to Slurm and follow it, or write its manifest for Kubernetes.
     #[command(after_help = "\
 Examples:
-  greffon submit recipe.yaml --slurm --partition cpu --nodes 2 --ranks-per-node 2 --cpus-per-rank 8
+  greffon submit recipe.yaml --slurm --partition cpu --nodes 2 --ranks-per-node 2 \\
+    --cpus-per-rank 8
   greffon submit recipe.yaml --slurm --begin off-peak --detach --json
   greffon submit recipe.yaml --slurm --time 2:00:00 --print > run.sh
-  greffon submit recipe.yaml --k8s job --image registry/greffon@sha256:… --claim runs:/runs --to job.yaml
-  greffon submit recipe.yaml --k8s trainjob --image … --nodes 2 --queue research --print
+  greffon submit recipe.yaml --k8s job --image registry.example/greffon:0.1.0 \\
+    --set output=/runs/claims --claim runs:/runs --claim data:/data:ro --to job.yaml
+  greffon submit recipe.yaml --k8s trainjob --image registry.example/greffon:0.1.0 --nodes 2 \\
+    --set output=/runs/claims --claim runs:/runs --queue research
 
 A job that is pre-empted, reaches its time or loses a process is started again, and goes on from its last checkpoint. The
 script and the log of a Slurm job are written beside the run folder, which all nodes must see. Ctrl-C ends the following,

@@ -50,7 +50,7 @@ pub(super) fn plan(args: &PlanArgs) -> anyhow::Result<()> {
     let loaded = Recipe::load(&args.recipe.recipe, &args.recipe.set).map_err(TrainError::from)?;
     loaded.check().map_err(TrainError::from)?;
     let recipe = &loaded.recipe;
-    let (costs, checkpointing) = planned(recipe, args.probe)?;
+    let (costs, checkpointing) = planned(recipe, args.probe, cluster(args, recipe)?)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&costs)?);
         return Ok(());
@@ -64,10 +64,10 @@ pub(super) fn plan(args: &PlanArgs) -> anyhow::Result<()> {
 
 /// The seconds that a run of one process takes on the device that is planned for.
 pub(super) fn total_seconds(recipe: &Recipe) -> Result<f64, TrainError> {
-    Ok(planned(recipe, false)?.0.total_seconds)
+    Ok(planned(recipe, false, None)?.0.total_seconds)
 }
 
-fn planned(recipe: &Recipe, probe: bool) -> Result<(Costs, Checkpointing), TrainError> {
+fn planned(recipe: &Recipe, probe: bool, cluster: Option<Cluster>) -> Result<(Costs, Checkpointing), TrainError> {
     if probe && recipe.plan.device.is_some() {
         let reason = "--probe measures this machine, but the recipe's `plan.device` describes another; leave one out";
         return Err(TrainError::Run(reason.to_owned()));
@@ -82,7 +82,7 @@ fn planned(recipe: &Recipe, probe: bool) -> Result<(Costs, Checkpointing), Train
         return Err(TrainError::Run("there is nothing to train on: no example is left after preparation".into()));
     }
     let checkpointing = Checkpointing::choose(recipe, &model, &workload, allowed(recipe));
-    Ok((costs(probe, recipe, &model, &workload, checkpointing, data.from_cache)?, checkpointing))
+    Ok((costs(probe, recipe, &model, &workload, checkpointing, data.from_cache, cluster)?, checkpointing))
 }
 
 fn open_base(recipe: &Recipe, hub: &Hub) -> Result<BaseModel, TrainError> {
@@ -147,6 +147,7 @@ fn costs(
     workload: &Workload,
     checkpointing: Checkpointing,
     data_from_cache: bool,
+    cluster: Option<Cluster>,
 ) -> Result<Costs, TrainError> {
     let (rates, corrections, rates_from) = if let Some(device) = &recipe.plan.device {
         (rates::of_data_sheet(device), Corrections::default(), "data sheet")
@@ -168,8 +169,7 @@ fn costs(
     };
     let time = time::time(model, workload, checkpointing.recomputed_blocks, rates, corrections);
     let step_seconds = time.training_seconds / workload.steps as f64;
-    let scale = cluster(args, recipe)?;
-    let scale = scale.map(|cluster| cluster.plan(model.parameters(), workload.tokens_per_step(), step_seconds));
+    let scale = cluster.map(|cluster| cluster.plan(model.parameters(), workload.tokens_per_step(), step_seconds));
     Ok(Costs {
         base: recipe.model.base.clone(),
         trainable_parameters: model.parameters(),

@@ -67,7 +67,7 @@ pub(super) fn job_set(name: &str, job: &Job, of: &Kubernetes) -> JobSet {
                 max_restarts: job.max_restarts,
                 // What the run itself ends with is the end of the set.
                 rules: vec![FailurePolicyRule {
-                    name: "run-is-over",
+                    name: "runIsOver",
                     action: "FailJobSet",
                     on_job_failure_reasons: vec!["PodFailurePolicy", "DeadlineExceeded"],
                 }],

@@ -133,7 +133,11 @@ fn a_job_set_starts_its_job_again() {
     assert_eq!(manifest["metadata"]["labels"][QUEUE_LABEL], "team");
     assert_eq!(manifest["spec"]["suspend"], true);
     assert_eq!(manifest["spec"]["failurePolicy"]["maxRestarts"], 6);
-    assert_eq!(manifest["spec"]["failurePolicy"]["rules"][0]["action"], "FailJobSet");
+    let rule = &manifest["spec"]["failurePolicy"]["rules"][0];
+    assert_eq!((&rule["action"], &rule["onJobFailureReasons"][0]), (&json!("FailJobSet"), &json!("PodFailurePolicy")));
+    // No schema says so, the set's controller does: letters, digits, `_`, `,` and `:`.
+    let name = rule["name"].as_str().unwrap();
+    assert!(name.chars().all(|c| c.is_ascii_alphanumeric() || "_,:".contains(c)), "{name}");
     let template = &manifest["spec"]["replicatedJobs"][0]["template"];
     assert_eq!(template["spec"]["backoffLimit"], 0);
     assert!(template["spec"].get("suspend").is_none() && template["metadata"]["labels"].get(QUEUE_LABEL).is_none());
