@@ -27,6 +27,7 @@ mod recipes;
 mod repair;
 mod resume;
 mod screen;
+mod submit;
 mod tokens;
 mod trace;
 mod verify;

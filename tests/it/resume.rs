@@ -187,3 +187,67 @@ fn a_folder_has_one_run_at_a_time_and_no_dead_owner() {
     let done = greffon(&["train", &recipe, "--set", &output, "--set", "train.max_steps=1", "--force"]);
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
+
+#[test]
+fn or_resume_starts_a_run_goes_on_with_it_and_refuses_another() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let recipe = tiny_recipe(folder.path(), &["train.max_steps=60", "train.save_every=4", "train.eval_every=30"]);
+    let whole = folder.path().join("whole");
+    let done = greffon(&["train", &recipe, "--set", &format!("output={}", whole.display())]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+
+    let run = folder.path().join("run");
+    let or_resume = ["train", &recipe, "--or-resume"];
+    let child =
+        crate::support::greffon_command(&or_resume).env("GREFFON_REQUEUE_CODE", "85").spawn().expect("greffon starts");
+    let start = Instant::now();
+    while metrics(&run).matches("\"loss\"").count() < 6 {
+        assert!(start.elapsed() < Duration::from_mins(2), "the run makes no steps");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    let stopped = child.wait_with_output().expect("it ends");
+    assert_eq!(stopped.status.code(), Some(85), "{}", String::from_utf8_lossy(&stopped.stderr));
+
+    for other in [["--set", "train.learning_rate=2e-3"], ["--set", "lora.rank=2"]] {
+        let refused = greffon(&[&or_resume[..], &other].concat());
+        let said = String::from_utf8_lossy(&refused.stderr);
+        let (key, value) = other[1].split_once('=').expect("a key");
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        let there = if key == "lora.rank" { "4 there and 2 in" } else { "0.01 there and 0.002 in" };
+        assert!(said.contains(&format!("holds a run of another recipe: `{key}` is {there}")), "{said}");
+        assert!(value.parse::<f64>().is_ok());
+    }
+
+    // Once more when it is done changes nothing, as when a job is started again whose end was not seen.
+    for _ in 0..2 {
+        let resumed = greffon(&or_resume);
+        assert!(resumed.status.success(), "{}", String::from_utf8_lossy(&resumed.stderr));
+        assert_eq!(adapter_bytes(&run), adapter_bytes(&whole));
+        assert_eq!(numbers(&run), numbers(&whole));
+    }
+}
+
+#[test]
+fn or_resume_takes_a_folder_that_a_killed_start_left() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let recipe = tiny_recipe(folder.path(), &["train.max_steps=2"]);
+    let run = folder.path().join("run");
+    let or_resume = ["train", &recipe, "--or-resume"];
+    // Between the folder and its recipe, then between the recipe and the first word on the run.
+    for has_recipe in [false, true] {
+        fs::remove_dir_all(&run).ok();
+        fs::create_dir_all(run.join("checkpoints")).expect("a folder");
+        fs::write(run.join(".recipe.yaml.a1b2c3.partial"), "model:").expect("a file");
+        if has_recipe {
+            fs::copy(&recipe, run.join("recipe.yaml")).expect("a file");
+        }
+        let done = greffon(&or_resume);
+        assert!(done.status.success(), "{has_recipe}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+    let refused =
+        crate::support::greffon_command(&or_resume).env("GREFFON_REQUEUE_CODE", "x").output().expect("it runs");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(said.contains("GREFFON_REQUEUE_CODE is x, expected an exit code from 1 to 255"), "{said}");
+}

@@ -122,6 +122,14 @@ pub enum TrainError {
         /// Why, and the remedy.
         reason: String,
     },
+    /// A scheduler does not answer, or not as expected.
+    #[error("{program}: {reason}")]
+    Scheduler {
+        /// Its program.
+        program: &'static str,
+        /// What it says.
+        reason: String,
+    },
     /// The state of a run could not be written; what was saved before is whole.
     #[error(
         "could not save after step {step}: {reason}; what was saved before is whole. make room, then go on: \
@@ -163,6 +171,7 @@ impl TrainError {
             )) => 3,
             Self::NotFinite { .. }
             | Self::NotSaved { .. }
+            | Self::Scheduler { .. }
             | Self::Data(datasets::DataError::Synth(datasets::SynthError::Teacher { .. })) => 1,
             error if error.is_write() => 1,
             _ => 2,

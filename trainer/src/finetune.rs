@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 use adapters::AdapterConfig;
 use burn::tensor::Device;
 use datasets::{Cache, ChatTemplate, Hub, Prepared};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::cluster::{Collective, first_before_others, from_first};
@@ -29,7 +30,7 @@ use crate::train::run::{EarlyStop, Run};
 use crate::train::{answers, parameters};
 
 /// How a run is started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Start {
     /// In a folder that holds no run.
     New,

@@ -23,6 +23,7 @@ pub mod plan;
 pub mod prove;
 pub mod provenance;
 pub mod recipe;
+pub mod submit;
 pub mod sweep;
 pub mod teacher;
 pub mod track;

@@ -5,10 +5,12 @@
 //! were written by `scripts/fixtures/smollm2.py` and `gemma3.py`.
 
 mod cluster;
+mod kubernetes;
 mod merged;
 mod probes;
 mod prove;
 mod servers;
+mod slurm;
 mod synth;
 mod table;
 

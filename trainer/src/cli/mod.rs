@@ -8,6 +8,7 @@ mod merge;
 mod model;
 mod run;
 mod screen;
+mod submit;
 mod sweep;
 mod synth;
 mod trace;
@@ -23,6 +24,7 @@ pub use merge::{CombineArgs, MergeArgs, MergedAs, MergedType, SignMethod};
 pub use model::{ChatArgs, GenerateArgs, ModelArgs, SamplingArgs};
 pub use run::{DataVerb, EvalArgs, FetchArgs, InitArgs, PlanArgs, PrepareArgs, PreviewArgs, RecipeArgs, TrainArgs};
 pub use screen::{ScreenAction, ScreenArgs};
+pub use submit::{Kind, KubernetesArgs, ResourceArgs, SlurmArgs, SubmitArgs};
 pub use sweep::SweepArgs;
 pub use synth::{SchemaArgs, SchemaOf, SynthArgs};
 pub use trace::{AskedArgs, TraceArgs};
@@ -110,11 +112,13 @@ Examples:
   greffon train recipe.yaml
   greffon train recipe.yaml --set train.max_steps=20 --set lora.rank=8
   greffon train --resume runs/recipe
+  greffon train recipe.yaml --or-resume
 
 When the training is over, base and adapter are asked the questions of the recipe's `forgetting.suite`.
 
 Exit codes: 0 done; 3 more was forgotten than the recipe allows, with the adapter kept; 2 the input must be mended; 130 \
-interrupted with everything saved.")]
+interrupted with everything saved, or what the environment variable GREFFON_REQUEUE_CODE says: a scheduler that starts \
+jobs of this exit code again then starts it again.")]
     Train(TrainArgs),
     /// Have several processes on this machine make one run.
     #[command(after_help = "\
@@ -142,6 +146,25 @@ sweep takes finished trials as they are and goes on with the others.
 
 Exit codes: 0 done; 1 every trial failed; 2 the input must be mended; 130 interrupted with everything saved.")]
     Sweep(SweepArgs),
+    /// Make a run the job of a cluster: submit it to Slurm and follow it, or write its manifest for Kubernetes.
+    #[command(after_help = "\
+Examples:
+  greffon submit recipe.yaml --slurm --partition cpu --nodes 2 --ranks-per-node 2 \\
+    --cpus-per-rank 8
+  greffon submit recipe.yaml --slurm --begin off-peak --detach --json
+  greffon submit recipe.yaml --slurm --time 2:00:00 --print > run.sh
+  greffon submit recipe.yaml --k8s job --image registry.example/greffon:0.1.0 \\
+    --set output=/runs/claims --claim runs:/runs --claim data:/data:ro --to job.yaml
+  greffon submit recipe.yaml --k8s trainjob --image registry.example/greffon:0.1.0 --nodes 2 \\
+    --set output=/runs/claims --claim runs:/runs --queue research
+
+A job that is pre-empted, reaches its time or loses a process is started again, and goes on from its last checkpoint. The
+script and the log of a Slurm job are written beside the run folder, which all nodes must see. Ctrl-C ends the following,
+not the job. A recipe for Kubernetes has its paths as the pods see them: docs/cluster.md.
+
+Exit codes: the job's own when it was followed; 0 submitted or written; 1 the scheduler does not answer; 2 the input must
+be mended, or Slurm refuses it; 130 no longer followed.")]
+    Submit(Box<SubmitArgs>),
     /// Compare base and adapter on held-out questions: exact match, token F1, loss.
     #[command(after_help = "\
 Examples:

@@ -153,6 +153,10 @@ pub struct TrainArgs {
     /// Go on with the run in this folder, from its newest checkpoint.
     #[arg(long, value_name = "RUN")]
     pub resume: Option<PathBuf>,
+    /// Go on with the run that the output folder holds, when it is one of this recipe; start it where there is none. For
+    /// jobs that are started again.
+    #[arg(long, conflicts_with_all = ["resume", "force"])]
+    pub or_resume: bool,
     /// Give up the run that the output folder holds, and start over.
     #[arg(long, conflicts_with = "resume")]
     pub force: bool,

@@ -1,9 +1,9 @@
 //! Ctrl-C and the signals of schedulers: the work ends with all that was done kept.
 
-use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::{env, process};
 
 use anstream::eprintln;
 use anyhow::Context as _;
@@ -11,6 +11,24 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::cluster::Place;
+use crate::error::TrainError;
+
+/// The environment variable with the exit code of an interrupted run, for schedulers that start such jobs again.
+pub(super) const REQUEUE_CODE: &str = "GREFFON_REQUEUE_CODE";
+/// The exit code of an interrupted run without it.
+const INTERRUPTED: u8 = 130;
+
+/// The exit code of work that was interrupted.
+///
+/// # Errors
+/// [`TrainError::Run`] when the environment names one that is none.
+pub(super) fn interrupted_code() -> Result<u8, TrainError> {
+    let Some(value) = env::var_os(REQUEUE_CODE) else { return Ok(INTERRUPTED) };
+    let code = value.to_str().and_then(|text| text.parse().ok()).filter(|code| *code > 0);
+    code.ok_or_else(|| {
+        TrainError::Run(format!("{REQUEUE_CODE} is {}, expected an exit code from 1 to 255", value.display()))
+    })
+}
 
 /// A flag that is set by Ctrl-C, by what a scheduler sends before it kills (`SIGTERM`; Slurm sends it more than once), and
 /// by `SIGUSR1`, which launchers pass on to their processes. A second Ctrl-C ends the program. `doing` is what is still

@@ -23,6 +23,7 @@ mod push;
 mod schema;
 mod screen;
 mod subject;
+mod submit;
 mod sweep;
 mod synth;
 mod trace;
@@ -69,6 +70,7 @@ fn verb(verb: Verb, place: &Place) -> anyhow::Result<ExitCode> {
         Verb::Push(args) => return push::push(&args),
         Verb::Launch(args) => return launch::launch(&args),
         Verb::Sweep(args) => return sweep::sweep(&args),
+        Verb::Submit(args) => return submit::submit(&args),
         Verb::Synth(args) => return synth::synth(&args),
         Verb::Data(DataVerb::Screen(args)) => return screen::screen(&args),
         Verb::Data(DataVerb::Trace(args)) => return trace::trace(&args),
@@ -117,5 +119,11 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
-    error.chain().find_map(|cause| cause.downcast_ref::<TrainError>()).map_or(1, TrainError::exit_code)
+    let Some(error) = error.chain().find_map(|cause| cause.downcast_ref::<TrainError>()) else { return 1 };
+    match error {
+        TrainError::Interrupted { .. } | TrainError::StoppedBeforeStart | TrainError::Stopped => {
+            interrupt::interrupted_code().unwrap_or(error.exit_code())
+        }
+        error => error.exit_code(),
+    }
 }

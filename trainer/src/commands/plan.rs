@@ -50,21 +50,7 @@ pub(super) fn plan(args: &PlanArgs) -> anyhow::Result<()> {
     let loaded = Recipe::load(&args.recipe.recipe, &args.recipe.set).map_err(TrainError::from)?;
     loaded.check().map_err(TrainError::from)?;
     let recipe = &loaded.recipe;
-    if args.probe && recipe.plan.device.is_some() {
-        let reason = "--probe measures this machine, but the recipe's `plan.device` describes another; leave one out";
-        return Err(TrainError::Run(reason.to_owned()).into());
-    }
-    // A plan must be cheap: it takes what is on this machine.
-    let hub = progress::hub().with_offline(true);
-    let base = open_base(recipe, &hub)?;
-    let data = prepare(recipe, &base, &hub)?;
-    let model = plan::model_sizes(recipe, &base)?;
-    let workload = workload(recipe, &base, &data, &hub)?;
-    if workload.steps_seen.is_empty() {
-        return Err(TrainError::Run("there is nothing to train on: no example is left after preparation".into()).into());
-    }
-    let checkpointing = Checkpointing::choose(recipe, &model, &workload, allowed(recipe));
-    let costs = costs(args, recipe, &model, &workload, checkpointing, data.from_cache)?;
+    let (costs, checkpointing) = planned(recipe, args.probe, cluster(args, recipe)?)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&costs)?);
         return Ok(());
@@ -74,6 +60,29 @@ pub(super) fn plan(args: &PlanArgs) -> anyhow::Result<()> {
         println!("{line}");
     }
     Ok(())
+}
+
+/// The seconds that a run of one process takes on the device that is planned for.
+pub(super) fn total_seconds(recipe: &Recipe) -> Result<f64, TrainError> {
+    Ok(planned(recipe, false, None)?.0.total_seconds)
+}
+
+fn planned(recipe: &Recipe, probe: bool, cluster: Option<Cluster>) -> Result<(Costs, Checkpointing), TrainError> {
+    if probe && recipe.plan.device.is_some() {
+        let reason = "--probe measures this machine, but the recipe's `plan.device` describes another; leave one out";
+        return Err(TrainError::Run(reason.to_owned()));
+    }
+    // A plan must be cheap: it takes what is on this machine.
+    let hub = progress::hub().with_offline(true);
+    let base = open_base(recipe, &hub)?;
+    let data = prepare(recipe, &base, &hub)?;
+    let model = plan::model_sizes(recipe, &base)?;
+    let workload = workload(recipe, &base, &data, &hub)?;
+    if workload.steps_seen.is_empty() {
+        return Err(TrainError::Run("there is nothing to train on: no example is left after preparation".into()));
+    }
+    let checkpointing = Checkpointing::choose(recipe, &model, &workload, allowed(recipe));
+    Ok((costs(probe, recipe, &model, &workload, checkpointing, data.from_cache, cluster)?, checkpointing))
 }
 
 fn open_base(recipe: &Recipe, hub: &Hub) -> Result<BaseModel, TrainError> {
@@ -132,12 +141,13 @@ fn allowed(recipe: &Recipe) -> Option<u64> {
 }
 
 fn costs(
-    args: &PlanArgs,
+    is_probed: bool,
     recipe: &Recipe,
     model: &ModelSizes,
     workload: &Workload,
     checkpointing: Checkpointing,
     data_from_cache: bool,
+    cluster: Option<Cluster>,
 ) -> Result<Costs, TrainError> {
     let (rates, corrections, rates_from) = if let Some(device) = &recipe.plan.device {
         (rates::of_data_sheet(device), Corrections::default(), "data sheet")
@@ -148,7 +158,7 @@ fn costs(
             Kernels::Reference => Kernels::Reference,
         };
         let rates = rates::measure(&device, kernels);
-        if args.probe {
+        if is_probed {
             let shapes: Vec<_> = workload.micro_batches().collect();
             let recomputed = 2 * checkpointing.recomputed_blocks > checkpointing.blocks;
             let probe = probe::Probe { model, shapes: &shapes, dropout: recipe.lora.dropout, kernels, recomputed };
@@ -159,8 +169,7 @@ fn costs(
     };
     let time = time::time(model, workload, checkpointing.recomputed_blocks, rates, corrections);
     let step_seconds = time.training_seconds / workload.steps as f64;
-    let scale = cluster(args, recipe)?;
-    let scale = scale.map(|cluster| cluster.plan(model.parameters(), workload.tokens_per_step(), step_seconds));
+    let scale = cluster.map(|cluster| cluster.plan(model.parameters(), workload.tokens_per_step(), step_seconds));
     Ok(Costs {
         base: recipe.model.base.clone(),
         trainable_parameters: model.parameters(),

@@ -5,14 +5,15 @@ use std::process::ExitCode;
 use anstream::println;
 
 use super::forgetting::show;
-use super::interrupt::on_stop;
+use super::interrupt::{interrupted_code, on_stop};
 use super::progress::{self, TrainProgress};
 use super::subject::run_recipe;
 use super::verify::REFUSED;
 use crate::cli::TrainArgs;
-use crate::cluster::Collective;
+use crate::cluster::{Collective, from_first};
+use crate::error::TrainError;
 use crate::finetune::{Start, finetune};
-use crate::recipe::Recipe;
+use crate::recipe::{Loaded, Recipe, first_difference};
 use crate::track::{RunFolder, Tracker};
 use crate::train::run::EarlyStop;
 
@@ -28,11 +29,18 @@ pub(super) fn train(args: &TrainArgs, collective: &dyn Collective) -> anyhow::Re
             let loaded = Recipe::load(recipe, &args.set).map_err(crate::TrainError::from)?;
             // Files that are not there are told with their place in the recipe, before anything is loaded.
             loaded.check().map_err(crate::TrainError::from)?;
-            (loaded, if args.force { Start::Force } else { Start::New })
+            let start = match (args.or_resume, args.force) {
+                // The others would find the folder that the first one makes.
+                (true, _) => from_first(collective, || or_resume(&loaded))?,
+                (_, true) => Start::Force,
+                _ => Start::New,
+            };
+            (loaded, start)
         }
         (None, None) => anyhow::bail!("name a recipe, or a run to resume"),
     };
 
+    interrupted_code()?;
     let stop = on_stop(Some("the micro-batch under way and saving"))?;
     let mut trackers: Vec<Box<dyn Tracker>> = Vec::new();
     if collective.is_first() {
@@ -98,4 +106,28 @@ pub(super) fn train(args: &TrainArgs, collective: &dyn Collective) -> anyhow::Re
         println!("next: greffon forgetting repair {run}; an export needs --accept-forgetting \"REASON\"");
     }
     Ok(code)
+}
+
+/// Whether the recipe's output folder holds a run of it that goes on.
+fn or_resume(loaded: &Loaded) -> Result<Start, TrainError> {
+    let output = &loaded.recipe.output;
+    if !RunFolder::is_run(output) {
+        return Ok(Start::New);
+    }
+    let folder = RunFolder::open(output.clone())?;
+    let mut earlier = run_recipe(&folder, &[])?.recipe;
+    earlier.output.clone_from(output);
+    if let Some(difference) = first_difference(&earlier, &loaded.recipe) {
+        return Err(TrainError::Run(format!(
+            "{} holds a run of another recipe: `{}` is {} there and {} in {}; undo the change, name another `output`, or \
+             start over with --force",
+            output.display(),
+            difference.key,
+            difference.first,
+            difference.second,
+            loaded.path.display()
+        )));
+    }
+    // A start that was killed before its first word has nothing to lose.
+    Ok(if folder.info().is_ok() { Start::Resume } else { Start::Force })
 }

@@ -8,6 +8,7 @@
 mod check;
 mod cluster;
 mod device_name;
+mod difference;
 mod error;
 mod eval;
 mod forgetting;
@@ -40,6 +41,7 @@ use crate::kernels::Kernels;
 pub use check::Report;
 pub use cluster::ClusterConfig;
 pub use device_name::DeviceName;
+pub use difference::{Difference, first_difference};
 pub use error::{FileProblem, Place, Problem, RecipeError};
 pub use eval::EvalConfig;
 pub use forgetting::{Answers, ForgettingConfig, LimitsConfig, OrthogonalConfig, ReplayConfig, SuiteName};

@@ -101,7 +101,7 @@ impl RunFolder {
             )));
         }
         let entries = || fs::read_dir(&folder.path).into_iter().flatten().flatten().filter(|entry| !is_lock(entry));
-        if !holds_run && entries().next().is_some() {
+        if !holds_run && entries().any(|entry| !is_of_a_start(&entry)) {
             return Err(TrainError::Run(format!(
                 "output folder {} is not empty and holds no run; name another in the recipe's `output`",
                 folder.path.display()
@@ -234,6 +234,13 @@ impl RunInfo {
         self.reason = reason;
         self.updated = jiff::Timestamp::now().to_string();
     }
+}
+
+/// Whether an entry is what a start leaves that was killed while it made the folder.
+fn is_of_a_start(entry: &fs::DirEntry) -> bool {
+    let name = entry.file_name();
+    let is_unfinished = name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(".partial"));
+    is_unfinished || name == "checkpoints" && fs::read_dir(entry.path()).is_ok_and(|mut inside| inside.next().is_none())
 }
 
 pub(super) fn host_name() -> String {

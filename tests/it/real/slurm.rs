@@ -1,0 +1,315 @@
+//! Runs under a real Slurm on this machine: two nodes, two ranks on each, submitted with `greffon submit --slurm`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::cluster::{adapter_difference, recipe};
+use crate::resume::{adapter_bytes, metrics, numbers};
+use crate::support::{assert_near, greffon, greffon_command};
+
+/// What a local Slurm needs that a cluster does not: Open MPI over the loopback device, `PMIx` without shared memory, and
+/// ranks that wait without taking the core of one that computes.
+const LOCAL: [&str; 8] = [
+    "--env",
+    "OMPI_MCA_btl=self,tcp",
+    "--env",
+    "PMIX_MCA_gds=hash",
+    "--env",
+    "OMPI_MCA_mpi_yield_when_idle=1",
+    "--env",
+    "OMPI_MCA_btl_tcp_if_include=lo",
+];
+
+/// The most that a job takes here, waiting and starting again included.
+const PATIENCE: Duration = Duration::from_mins(4);
+
+/// A Slurm that ends with its value; the tests have it one after the other.
+struct Slurm {
+    folder: PathBuf,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Slurm {
+    fn start() -> Self {
+        static TURN: LazyLock<Mutex<()>> = LazyLock::new(|| Mutex::new(()));
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder = std::env::temp_dir().join(format!("greffon-slurm-{}", std::process::id()));
+        let slurm = Self { folder, _turn: turn };
+        let up = slurm.script("up");
+        assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
+        slurm
+    }
+
+    fn script(&self, verb: &str) -> Output {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/real/slurm.sh");
+        // The daemons keep what they inherit open, so it is a file and not a pipe that somebody waits for.
+        let said = self.folder.with_extension("said");
+        let file = fs::File::create(&said).expect("a file");
+        let mut command = Command::new(script);
+        command.arg(verb).env("DIR", &self.folder).env("PORT", "17600");
+        let status =
+            command.stdout(file.try_clone().expect("a file")).stderr(file).status().expect("the script starts");
+        let stderr = fs::read(&said).expect("what it said");
+        fs::remove_file(said).ok();
+        Output { status, stdout: Vec::new(), stderr }
+    }
+
+    fn configuration(&self) -> PathBuf {
+        self.folder.join("slurm.conf")
+    }
+
+    /// A program of Slurm's; what it prints.
+    fn tell(&self, program: &str, arguments: &[&str]) -> String {
+        let out = Command::new(program).args(arguments).env("SLURM_CONF", self.configuration()).output();
+        let out = out.expect("Slurm's programs are installed");
+        assert!(out.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    }
+
+    /// Submits the recipe for a run folder, on two nodes with two ranks each, and follows it.
+    fn submit(&self, recipe: &str, run: &Path, more: &[&str]) -> Child {
+        let output = format!("output={}", run.display());
+        let always = ["submit", recipe, "--set", &output, "--slurm", "--nodes", "2", "--ranks-per-node", "2"];
+        let arguments = [&always, &LOCAL[..], &["--time", "30", "--grace", "15"], more].concat();
+        greffon_command(&arguments).env("SLURM_CONF", self.configuration()).spawn().expect("greffon starts")
+    }
+
+    /// The processes of Slurm's daemon for a node, with all that it has started: what is gone with the machine.
+    fn machine(&self, node: &str) -> Vec<String> {
+        let daemon = fs::read_to_string(self.folder.join(format!("run/slurmd.{node}.pid"))).expect("the daemon runs");
+        let of_node = format!("SLURMD_NODENAME={node}\0");
+        let own = lossy(self.folder.as_os_str().as_encoded_bytes());
+        let tasks = processes(|folder| {
+            let environment = fs::read(folder.join("environ")).map_or_else(|_| String::new(), |bytes| lossy(&bytes));
+            environment.contains(&of_node) && environment.contains(&own)
+        });
+        // What started them is no child of the daemon.
+        let read =
+            |pid: &str, file: &str| fs::read_to_string(Path::new("/proc").join(pid).join(file)).unwrap_or_default();
+        let parent = |pid: &String| {
+            let parent =
+                read(pid, "status").lines().find_map(|line| Some(line.strip_prefix("PPid:")?.trim().to_owned()))?;
+            read(&parent, "comm").starts_with("slurmstepd").then_some(parent)
+        };
+        let steps: Vec<String> = tasks.iter().filter_map(parent).collect();
+        let mut all = [vec![daemon.trim().to_owned()], tasks, steps].concat();
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    fn start_daemon(&self, node: &str) {
+        let conf = self.configuration();
+        let status = Command::new("slurmd").args(["-N", node, "-f"]).arg(conf).status().expect("slurmd starts");
+        assert!(status.success());
+    }
+}
+
+impl Drop for Slurm {
+    fn drop(&mut self) {
+        self.script("down");
+    }
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn processes(is_one: impl Fn(&Path) -> bool) -> Vec<String> {
+    let entries = fs::read_dir("/proc").expect("processes").flatten().map(|entry| entry.path());
+    let is_process =
+        |folder: &PathBuf| folder.file_name().is_some_and(|name| lossy(name.as_encoded_bytes()).parse::<u32>().is_ok());
+    let found = entries.filter(|folder| is_process(folder) && is_one(folder));
+    found.map(|folder| lossy(folder.file_name().expect("a name").as_encoded_bytes())).collect()
+}
+
+/// The process that is this rank of the run in a folder.
+fn rank(run: &Path, rank: usize) -> Option<String> {
+    let has = |folder: &Path, file: &str, text: &str| {
+        fs::read(folder.join(file)).is_ok_and(|bytes| lossy(&bytes).contains(text))
+    };
+    let run = run.to_str().expect("plain path");
+    processes(|folder| has(folder, "cmdline", run) && has(folder, "environ", &format!("\0SLURM_PROCID={rank}\0"))).pop()
+}
+
+fn kill(pids: &[String]) {
+    assert!(Command::new("kill").arg("-KILL").args(pids).status().expect("kill").success());
+}
+
+/// Waits until something is so.
+#[track_caller]
+fn wait(what: &str, mut so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !so() {
+        assert!(started.elapsed() < PATIENCE, "{what}: not after {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// How many times the run was started.
+fn starts(run: &Path) -> usize {
+    fs::read_to_string(run.join("log.txt")).unwrap_or_default().matches(" started: ").count()
+}
+
+fn steps(run: &Path) -> usize {
+    metrics(run).matches("\"loss\"").count()
+}
+
+/// What a followed job said, once it has ended.
+#[track_caller]
+fn end(mut job: Child) -> Output {
+    let started = Instant::now();
+    while job.try_wait().expect("a child").is_none() {
+        if started.elapsed() > PATIENCE {
+            job.kill().expect("SIGKILL");
+            let out = job.wait_with_output().expect("it ends");
+            panic!("not over after {PATIENCE:?}: {}{}", lossy(&out.stdout), lossy(&out.stderr));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    job.wait_with_output().expect("it ends")
+}
+
+/// What a followed job said, which must have ended well.
+#[track_caller]
+fn succeed(job: Child) -> String {
+    let out = end(job);
+    let said = format!("{}{}", lossy(&out.stdout), lossy(&out.stderr));
+    assert!(out.status.success(), "{:?}: {said}", out.status);
+    said
+}
+
+#[test]
+fn two_nodes_with_two_ranks_give_the_numbers_of_one_process() {
+    let slurm = Slurm::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let recipe = recipe(folder.path(), &["train.max_steps=50"]);
+    let (alone, together) = (folder.path().join("alone"), folder.path().join("together"));
+    let done = greffon(&["train", &recipe, "--set", &format!("output={}", alone.display())]);
+    assert!(done.status.success(), "{}", lossy(&done.stderr));
+
+    let said = succeed(slurm.submit(&recipe, &together, &["--follow"]));
+    for words in ["job ", "running on n[1-2]", "trained 50 steps", "completed"] {
+        assert!(said.contains(words), "no `{words}` in: {said}");
+    }
+    let (got, expected) = (numbers(&together), numbers(&alone));
+    assert_eq!(got.len(), expected.len());
+    let mut worst = 0.0_f64;
+    for (line, expected) in got.iter().zip(&expected) {
+        for key in ["loss", "validation_loss"] {
+            let Some(expected) = expected.get(key) else { continue };
+            let (got, expected) = (line[key].as_f64().expect("a number"), expected.as_f64().expect("a number"));
+            worst = worst.max((got - expected).abs());
+            assert_near(&format!("{key}: {line}"), got, expected, 1e-5);
+        }
+    }
+    let of_adapter = adapter_difference(&together, &alone);
+    assert!(of_adapter <= 1e-4, "{of_adapter}");
+    println!("2 nodes with 2 ranks, 50 steps: losses within {worst:.1e}, adapter within {of_adapter:.1e}");
+}
+
+#[test]
+fn killed_ranks_and_machines_cost_a_checkpoint_interval_at_most() {
+    let slurm = Slurm::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let recipe = recipe(folder.path(), &["train.max_steps=400", "train.eval_every=200"]);
+    let whole = folder.path().join("whole");
+    succeed(slurm.submit(&recipe, &whole, &[]));
+
+    let run = folder.path().join("killed");
+    let job = slurm.submit(&recipe, &run, &[]);
+    for (index, after) in [3, 100, 200].into_iter().enumerate() {
+        wait("steps", || steps(&run) >= after);
+        let before = steps(&run);
+        kill(&[rank(&run, index).expect("the rank runs")]);
+        let killed = Instant::now();
+        wait("the run goes on", || starts(&run) == index + 2);
+        println!("rank {index} killed after step {before}: on again after {:.1} s", killed.elapsed().as_secs_f64());
+    }
+    // A machine: its daemon and all that it has started.
+    wait("steps", || steps(&run) >= 300);
+    kill(&slurm.machine("n2"));
+    let killed = Instant::now();
+    std::thread::sleep(Duration::from_secs(3));
+    slurm.start_daemon("n2");
+    let said = succeed(job);
+    println!("machine n2 killed, its daemon started again: done after {:.1} s", killed.elapsed().as_secs_f64());
+    assert!(said.contains("restart 4"), "{said}");
+    for resumed in said.lines().filter_map(|line| line.strip_prefix("resuming after step ")) {
+        println!("resumed after step {resumed}");
+        assert_eq!(resumed.parse::<usize>().expect("a step") % 4, 0, "{said}");
+    }
+    assert_eq!(adapter_bytes(&run), adapter_bytes(&whole), "{said}");
+    assert_eq!(numbers(&run).len(), numbers(&whole).len());
+}
+
+#[test]
+fn a_pre_empted_job_saves_within_the_grace_time_and_goes_on_after() {
+    let slurm = Slurm::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    // Nothing but the signal makes a checkpoint before the last step.
+    let never = ["train.max_steps=1500", "train.save_every=10000", "train.eval_every=10000"];
+    let recipe = recipe(folder.path(), &never);
+    let whole = folder.path().join("whole");
+    succeed(slurm.submit(&recipe, &whole, &[]));
+
+    let run = folder.path().join("pre-empted");
+    let job = slurm.submit(&recipe, &run, &["--partition", "low"]);
+    wait("steps", || steps(&run) >= 10);
+    let asked = Instant::now();
+    slurm.tell("sbatch", &["--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap", "sleep 2"]);
+    let checkpoints = || fs::read_dir(run.join("checkpoints")).map_or(0, Iterator::count);
+    wait("a checkpoint", || checkpoints() > 0);
+    println!("pre-empted: saved {:.1} s after the other job came", asked.elapsed().as_secs_f64());
+    assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
+    let said = succeed(job);
+    assert!(said.contains("everything is saved") && said.contains("resuming after step"), "{said}");
+    assert_eq!(adapter_bytes(&run), adapter_bytes(&whole), "{said}");
+}
+
+#[test]
+fn what_slurm_refuses_is_told_in_its_words() {
+    let slurm = Slurm::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let recipe = recipe(folder.path(), &["train.max_steps=2"]);
+    let run = folder.path().join("run");
+    for (more, words) in [
+        (["--partition", "gpu"], ["invalid partition specified: gpu", "partitions: low, high"]),
+        (["--begin", "someday"], ["Slurm refuses the job: ", "someday"]),
+    ] {
+        let out = end(slurm.submit(&recipe, &run, &more));
+        let said = lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(2), "{more:?}: {said}");
+        for words in words {
+            assert!(said.contains(words), "{more:?}: no `{words}` in: {said}");
+        }
+    }
+    // A run that fails hands its exit code on and is not started again.
+    fs::create_dir(&run).expect("a folder");
+    fs::write(run.join("notes.txt"), "mine").expect("a file");
+    let out = end(slurm.submit(&recipe, &run, &[]));
+    let said = format!("{}{}", lossy(&out.stdout), lossy(&out.stderr));
+    assert_eq!(out.status.code(), Some(2), "{said}");
+    assert!(said.contains("is not empty and holds no run") && !said.contains("restart"), "{said}");
+}
+
+#[test]
+fn ctrl_c_leaves_the_job_alone() {
+    let slurm = Slurm::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let recipe = recipe(folder.path(), &["train.max_steps=20"]);
+    let run = folder.path().join("run");
+    let job = slurm.submit(&recipe, &run, &["--json"]);
+    wait("steps", || steps(&run) >= 2);
+    assert!(Command::new("kill").args(["-INT", &job.id().to_string()]).status().expect("kill").success());
+    let out = end(job);
+    let said = lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(130), "{said}");
+    assert!(said.contains("no longer followed; the job goes on. its log: tail -F "), "{said}");
+    let json: serde_json::Value = serde_json::from_slice(&out.stdout).expect("JSON");
+    assert!(Path::new(json["script"].as_str().expect("a path")).is_file());
+    wait("the job ends", || run.join("adapter/adapter_model.safetensors").is_file());
+}
