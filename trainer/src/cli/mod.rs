@@ -139,7 +139,7 @@ Ctrl-C saves and ends all processes. Exit codes: those of the work.")]
 Examples:
   greffon sweep recipe.yaml --over train.learning_rate=1e-4,3e-4,1e-3 --over lora.rank=8,16
   greffon sweep recipe.yaml --over train.learning_rate=1e-5..1e-2 --random 12 --halving 3
-  greffon sweep recipe.yaml --over 'lora.targets=[q_proj, v_proj],all-linear' --jobs 2 --to sweeps/targets
+  greffon sweep recipe.yaml --over lora.dropout=0,0.1 --jobs 2 --to sweeps/dropout
 
 Every trial is a run folder, compared by its lowest validation loss. Stopped and started again with the same arguments, a \
 sweep takes finished trials as they are and goes on with the others.
