@@ -1,6 +1,6 @@
 //! A job as a manifest for Kubernetes: a Job, a `JobSet`, or a `TrainJob` of Kubeflow Trainer.
 //!
-//! The recipe travels in a `ConfigMap`, resolved; everything that it names must lie on a volume. [`pod`] makes the pod that
+//! The recipe travels in a `ConfigMap`, resolved; everything that it names must lie on a volume. `pod` makes the pod that
 //! all three share; `job`, `job_set` and `train_job` put it into their kind. A build of this program speaks to no cluster:
 //! what it writes is for `kubectl apply`.
 
