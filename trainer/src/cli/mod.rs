@@ -158,11 +158,11 @@ Examples:
   greffon submit recipe.yaml --k8s trainjob --image registry.example/greffon:0.1.0 --nodes 2 \\
     --set output=/runs/claims --claim runs:/runs --queue research
 
-A job that is pre-empted, reaches its time or loses a process is started again, and goes on from its last checkpoint. The
-script and the log of a Slurm job are written beside the run folder, which all nodes must see. Ctrl-C ends the following,
+A job that is pre-empted, reaches its time or loses a process is started again, and goes on from its last checkpoint. The \
+script and the log of a Slurm job are written beside the run folder, which all nodes must see. Ctrl-C ends the following, \
 not the job. A recipe for Kubernetes has its paths as the pods see them: docs/cluster.md.
 
-Exit codes: the job's own when it was followed; 0 submitted or written; 1 the scheduler does not answer; 2 the input must
+Exit codes: the job's own when it was followed; 0 submitted or written; 1 the scheduler does not answer; 2 the input must \
 be mended, or Slurm refuses it; 130 no longer followed.")]
     Submit(Box<SubmitArgs>),
     /// Compare base and adapter on held-out questions: exact match, token F1, loss.
