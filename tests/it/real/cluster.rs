@@ -179,3 +179,25 @@ fn without_nccl_its_engine_says_what_is_missing() {
     assert_eq!(out.status.code(), Some(2), "{said}");
     assert!(said.contains("rank 1 of 2: NCCL is not on this machine"), "{said}");
 }
+
+#[test]
+fn a_rank_that_waits_for_one_that_stands_still_ends() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let recipe = recipe(folder.path(), &["train.max_steps=100000", "data.validation_fraction=0"]);
+    let run = folder.path().join("run");
+    let output = format!("output={}", run.display());
+    let mut command = greffon_command(&["launch", "-n", "2", &recipe, "--set", &output]);
+    let child = command.env("GREFFON_PATIENCE", "5").spawn().expect("greffon starts");
+    let started = Instant::now();
+    while metrics(&run).matches("\"loss\"").count() < 3 {
+        assert!(started.elapsed() < Duration::from_mins(2), "the run makes no steps");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let pid = process_of(&run, 1).expect("the rank runs");
+    assert!(Command::new("kill").args(["-STOP", &pid]).status().expect("kill").success());
+    let stopped = Instant::now();
+    let out = child.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(said.contains("rank 0 of 2 has waited 5 s for the others"), "{said}");
+    assert!(!out.status.success() && stopped.elapsed() < Duration::from_secs(30), "{:?}", stopped.elapsed());
+}

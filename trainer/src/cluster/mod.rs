@@ -9,6 +9,8 @@ mod launcher;
 mod mpi;
 #[cfg(feature = "nccl")]
 mod nccl;
+#[cfg(any(feature = "mpi", feature = "nccl"))]
+mod patience;
 #[cfg(feature = "nccl")]
 mod rendezvous;
 mod single;

@@ -14,12 +14,14 @@ use ::mpi::traits::{Communicator as _, CommunicatorCollectives as _, Equivalence
 use half::bf16;
 use half::slice::{HalfBitsSliceExt as _, HalfFloatSliceExt as _};
 
+use super::patience::Patience;
 use super::{Collective, Place, Wire};
 use crate::error::TrainError;
 
 /// A process among those of `mpirun` or `srun`.
 pub(super) struct Mpi {
     place: Place,
+    patience: Patience,
     /// Ends MPI when it is dropped.
     _universe: Universe,
 }
@@ -36,14 +38,14 @@ impl Mpi {
             return Err(error("the MPI library was built without threads, expected MPI_THREAD_SERIALIZED"));
         }
         let world = SimpleCommunicator::world();
-        let (rank, ranks) = (of(world.rank()), of(world.size()));
-        if ranks != place.ranks {
+        let ranks = of(world.size());
+        if (of(world.rank()), ranks) != (place.rank, place.ranks) {
             return Err(error(&format!(
                 "MPI joined {ranks} of them: the launcher and the MPI library do not know each other. under Slurm, use \
                  `srun --mpi=pmix`; elsewhere, the mpirun of the library that this program is linked with"
             )));
         }
-        Ok(Self { place: Place { rank, ranks, ..*place }, _universe: universe })
+        Ok(Self { place: *place, patience: Patience::from_env(place)?, _universe: universe })
     }
 
     /// Adds up in the order of the ranks what `to_sum` makes of the numbers on the wire.
@@ -53,9 +55,9 @@ impl Mpi {
         let mut send = own.to_vec();
         send.resize(part * self.place.ranks, T::default());
         let mut received = vec![T::default(); part * self.place.ranks];
-        world.all_to_all_into(&send[..], &mut received[..]);
+        self.patience.during(|| world.all_to_all_into(&send[..], &mut received[..]));
         let summed = sum(&received, part);
-        world.all_gather_into(&summed[..], &mut send[..]);
+        self.patience.during(|| world.all_gather_into(&summed[..], &mut send[..]));
         send.truncate(own.len());
         send
     }
@@ -113,7 +115,7 @@ impl Collective for Mpi {
     fn all_gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, TrainError> {
         let world = SimpleCommunicator::world();
         let mut lengths = vec![0_u64; self.place.ranks];
-        world.all_gather_into(&(own.len() as u64), &mut lengths[..]);
+        self.patience.during(|| world.all_gather_into(&(own.len() as u64), &mut lengths[..]));
         let counts = lengths.iter().map(|&length| i32::try_from(length).map_err(|_| self.too_long()));
         let counts = counts.collect::<Result<Vec<i32>, TrainError>>()?;
         let starts = counts.iter().scan(0_i32, |end, count| {
@@ -130,7 +132,8 @@ impl Collective for Mpi {
             // Open MPI refuses to gather nothing from everybody.
             return Ok(vec![Vec::new(); self.place.ranks]);
         }
-        world.all_gather_varcount_into(own, &mut PartitionMut::new(&mut all[..], &counts[..], &starts[..]));
+        let mut parts = PartitionMut::new(&mut all[..], &counts[..], &starts[..]);
+        self.patience.during(|| world.all_gather_varcount_into(own, &mut parts));
         let slices = starts.iter().zip(&counts).map(|(&start, &count)| all[of(start)..of(start) + of(count)].to_vec());
         Ok(slices.collect())
     }
@@ -139,11 +142,11 @@ impl Collective for Mpi {
         let world = SimpleCommunicator::world();
         let first = world.process_at_rank(0);
         let mut length = bytes.len() as u64;
-        first.broadcast_into(&mut length);
+        self.patience.during(|| first.broadcast_into(&mut length));
         bytes.resize(usize::try_from(length).map_err(|_| self.too_long())?, 0);
         // MPI counts in 32 bits.
         for part in bytes.chunks_mut(1 << 30) {
-            first.broadcast_into(part);
+            self.patience.during(|| first.broadcast_into(part));
         }
         Ok(bytes)
     }

@@ -11,6 +11,7 @@ use cudarc::nccl::{Comm, Id, ReduceOp, result::NcclError, sys as nccl};
 use half::bf16;
 use half::slice::HalfFloatSliceExt as _;
 
+use super::patience::Patience;
 use super::rendezvous::Meeting;
 use super::{Collective, Place, Wire};
 use crate::error::TrainError;
@@ -18,6 +19,7 @@ use crate::error::TrainError;
 /// A process with a card.
 pub(super) struct Nccl {
     place: Place,
+    patience: Patience,
     comm: Comm,
     stream: Arc<CudaStream>,
 }
@@ -41,7 +43,7 @@ impl Nccl {
         let id = Id::uninit(id.map(u8::cast_signed));
         let comm =
             Comm::from_rank(stream.clone(), place.rank, place.ranks, id).map_err(|error| broken(place, &error))?;
-        Ok(Self { place: *place, comm, stream })
+        Ok(Self { place: *place, patience: Patience::from_env(place)?, comm, stream })
     }
 
     fn driver(&self, error: DriverError) -> TrainError {
@@ -54,7 +56,7 @@ impl Nccl {
         let mut all =
             self.stream.alloc_zeros::<u8>(own.len() * self.place.ranks).map_err(|error| self.driver(error))?;
         self.comm.all_gather(&send, &mut all).map_err(|error| broken(&self.place, &error))?;
-        self.stream.clone_dtoh(&all).map_err(|error| self.driver(error))
+        self.patience.during(|| self.stream.clone_dtoh(&all)).map_err(|error| self.driver(error))
     }
 }
 
@@ -97,13 +99,14 @@ impl Collective for Nccl {
             Wire::F32 => {
                 let mut card = self.stream.clone_htod(&*values).map_err(driver)?;
                 self.comm.all_reduce_in_place(&mut card, &ReduceOp::Sum).map_err(nccl)?;
-                self.stream.memcpy_dtoh(&card, values).map_err(driver)?;
+                self.patience.during(|| self.stream.memcpy_dtoh(&card, values)).map_err(driver)?;
             }
             Wire::Bf16 => {
                 let own: Vec<bf16> = values.iter().map(|value| bf16::from_f32(*value)).collect();
                 let mut card = self.stream.clone_htod(&own).map_err(driver)?;
                 self.comm.all_reduce_in_place(&mut card, &ReduceOp::Sum).map_err(nccl)?;
-                self.stream.clone_dtoh(&card).map_err(driver)?.convert_to_f32_slice(values);
+                let sum = self.patience.during(|| self.stream.clone_dtoh(&card)).map_err(driver)?;
+                sum.convert_to_f32_slice(values);
             }
         }
         self.stream.synchronize().map_err(driver)
