@@ -5,7 +5,7 @@
 #
 # On a network without the outside world, name the mirrors: --build-arg REGISTRY=mirror.example/library/, and a
 # .cargo/config.toml beside this file with the mirror of crates.io.
-ARG REGISTRY=docker.io/library/
+ARG REGISTRY=
 
 FROM ${REGISTRY}rust:1.95-trixie AS build
 RUN apt-get update \
