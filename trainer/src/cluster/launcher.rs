@@ -2,6 +2,8 @@
 
 use std::env;
 
+use crate::error::TrainError;
+
 /// What started this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Launcher {
@@ -48,6 +50,14 @@ const VARIABLES: [(Launcher, [&str; 4]); 4] = [
 ];
 
 impl Place {
+    /// That of a process which was started alone.
+    pub const ALONE: Self = Self { launcher: Launcher::None, rank: 0, ranks: 1, local_rank: 0, local_ranks: 1 };
+
+    /// An error of this rank.
+    pub(super) fn error(&self, reason: impl Into<String>) -> TrainError {
+        TrainError::Cluster { rank: self.rank, ranks: self.ranks, reason: reason.into() }
+    }
+
     /// The place that the environment names; alone where it names none.
     pub fn from_env() -> Self {
         Self::from(|name| env::var(name).ok())
@@ -68,7 +78,7 @@ impl Place {
                 return Self { launcher, rank, ranks, local_rank, local_ranks };
             }
         }
-        Self { launcher: Launcher::None, rank: 0, ranks: 1, local_rank: 0, local_ranks: 1 }
+        Self::ALONE
     }
 }
 

@@ -42,17 +42,8 @@ pub enum Wire {
 /// Every call is made by all ranks in the same order. A rank that is gone ends the others through the engine or the
 /// launcher; none waits for ever.
 pub trait Collective {
-    /// This process, in `0..ranks()`.
-    fn rank(&self) -> usize;
-
-    /// How many processes there are.
-    fn ranks(&self) -> usize;
-
-    /// Which of the processes on its machine this is; it gets the card of that number.
-    fn local_rank(&self) -> usize;
-
-    /// How many of the processes are on its machine, and share its memory.
-    fn local_ranks(&self) -> usize;
+    /// Which of the processes this is.
+    fn place(&self) -> Place;
 
     /// Replaces the values of each rank by their sum over all ranks. The order of the sum is that of the ranks, so the
     /// result is the same bits on all of them and in every run of as many.
@@ -75,6 +66,26 @@ pub trait Collective {
 
     /// Ends the processes of all ranks with this exit code, for an error that the others do not know of.
     fn abort(&self, code: u8);
+
+    /// This process, in `0..ranks()`.
+    fn rank(&self) -> usize {
+        self.place().rank
+    }
+
+    /// How many processes there are.
+    fn ranks(&self) -> usize {
+        self.place().ranks
+    }
+
+    /// Which of the processes on its machine this is; it gets the card of that number.
+    fn local_rank(&self) -> usize {
+        self.place().local_rank
+    }
+
+    /// How many of the processes are on its machine, and share its memory.
+    fn local_ranks(&self) -> usize {
+        self.place().local_ranks
+    }
 
     /// Whether this rank writes and prints.
     fn is_first(&self) -> bool {
@@ -99,5 +110,5 @@ pub fn open(place: &Place) -> Result<Box<dyn Collective>, TrainError> {
     if place.launcher.speaks_mpi() {
         return Ok(Box::new(mpi::Mpi::open(place)?));
     }
-    Err(TrainError::Cluster { rank: place.rank, ranks: place.ranks, reason: place.launcher.remedy() })
+    Err(place.error(place.launcher.remedy()))
 }

@@ -29,8 +29,7 @@ pub(super) struct Mpi {
 impl Mpi {
     /// Joins the processes that were started together.
     pub(super) fn open(place: &Place) -> Result<Self, TrainError> {
-        let error =
-            |reason: &str| TrainError::Cluster { rank: place.rank, ranks: place.ranks, reason: reason.to_owned() };
+        let error = |reason: &str| place.error(reason);
         // The calls are made one after the other, but not always from the same thread.
         let (universe, threading) =
             ::mpi::initialize_with_threading(Threading::Serialized).ok_or_else(|| error("MPI was started already"))?;
@@ -78,20 +77,8 @@ fn in_order(vectors: &[f32], length: usize) -> Vec<f32> {
 }
 
 impl Collective for Mpi {
-    fn rank(&self) -> usize {
-        self.place.rank
-    }
-
-    fn ranks(&self) -> usize {
-        self.place.ranks
-    }
-
-    fn local_rank(&self) -> usize {
-        self.place.local_rank
-    }
-
-    fn local_ranks(&self) -> usize {
-        self.place.local_ranks
+    fn place(&self) -> Place {
+        self.place
     }
 
     fn all_reduce_sum(&self, values: &mut [f32], wire: Wire) -> Result<(), TrainError> {
@@ -159,7 +146,7 @@ impl Collective for Mpi {
 impl Mpi {
     fn too_long(&self) -> TrainError {
         let reason = "a message of more than 2 GiB cannot be gathered".to_owned();
-        TrainError::Cluster { rank: self.place.rank, ranks: self.place.ranks, reason }
+        self.place.error(reason)
     }
 }
 

@@ -28,13 +28,12 @@ impl Nccl {
     /// Joins the processes that were started together, each with the card of its number on its machine.
     pub(super) fn open(place: &Place) -> Result<Self, TrainError> {
         if !is_there() {
-            return Err(failed(
-                place,
+            return Err(place.error(
                 "NCCL is not on this machine: libcuda.so or libnccl.so is not found; install NVIDIA's driver and NCCL \
                  (Debian: libnccl2), and name its folder in LD_LIBRARY_PATH",
             ));
         }
-        let driver = |error: DriverError| failed(place, &format!("card {}: {error}", place.local_rank));
+        let driver = |error: DriverError| place.error(format!("card {}: {error}", place.local_rank));
         let stream = CudaContext::new(place.local_rank).and_then(|card| card.new_stream()).map_err(driver)?;
         let id = Meeting::from_env(place)?.share(place, || {
             let id = Id::new().map_err(|error| broken(place, &error))?;
@@ -47,7 +46,7 @@ impl Nccl {
     }
 
     fn driver(&self, error: DriverError) -> TrainError {
-        failed(&self.place, &format!("card {}: {error}", self.place.local_rank))
+        self.place.error(format!("card {}: {error}", self.place.local_rank))
     }
 
     /// What each rank gives, all of the same length, one after the other.
@@ -68,28 +67,12 @@ fn is_there() -> bool {
 }
 
 fn broken(place: &Place, error: &NcclError) -> TrainError {
-    failed(place, &format!("NCCL: {error:?}; NCCL_DEBUG=INFO says more"))
-}
-
-fn failed(place: &Place, reason: &str) -> TrainError {
-    TrainError::Cluster { rank: place.rank, ranks: place.ranks, reason: reason.to_owned() }
+    place.error(format!("NCCL: {error:?}; NCCL_DEBUG=INFO says more"))
 }
 
 impl Collective for Nccl {
-    fn rank(&self) -> usize {
-        self.place.rank
-    }
-
-    fn ranks(&self) -> usize {
-        self.place.ranks
-    }
-
-    fn local_rank(&self) -> usize {
-        self.place.local_rank
-    }
-
-    fn local_ranks(&self) -> usize {
-        self.place.local_ranks
+    fn place(&self) -> Place {
+        self.place
     }
 
     fn all_reduce_sum(&self, values: &mut [f32], wire: Wire) -> Result<(), TrainError> {

@@ -34,7 +34,7 @@ impl Patience {
             Ok(text) => {
                 let seconds = text.parse::<u32>().ok().filter(|seconds| *seconds > 0).ok_or_else(|| {
                     let reason = format!("{VARIABLE} is {text:?}, expected whole seconds, at least 1");
-                    TrainError::Cluster { rank: place.rank, ranks: place.ranks, reason }
+                    place.error(reason)
                 })?;
                 Duration::from_secs(seconds.into())
             }

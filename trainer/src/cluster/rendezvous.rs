@@ -38,8 +38,7 @@ impl Meeting {
         }
         match (env::var("MASTER_ADDR"), env::var("MASTER_PORT")) {
             (Ok(host), Ok(port)) => Ok(Self::Address(format!("{host}:{port}"))),
-            _ => Err(failed(
-                place,
+            _ => Err(place.error(
                 "there is no place to meet: set MASTER_ADDR and MASTER_PORT, as torchrun does, or GREFFON_RENDEZVOUS to a \
                  file in a folder that all ranks see",
             )),
@@ -70,18 +69,18 @@ fn hand_out<const N: usize>(place: &Place, address: &str, bytes: [u8; N]) -> Res
     let port = address.rsplit(':').next().unwrap_or_default();
     let listener = TcpListener::bind(format!("0.0.0.0:{port}"))
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-        .map_err(|error| failed(place, &format!("cannot listen at port {port} ({error}); set another MASTER_PORT")))?;
+        .map_err(|error| place.error(format!("cannot listen at port {port} ({error}); set another MASTER_PORT")))?;
     let started = Instant::now();
     let mut missing = place.ranks - 1;
     while missing > 0 {
         match listener.accept() {
             Ok((mut stream, _)) => missing -= usize::from(answer(&mut stream, &bytes).is_ok()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(PAUSE),
-            Err(error) => return Err(failed(place, &format!("listening at port {port}: {error}"))),
+            Err(error) => return Err(place.error(format!("listening at port {port}: {error}"))),
         }
         if started.elapsed() > PATIENCE {
             let reason = format!("{missing} of the others have not come to {address} within five minutes");
-            return Err(failed(place, &reason));
+            return Err(place.error(reason));
         }
     }
     Ok(bytes)
@@ -118,18 +117,11 @@ fn until_patience<T>(place: &Place, whence: &str, mut get: impl FnMut() -> io::R
         match get() {
             Ok(got) => return Ok(got),
             Err(error) if started.elapsed() > PATIENCE => {
-                return Err(failed(
-                    place,
-                    &format!("rank 0 is not to be found at {whence} within five minutes: {error}"),
-                ));
+                return Err(place.error(format!("rank 0 is not to be found at {whence} within five minutes: {error}")));
             }
             Err(_) => thread::sleep(PAUSE),
         }
     }
-}
-
-fn failed(place: &Place, reason: &str) -> TrainError {
-    TrainError::Cluster { rank: place.rank, ranks: place.ranks, reason: reason.to_owned() }
 }
 
 #[cfg(test)]

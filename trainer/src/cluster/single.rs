@@ -1,6 +1,6 @@
 //! The engine of a run that is one process.
 
-use super::{Collective, Wire};
+use super::{Collective, Place, Wire};
 use crate::error::TrainError;
 
 /// One process alone.
@@ -8,20 +8,8 @@ use crate::error::TrainError;
 pub struct Single;
 
 impl Collective for Single {
-    fn rank(&self) -> usize {
-        0
-    }
-
-    fn ranks(&self) -> usize {
-        1
-    }
-
-    fn local_rank(&self) -> usize {
-        0
-    }
-
-    fn local_ranks(&self) -> usize {
-        1
+    fn place(&self) -> Place {
+        Place::ALONE
     }
 
     fn all_reduce_sum(&self, _values: &mut [f32], _wire: Wire) -> Result<(), TrainError> {
