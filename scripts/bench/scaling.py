@@ -82,7 +82,7 @@ def predicted(folder: Path, options: argparse.Namespace, ranks: int, link: float
     if link is not None:
         command += ["--link", str(link), "--ranks-per-link", str(ranks)]
     done = subprocess.run(command, env=os.environ | {"RAYON_NUM_THREADS": "1"}, check=True, capture_output=True)
-    return json.loads(done.stdout)["scale"]["tokens_per_second"]
+    return json.loads(done.stdout)["time"]["step"]["tokens_per_second"]
 
 
 def main() -> int:

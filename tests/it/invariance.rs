@@ -5,8 +5,9 @@ use datasets::{Example, ExampleRef, Origin};
 use trainer::kernels::Kernels;
 use trainer::model::adapter;
 use trainer::train::batch::{Layout, MicroBatch, Objective, micro_batches};
-use trainer::train::share::Share;
-use trainer::train::step::{StepSettings, gradient, gradient_of};
+use trainer::train::parameters;
+use trainer::train::share::Division;
+use trainer::train::step::{StepSettings, gradient, gradient_parts};
 
 use crate::support::{assert_close, assert_near, base, fixture};
 
@@ -43,7 +44,7 @@ fn loss_and_gradient_do_not_depend_on_packing_or_micro_batch() {
             let replayed = micro_batches(replayed.iter().copied(), layout).into_iter();
             batches.extend(replayed.map(|batch| MicroBatch { objective, ..batch }));
             let result = gradient(&decoder, &batches, seed, &device, &|| false).unwrap();
-            let losses = [result.loss, result.replay_loss.unwrap(), result.kl.unwrap()];
+            let losses = [result.losses.loss, result.losses.replay_loss.unwrap(), result.losses.kl.unwrap()];
             let values: Vec<f32> = result.gradient.into_data().try_into_vec().unwrap();
             let name = format!("packing {packing}, micro-batch {micro_batch_size}");
             match &first {
@@ -77,11 +78,15 @@ fn the_shares_of_any_number_of_ranks_add_up_to_the_step() {
                 let layout = Layout { packing, max_length: 64, micro_batch_size: 2 };
                 let (mut losses, mut sum) = ([0.0; 3], Vec::new());
                 for rank in 0..ranks {
-                    let share = Share::new(task, replayed, layout, rank, ranks);
-                    let part = gradient_of(&decoder, &share, settings, &device, &|| false).unwrap();
-                    let own = [part.loss, part.replay_loss.unwrap_or(0.0), part.kl.unwrap_or(0.0)];
+                    let share = Division::new(task, replayed, ranks).share(rank, layout);
+                    let mut parts = Vec::new();
+                    let mut hand_out = |part| parts.push(part);
+                    let own = gradient_parts(&decoder, &share, settings, &device, &|| false, &mut hand_out).unwrap();
+                    let own = [own.loss, own.replay_loss.unwrap_or(0.0), own.kl.unwrap_or(0.0)];
                     losses.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
-                    let values: Vec<f32> = part.gradient.into_data().try_into_vec().unwrap();
+                    let lengths: Vec<usize> = parts.iter().map(|part| part.dims()[0]).collect();
+                    assert_eq!(lengths, parameters::parts(&decoder));
+                    let values: Vec<f32> = parameters::join(parts).into_data().try_into_vec().unwrap();
                     sum.resize(values.len(), 0.0);
                     sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
                 }
@@ -109,7 +114,7 @@ fn blocks_that_are_computed_again_give_the_same_bits() {
         let decoder = decoder.clone().with_kernels(kernels);
         let result = gradient(&decoder, &batches, settings, &device, &|| false).unwrap();
         let values: Vec<f32> = result.gradient.into_data().try_into_vec().unwrap();
-        (result.loss, values)
+        (result.losses.loss, values)
     };
     for dropout in [0.0, 0.3] {
         let (loss, values) = of(Kernels::Fused, dropout, 0);

@@ -109,7 +109,7 @@ fn ten_steps_of_every_method_equal_peft() {
         for (index, expected) in losses.iter().enumerate() {
             let result = step(&decoder, device);
             let what = format!("{method}, loss of step {index}, {kernels:?}");
-            assert_near(&what, result.loss, expected.as_f64().unwrap(), 1e-4);
+            assert_near(&what, result.losses.loss, expected.as_f64().unwrap(), 1e-4);
             let factor = learning_rate_factor(Schedule::Cosine, index as u64, 3, losses.len() as u64);
             let scale = clip_scale(norm(&result.gradient), number("max_grad_norm"));
             let learning_rate = number("learning_rate") * factor;

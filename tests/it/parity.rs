@@ -12,6 +12,7 @@ use trainer::train::batch::{Layout, MicroBatch, micro_batches};
 use trainer::train::optimizer::{AdamW, AdamWConfig, clip_scale, norm};
 use trainer::train::parameters;
 use trainer::train::schedule::learning_rate_factor;
+use trainer::train::share::StepSize;
 use trainer::train::step::{StepGradient, StepSettings, gradient};
 
 use crate::support::{
@@ -121,8 +122,8 @@ fn gradients_equal_peft(kernels: Kernels) {
     let decoder = decoder_with_adapter(kernels, &device);
     let result = step(&decoder, &device);
     let parity = json("parity/parity.json");
-    assert_near("loss", result.loss, parity["initial"]["loss"].as_f64().unwrap(), 1e-4);
-    assert_eq!(result.supervised as u64, parity["supervised_tokens"].as_u64().unwrap());
+    assert_near("loss", result.losses.loss, parity["initial"]["loss"].as_f64().unwrap(), 1e-4);
+    assert_eq!(StepSize::of(&batches()).supervised as u64, parity["supervised_tokens"].as_u64().unwrap());
 
     assert!(decoder.linears().all(|(_, linear)| linear.lora.is_some()), "all seven modules are adapted");
     let expected = Tensors::open("parity/gradients.safetensors");
@@ -149,7 +150,7 @@ fn steps_equal_torch(kernels: Kernels) {
     let steps = parity["steps"].as_array().unwrap();
     for (index, expected) in steps.iter().enumerate() {
         let result = step(&decoder, &device);
-        assert_near(&format!("loss of step {index}"), result.loss, expected["loss"].as_f64().unwrap(), 1e-4);
+        assert_near(&format!("loss of step {index}"), result.losses.loss, expected["loss"].as_f64().unwrap(), 1e-4);
         let gradient_norm = norm(&result.gradient);
         assert_near(&format!("norm of step {index}"), gradient_norm, expected["grad_norm"].as_f64().unwrap(), 1e-4);
         let factor = learning_rate_factor(Schedule::Cosine, index as u64, 3, steps.len() as u64);

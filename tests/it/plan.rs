@@ -123,6 +123,28 @@ fn a_plan_counts_what_is_replayed_and_what_is_asked() {
 }
 
 #[test]
+fn a_plan_of_several_processes_is_that_of_their_own_shares() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let recipe = tiny_recipe(folder.path(), &["train.max_steps=4", "data.packing=false"]);
+    let planned = |ranks: &[&str]| -> Value {
+        let always = ["plan", &recipe, "--json", "--set", DEVICE, "--ranks"];
+        serde_json::from_str(&done(&[&always, ranks].concat())).expect("one JSON value")
+    };
+    let step = |plan: &Value, figure: &str| plan["time"]["step"][figure].as_f64().expect("a figure");
+    let (one, two, many) = (planned(&["1"]), planned(&["2", "--link", "0.1"]), planned(&["16"]));
+    assert_eq!(one["tokens_per_step"], two["tokens_per_step"]);
+    let seconds = [&one, &two, &many].map(|plan| step(plan, "compute_seconds"));
+    // Five examples: three and two, and one for each of five of sixteen.
+    let [half, fifth] = [seconds[1] / seconds[0], seconds[2] / seconds[0]];
+    assert!((0.5..0.75).contains(&half) && (0.2..half).contains(&fifth), "{seconds:?}");
+    assert!(step(&two, "efficiency") < 1.0 && step(&many, "efficiency") < 5.0 / 16.0 + 0.1, "{two} {many}");
+    let sent = one["trainable_parameters"].as_f64().expect("a count") * 4.0;
+    assert!((step(&two, "bytes_per_rank") - sent).abs() < 1e-6 && step(&two, "communication_seconds") > 0.0, "{two}");
+    let said = done(&["plan", &recipe, "--set", DEVICE, "--ranks", "4", "--devices", "2"]);
+    assert!(said.contains("4 on 2 devices"), "{said}");
+}
+
+#[test]
 fn a_plan_goes_on_from_a_peft_folder_and_tells_what_does_not_fit() {
     let folder = tempfile::tempdir().expect("a folder");
     let adapter = format!("model.adapter={}", fixture("parity/adapter_final").display());
@@ -143,7 +165,7 @@ fn a_measured_plan_tells_a_time() {
     let folder = tempfile::tempdir().expect("a folder");
     let recipe = tiny_recipe(folder.path(), &["train.max_steps=3"]);
     let plan = planned(&recipe, &[]);
-    for figure in [&plan["time"]["tokens_per_second"], &plan["total_seconds"], &plan["rates"]["flops"]] {
+    for figure in [&plan["time"]["step"]["tokens_per_second"], &plan["total_seconds"], &plan["rates"]["flops"]] {
         assert!(figure.as_f64().is_some_and(|figure| figure > 0.0), "{plan}");
     }
     let refused = greffon(&["plan", &recipe, "--probe", "--set", DEVICE]);

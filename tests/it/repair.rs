@@ -18,7 +18,7 @@ use trainer::train::batch::{Layout, MicroBatch, Objective, micro_batches};
 use trainer::train::optimizer::{AdamW, AdamWConfig};
 use trainer::train::parameters;
 use trainer::train::penalty::Penalties;
-use trainer::train::step::{StepGradient, StepSettings, gradient};
+use trainer::train::step::{StepGradient, StepLosses, StepSettings, gradient};
 
 use crate::support::{
     Tensors, assert_close, assert_gradients, assert_near, base, device, fixture, greffon, ids, json, mask,
@@ -89,9 +89,9 @@ fn losses_and_gradients_of_all_repairs_together_equal_pytorch() {
             let flat = parameters::flatten(&decoder);
             let (penalty, gradient) = penalties.add(&flat, result.gradient);
             let losses = [
-                ("loss", Some(result.loss)),
-                ("replay_loss", result.replay_loss),
-                ("kl", result.kl),
+                ("loss", Some(result.losses.loss)),
+                ("replay_loss", result.losses.replay_loss),
+                ("kl", result.losses.kl),
                 ("penalty", penalty),
             ];
             for (name, got) in losses {
@@ -124,8 +124,8 @@ fn an_untrained_adapter_diverges_by_exactly_nothing_and_gets_no_gradient_from_it
         parameters::attach_adapter(&mut decoder, &lora_config, 1, &device).unwrap();
         let without = step(&decoder, &batches(Objective::Replay { weight: 1.0, kl_weight: 0.0 }), &device);
         let with = step(&decoder, &batches(Objective::Replay { weight: 1.0, kl_weight: 3.0 }), &device);
-        assert_eq!((without.kl, with.kl), (None, Some(0.0)), "{lora}");
-        assert_eq!(with.replay_loss, without.replay_loss, "{lora}");
+        assert_eq!((without.losses.kl, with.losses.kl), (None, Some(0.0)), "{lora}");
+        assert_eq!(with.losses.replay_loss, without.losses.replay_loss, "{lora}");
         assert_eq!(numbers(with.gradient), numbers(without.gradient), "{lora}");
     }
 }
@@ -154,14 +154,13 @@ fn replay_adds_its_own_gradient_and_changes_nothing_else() {
     let task = step(&decoder, &micro_batches(&parity_examples(), LAYOUT), &device);
     let alone = step(&decoder, &micro_batches(&replayed(), LAYOUT), &device);
     let both = step(&decoder, &batches(Objective::Replay { weight: 0.25, kl_weight: 0.0 }), &device);
-    assert_eq!((both.loss, both.replay_loss, both.kl), (task.loss, Some(alone.loss), None));
-    assert_eq!((both.supervised, both.tokens), (task.supervised, task.tokens + alone.tokens));
-    assert_eq!((task.replay_loss, task.kl), (None, None));
+    assert_eq!(both.losses, StepLosses { replay_loss: Some(alone.losses.loss), ..task.losses });
+    assert_eq!((task.losses.replay_loss, task.losses.kl), (None, None));
     let sum = numbers(task.gradient + alone.gradient * 0.25);
     assert_close("gradient with replay", &numbers(both.gradient), &sum, 1e-6);
     let kept = step(&decoder, &batches(Objective::Replay { weight: 0.0, kl_weight: 1.0 }), &device);
-    assert_eq!((kept.loss, kept.replay_loss), (task.loss, None));
-    assert!(kept.kl.unwrap() > 0.01);
+    assert_eq!((kept.losses.loss, kept.losses.replay_loss), (task.losses.loss, None));
+    assert!(kept.losses.kl.unwrap() > 0.01);
 }
 
 /// A PEFT folder with one module.

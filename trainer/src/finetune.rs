@@ -106,8 +106,7 @@ pub fn finetune(
 
     // 5. The plan: what the forward pass keeps.
     let layout = Layout::of(recipe);
-    let workload = Workload::new(&data, &recipe.train, layout);
-    let workload = replay.iter().fold(workload, |workload, replay| workload.with_replay(replay, layout));
+    let workload = Workload::new(&data, replay.as_ref(), &recipe.train, layout, collective.ranks());
     let checkpointing = Checkpointing::choose(recipe, &plan::model_sizes(recipe, &base)?, &workload, allowed_memory);
     if let Some(warning) = checkpointing.warning() {
         tracing::warn!("{warning}");

@@ -6,7 +6,11 @@ use std::process::{Child, Command, Output};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
 use super::cluster::{adapter_difference, recipe};
+use super::variable;
 use crate::resume::{adapter_bytes, metrics, numbers};
 use crate::support::{assert_near, greffon, greffon_command};
 
@@ -77,9 +81,14 @@ impl Slurm {
         greffon_command(&arguments).env("SLURM_CONF", self.configuration()).spawn().expect("greffon starts")
     }
 
+    /// The process of Slurm's daemon for a node.
+    fn daemon(&self, node: &str) -> String {
+        let file = self.folder.join(format!("run/slurmd.{node}.pid"));
+        fs::read_to_string(file).expect("the daemon runs").trim().to_owned()
+    }
+
     /// The processes of Slurm's daemon for a node, with all that it has started: what is gone with the machine.
     fn machine(&self, node: &str) -> Vec<String> {
-        let daemon = fs::read_to_string(self.folder.join(format!("run/slurmd.{node}.pid"))).expect("the daemon runs");
         let of_node = format!("SLURMD_NODENAME={node}\0");
         let own = lossy(self.folder.as_os_str().as_encoded_bytes());
         let tasks = processes(|folder| {
@@ -95,7 +104,7 @@ impl Slurm {
             read(&parent, "comm").starts_with("slurmstepd").then_some(parent)
         };
         let steps: Vec<String> = tasks.iter().filter_map(parent).collect();
-        let mut all = [vec![daemon.trim().to_owned()], tasks, steps].concat();
+        let mut all = [vec![self.daemon(node)], tasks, steps].concat();
         all.sort();
         all.dedup();
         all
@@ -108,6 +117,10 @@ impl Slurm {
             fs::remove_dir_all(&folder).expect("a folder");
             fs::create_dir(&folder).expect("a folder");
         }
+        self.start_daemon(node);
+    }
+
+    fn start_daemon(&self, node: &str) {
         let conf = self.configuration();
         let status = Command::new("slurmd").args(["-N", node, "-f"]).arg(conf).status().expect("slurmd starts");
         assert!(status.success());
@@ -188,16 +201,16 @@ fn succeed(job: Child) -> String {
     said
 }
 
-#[test]
-fn two_nodes_with_two_ranks_give_the_numbers_of_one_process() {
-    let slurm = Slurm::start();
-    let folder = tempfile::tempdir().expect("a folder");
-    let recipe = recipe(folder.path(), &["train.max_steps=50"]);
-    let (alone, together) = (folder.path().join("alone"), folder.path().join("together"));
-    let done = greffon(&["train", &recipe, "--set", &format!("output={}", alone.display())]);
+/// Trains a recipe as one process and on two nodes with two ranks each, and holds the one against the other.
+#[expect(clippy::print_stdout, reason = "the figures, for whoever runs it with --nocapture")]
+fn equals_one_process(slurm: &Slurm, folder: &Path, recipe: &str, set: &[&str]) {
+    let (alone, together) = (folder.join("alone"), folder.join("together"));
+    let output = format!("output={}", alone.display());
+    let values: Vec<&str> = set.iter().flat_map(|value| ["--set", value]).collect();
+    let done = greffon(&[&["train", recipe, "--set", &output], &values[..]].concat());
     assert!(done.status.success(), "{}", lossy(&done.stderr));
 
-    let said = succeed(slurm.submit(&recipe, &together, &["--follow"]));
+    let said = succeed(slurm.submit(recipe, &together, &[&["--follow"], &values[..]].concat()));
     for words in ["job ", "running on n[1-2]", "trained 50 steps", "completed"] {
         assert!(said.contains(words), "no `{words}` in: {said}");
     }
@@ -205,7 +218,7 @@ fn two_nodes_with_two_ranks_give_the_numbers_of_one_process() {
     assert_eq!(got.len(), expected.len());
     let mut worst = 0.0_f64;
     for (line, expected) in got.iter().zip(&expected) {
-        for key in ["loss", "validation_loss"] {
+        for key in ["loss", "replay_loss", "kl", "validation_loss"] {
             let Some(expected) = expected.get(key) else { continue };
             let (got, expected) = (line[key].as_f64().expect("a number"), expected.as_f64().expect("a number"));
             worst = worst.max((got - expected).abs());
@@ -218,38 +231,111 @@ fn two_nodes_with_two_ranks_give_the_numbers_of_one_process() {
 }
 
 #[test]
-fn killed_ranks_and_machines_cost_a_checkpoint_interval_at_most() {
+fn two_nodes_with_two_ranks_give_the_numbers_of_one_process() {
     let slurm = Slurm::start();
     let folder = tempfile::tempdir().expect("a folder");
-    let recipe = recipe(folder.path(), &["train.max_steps=400", "train.eval_every=200"]);
+    let recipe = recipe(folder.path(), &["train.max_steps=50"]);
+    equals_one_process(&slurm, folder.path(), &recipe, &[]);
+}
+
+#[test]
+fn the_quick_start_on_two_nodes_gives_the_numbers_of_one_process() {
+    let slurm = Slurm::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes/quickstart/recipe.yaml");
+    let base = format!("model.base={}", variable("GREFFON_SMOLLM2").display());
+    // Shortened: half the examples in a step, one validation, and nothing asked about forgetting.
+    let set = [
+        &base,
+        "model.revision=null",
+        "train.max_steps=50",
+        "train.global_batch_size=4",
+        "train.eval_every=50",
+        "train.save_every=10",
+        "forgetting.suite=none",
+    ];
+    equals_one_process(&slurm, folder.path(), recipe.to_str().expect("plain path"), &set);
+}
+
+/// What is killed, and what must be started by hand for the job to go on.
+#[derive(Clone, Copy, Debug)]
+enum Victim {
+    /// A rank.
+    Rank(usize),
+    /// A machine: Slurm's daemon and all that it has started.
+    Machine(&'static str),
+    /// Slurm's daemon alone, while its ranks live.
+    Daemon(&'static str),
+}
+
+impl Victim {
+    fn kill(self, slurm: &Slurm, run: &Path) {
+        let (all, node) = match self {
+            Self::Rank(number) => return kill(&[rank(run, number).expect("the rank runs")]),
+            Self::Machine(node) => (slurm.machine(node), node),
+            Self::Daemon(node) => (vec![slurm.daemon(node)], node),
+        };
+        kill(&all);
+        // Slurm misses what does not answer after SlurmdTimeout, ends the others and starts the job again.
+        let state = || slurm.tell("sinfo", &["--noheader", "--partition=low", "--format=%T", "--nodes", node]);
+        wait("Slurm misses the machine", || state().starts_with("down"));
+        match self {
+            Self::Machine(_) => slurm.start_machine(node),
+            _ => slurm.start_daemon(node),
+        }
+    }
+}
+
+#[test]
+fn ten_kills_in_a_row_cost_a_checkpoint_interval_each_at_most() {
+    const EVERY: usize = 10;
+    let slurm = Slurm::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    // Steps so long that a checkpoint is written in less than one.
+    let recipe = recipe(
+        folder.path(),
+        &["train.max_steps=400", "train.save_every=10", "train.eval_every=200", "train.global_batch_size=64"],
+    );
     let whole = folder.path().join("whole");
     succeed(slurm.submit(&recipe, &whole, &[]));
 
+    let seed = std::process::id().into();
+    println!("seed {seed}");
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
     let run = folder.path().join("killed");
-    let job = slurm.submit(&recipe, &run, &[]);
-    for (index, after) in [3, 100, 200].into_iter().enumerate() {
+    let job = slurm.submit(&recipe, &run, &["--max-restarts", "20"]);
+    let victims = [
+        Victim::Rank(0),
+        Victim::Rank(1),
+        Victim::Daemon("n2"),
+        Victim::Rank(2),
+        Victim::Machine("n2"),
+        Victim::Rank(3),
+        Victim::Daemon("n1"),
+        Victim::Rank(0),
+        Victim::Machine("n1"),
+        Victim::Rank(2),
+    ];
+    let mut before = Vec::new();
+    for (index, victim) in victims.into_iter().enumerate() {
+        wait("the run goes on", || starts(&run) == index + 1);
+        let first = steps(&run);
+        let after = first + random.random_range(0..30);
         wait("steps", || steps(&run) >= after);
-        let before = steps(&run);
-        kill(&[rank(&run, index).expect("the rank runs")]);
         let killed = Instant::now();
+        before.push(steps(&run));
+        victim.kill(&slurm, &run);
         wait("the run goes on", || starts(&run) == index + 2);
-        println!("rank {index} killed after step {before}: on again after {:.1} s", killed.elapsed().as_secs_f64());
+        let seconds = killed.elapsed().as_secs_f64();
+        println!("{victim:?} killed after step {}: on again after {seconds:.1} s", before[index]);
     }
-    // A machine: its daemon and all that it has started.
-    wait("steps", || steps(&run) >= 300);
-    kill(&slurm.machine("n2"));
-    let killed = Instant::now();
-    // A dead machine says nothing: Slurm misses it after SlurmdTimeout, ends the others and starts the job again.
-    let state = || slurm.tell("sinfo", &["--noheader", "--nodes=n2", "--partition=low", "--format=%T"]);
-    wait("Slurm misses the machine", || state().starts_with("down"));
-    println!("machine n2 killed: missed after {:.1} s", killed.elapsed().as_secs_f64());
-    slurm.start_machine("n2");
     let said = succeed(job);
-    println!("started again: done after {:.1} s", killed.elapsed().as_secs_f64());
-    assert!(said.contains("restart 4"), "{said}");
-    for resumed in said.lines().filter_map(|line| line.strip_prefix("resuming after step ")) {
-        println!("resumed after step {resumed}");
-        assert_eq!(resumed.parse::<usize>().expect("a step") % 4, 0, "{said}");
+    let resumed = said.lines().filter_map(|line| line.strip_prefix("resuming after step "));
+    let resumed: Vec<usize> = resumed.map(|step| step.parse().expect("a step")).collect();
+    println!("killed after the steps {before:?}, resumed after {resumed:?}");
+    assert_eq!(resumed.len(), victims.len(), "{said}");
+    for (before, resumed) in before.into_iter().zip(resumed) {
+        assert!(resumed % EVERY == 0 && before.saturating_sub(resumed) <= EVERY, "{before} and {resumed}: {said}");
     }
     assert_eq!(adapter_bytes(&run), adapter_bytes(&whole), "{said}");
     assert_eq!(numbers(&run).len(), numbers(&whole).len());

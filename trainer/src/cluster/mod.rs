@@ -37,6 +37,9 @@ pub enum Wire {
     Bf16,
 }
 
+/// Makes a vector part by part, and calls what it is given with each.
+pub type Make<'a> = dyn FnMut(&mut dyn FnMut(&[f32])) + 'a;
+
 /// The processes of one run, from the view of one of them.
 ///
 /// Every call is made by all ranks in the same order. A rank that is gone ends the others through the engine or the
@@ -45,12 +48,15 @@ pub trait Collective {
     /// Which of the processes this is.
     fn place(&self) -> Place;
 
-    /// Replaces the values of each rank by their sum over all ranks. The order of the sum is that of the ranks, so the
-    /// result is the same bits on all of them and in every run of as many.
+    /// Adds up a vector over all ranks while it is being made: `make` hands it out in parts of these lengths, the same on
+    /// all ranks, and an engine may let each travel while those after it are made. Gives the sums of the parts.
+    ///
+    /// The order of the sum is that of the ranks, so the result is the same bits on all of them and in every run of as
+    /// many.
     ///
     /// # Errors
     /// [`TrainError::Cluster`] when the engine fails.
-    fn all_reduce_sum(&self, values: &mut [f32], wire: Wire) -> Result<(), TrainError>;
+    fn all_reduce_sum(&self, lengths: &[usize], wire: Wire, make: &mut Make<'_>) -> Result<Vec<Vec<f32>>, TrainError>;
 
     /// What each rank gives, in the order of the ranks; the lengths may differ.
     ///

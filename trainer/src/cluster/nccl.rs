@@ -6,14 +6,14 @@
 
 use std::sync::Arc;
 
-use cudarc::driver::{CudaContext, CudaStream, DriverError, sys as driver};
-use cudarc::nccl::{Comm, Id, ReduceOp, result::NcclError, sys as nccl};
+use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DeviceRepr, DriverError, sys as driver};
+use cudarc::nccl::{Comm, Id, NcclType, ReduceOp, result::NcclError, sys as nccl};
 use half::bf16;
 use half::slice::HalfFloatSliceExt as _;
 
 use super::patience::Patience;
 use super::rendezvous::Meeting;
-use super::{Collective, Place, Wire};
+use super::{Collective, Make, Place, Wire};
 use crate::error::TrainError;
 
 /// A process with a card.
@@ -59,6 +59,32 @@ impl Nccl {
     }
 }
 
+impl Nccl {
+    /// The card's stream copies and adds up each part while the host makes those after it.
+    fn sum<T: NcclType + Copy + DeviceRepr>(
+        &self,
+        lengths: &[usize],
+        make: &mut Make<'_>,
+        to_wire: impl Fn(&[f32]) -> Vec<T>,
+        from_wire: impl Fn(Vec<T>) -> Vec<f32>,
+    ) -> Result<Vec<Vec<f32>>, TrainError> {
+        let mut on_card: Vec<Result<CudaSlice<T>, TrainError>> = Vec::with_capacity(lengths.len());
+        make(&mut |part| {
+            let sum =
+                self.stream.clone_htod(&to_wire(part)).map_err(|error| self.driver(error)).and_then(|mut card| {
+                    let added = self.comm.all_reduce_in_place(&mut card, &ReduceOp::Sum);
+                    added.map(|_| card).map_err(|error| broken(&self.place, &error))
+                });
+            on_card.push(sum);
+        });
+        let back = |card: Result<CudaSlice<T>, TrainError>| {
+            let sum = self.patience.during(|| self.stream.clone_dtoh(&card?).map_err(|error| self.driver(error)))?;
+            Ok(from_wire(sum))
+        };
+        on_card.into_iter().map(back).collect()
+    }
+}
+
 /// Whether both libraries can be loaded.
 #[expect(unsafe_code, reason = "asks the dynamic loader, which runs the initialisers of libraries that it finds")]
 fn is_there() -> bool {
@@ -75,24 +101,14 @@ impl Collective for Nccl {
         self.place
     }
 
-    fn all_reduce_sum(&self, values: &mut [f32], wire: Wire) -> Result<(), TrainError> {
-        let driver = |error| self.driver(error);
-        let nccl = |error| broken(&self.place, &error);
+    fn all_reduce_sum(&self, lengths: &[usize], wire: Wire, make: &mut Make<'_>) -> Result<Vec<Vec<f32>>, TrainError> {
         match wire {
-            Wire::F32 => {
-                let mut card = self.stream.clone_htod(&*values).map_err(driver)?;
-                self.comm.all_reduce_in_place(&mut card, &ReduceOp::Sum).map_err(nccl)?;
-                self.patience.during(|| self.stream.memcpy_dtoh(&card, values)).map_err(driver)?;
-            }
+            Wire::F32 => self.sum(lengths, make, <[f32]>::to_vec, |sum| sum),
             Wire::Bf16 => {
-                let own: Vec<bf16> = values.iter().map(|value| bf16::from_f32(*value)).collect();
-                let mut card = self.stream.clone_htod(&own).map_err(driver)?;
-                self.comm.all_reduce_in_place(&mut card, &ReduceOp::Sum).map_err(nccl)?;
-                let sum = self.patience.during(|| self.stream.clone_dtoh(&card)).map_err(driver)?;
-                sum.convert_to_f32_slice(values);
+                let rounded = |part: &[f32]| part.iter().map(|value| bf16::from_f32(*value)).collect();
+                self.sum(lengths, make, rounded, |sum| sum.to_f32_vec())
             }
         }
-        self.stream.synchronize().map_err(driver)
     }
 
     fn all_gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, TrainError> {

@@ -1,6 +1,6 @@
 //! The engine of a run that is one process.
 
-use super::{Collective, Place, Wire};
+use super::{Collective, Make, Place, Wire};
 use crate::error::TrainError;
 
 /// One process alone.
@@ -12,8 +12,15 @@ impl Collective for Single {
         Place::ALONE
     }
 
-    fn all_reduce_sum(&self, _values: &mut [f32], _wire: Wire) -> Result<(), TrainError> {
-        Ok(())
+    fn all_reduce_sum(
+        &self,
+        _lengths: &[usize],
+        _wire: Wire,
+        make: &mut Make<'_>,
+    ) -> Result<Vec<Vec<f32>>, TrainError> {
+        let mut parts = Vec::new();
+        make(&mut |part| parts.push(part.to_vec()));
+        Ok(parts)
     }
 
     fn all_gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, TrainError> {

@@ -13,7 +13,7 @@ use crate::kernels::Kernels;
 use crate::model::BaseModel;
 use crate::plan::model::ModelSizes;
 use crate::plan::questions::{Answers, Questions};
-use crate::plan::scale::{Cluster, ScalePlan};
+use crate::plan::scale::Cluster;
 use crate::plan::time::{self, Corrections, Rates, TimePlan};
 use crate::plan::workload::Workload;
 use crate::plan::{self, Checkpointing, probe, rates};
@@ -41,9 +41,6 @@ struct Costs {
     rates: Rates,
     corrections: Corrections,
     rates_from: &'static str,
-    /// The same by several processes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    scale: Option<ScalePlan>,
 }
 
 pub(super) fn plan(args: &PlanArgs) -> anyhow::Result<()> {
@@ -62,12 +59,13 @@ pub(super) fn plan(args: &PlanArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The seconds that a run of one process takes on the device that is planned for.
-pub(super) fn total_seconds(recipe: &Recipe) -> Result<f64, TrainError> {
-    Ok(planned(recipe, false, None)?.0.total_seconds)
+/// The seconds that a run of so many processes takes, each on a device like that which is planned for.
+pub(super) fn total_seconds(recipe: &Recipe, ranks: usize) -> Result<f64, TrainError> {
+    let cluster = Cluster { ranks, devices: ranks, ..Cluster::ALONE };
+    Ok(planned(recipe, false, cluster)?.0.total_seconds)
 }
 
-fn planned(recipe: &Recipe, probe: bool, cluster: Option<Cluster>) -> Result<(Costs, Checkpointing), TrainError> {
+fn planned(recipe: &Recipe, probe: bool, cluster: Cluster) -> Result<(Costs, Checkpointing), TrainError> {
     if probe && recipe.plan.device.is_some() {
         let reason = "--probe measures this machine, but the recipe's `plan.device` describes another; leave one out";
         return Err(TrainError::Run(reason.to_owned()));
@@ -77,7 +75,7 @@ fn planned(recipe: &Recipe, probe: bool, cluster: Option<Cluster>) -> Result<(Co
     let base = open_base(recipe, &hub)?;
     let data = prepare(recipe, &base, &hub)?;
     let model = plan::model_sizes(recipe, &base)?;
-    let workload = workload(recipe, &base, &data, &hub)?;
+    let workload = workload(recipe, &base, &data, &hub, cluster.ranks)?;
     if workload.steps_seen.is_empty() {
         return Err(TrainError::Run("there is nothing to train on: no example is left after preparation".into()));
     }
@@ -114,19 +112,25 @@ fn prepare(recipe: &Recipe, base: &BaseModel, hub: &Hub) -> Result<Prepared, Tra
 
 /// The run's micro-batches, what is replayed and what is asked. The answers of the base that will be replayed are taken to
 /// be as long as the sources' own.
-fn workload(recipe: &Recipe, base: &BaseModel, data: &Prepared, hub: &Hub) -> Result<Workload, TrainError> {
-    let layout = Layout::of(recipe);
-    let mut workload = Workload::new(data, &recipe.train, layout);
+fn workload(
+    recipe: &Recipe,
+    base: &BaseModel,
+    data: &Prepared,
+    hub: &Hub,
+    ranks: usize,
+) -> Result<Workload, TrainError> {
+    let prepare = |config| Replay::prepare(recipe, config, None, &base.tokenizer, hub, &mut |_| {});
+    let replay = recipe.forgetting.replay.as_ref().map(prepare).transpose()?;
+    let mut workload = Workload::new(data, replay.as_ref(), &recipe.train, Layout::of(recipe), ranks);
     let longest = base.config.max_position_embeddings;
     workload.questions = Questions::new(&recipe.forgetting, &base.tokenizer, longest, workload.steps)?;
-    let Some(config) = &recipe.forgetting.replay else { return Ok(workload) };
-    let replay = Replay::prepare(recipe, config, None, &base.tokenizer, hub, &mut |_| {})?;
-    if config.answers == recipe::Answers::Base {
+    let replay = recipe.forgetting.replay.as_ref().zip(replay);
+    if let Some((config, replay)) = replay.filter(|(config, _)| config.answers == recipe::Answers::Base) {
         let drawn = workload.steps.saturating_mul(replay.per_step as u64);
         let count = replay.data.train.len().min(usize::try_from(drawn).unwrap_or(usize::MAX));
         workload.answers = Answers::batches(count, recipe.eval.batch_size, config.max_new_tokens);
     }
-    Ok(workload.with_replay(&replay, layout))
+    Ok(workload)
 }
 
 /// The memory of the device that is planned for.
@@ -147,7 +151,7 @@ fn costs(
     workload: &Workload,
     checkpointing: Checkpointing,
     data_from_cache: bool,
-    cluster: Option<Cluster>,
+    cluster: Cluster,
 ) -> Result<Costs, TrainError> {
     let (rates, corrections, rates_from) = if let Some(device) = &recipe.plan.device {
         (rates::of_data_sheet(device), Corrections::default(), "data sheet")
@@ -167,9 +171,7 @@ fn costs(
             (rates, Corrections::default(), "a measurement of a second")
         }
     };
-    let time = time::time(model, workload, checkpointing.recomputed_blocks, rates, corrections);
-    let step_seconds = time.training_seconds / workload.steps as f64;
-    let scale = cluster.map(|cluster| cluster.plan(model.parameters(), workload.tokens_per_step(), step_seconds));
+    let time = time::time(model, workload, checkpointing.recomputed_blocks, rates, corrections, cluster);
     Ok(Costs {
         base: recipe.model.base.clone(),
         trainable_parameters: model.parameters(),
@@ -188,13 +190,12 @@ fn costs(
         rates,
         corrections,
         rates_from,
-        scale,
     })
 }
 
 /// The processes that the arguments name.
-fn cluster(args: &PlanArgs, recipe: &Recipe) -> Result<Option<Cluster>, TrainError> {
-    let Some(ranks) = args.ranks.map(usize::from) else { return Ok(None) };
+fn cluster(args: &PlanArgs, recipe: &Recipe) -> Result<Cluster, TrainError> {
+    let Some(ranks) = args.ranks.map(usize::from) else { return Ok(Cluster::ALONE) };
     let (devices, sharing) = (args.devices.map_or(ranks, usize::from), usize::from(args.ranks_per_link));
     if let Some(link) = args.link.filter(|link| !(*link > 0.0 && link.is_finite())) {
         return Err(TrainError::Run(format!("--link is {link}, expected a number of 10^9 bits a second above 0")));
@@ -203,7 +204,7 @@ fn cluster(args: &PlanArgs, recipe: &Recipe) -> Result<Option<Cluster>, TrainErr
         return Err(TrainError::Run(format!("--ranks-per-link is {sharing}, expected at most the {ranks} of --ranks")));
     }
     let link = args.link.map(|gigabits| gigabits * 1e9 / 8.0);
-    Ok(Some(Cluster { ranks, devices, link, ranks_per_link: sharing, wire: recipe.cluster.gradients }))
+    Ok(Cluster { ranks, devices, link, ranks_per_link: sharing, wire: recipe.cluster.gradients })
 }
 
 fn table(costs: &Costs) -> Table {
@@ -221,7 +222,20 @@ fn table(costs: &Costs) -> Table {
         Some(allowed) => format!("{} of {} allowed", if costs.fits { "yes," } else { "NO," }, plan::bytes(allowed)),
         None => "not known: set train.memory".to_owned(),
     };
-    let answers = costs.time.answer_seconds;
+    let TimePlan { answer_seconds: answers, step, .. } = costs.time;
+    let ranks = step.cluster.ranks;
+    let processes = format!(
+        "{ranks} on {} devices, which compute {:.1} % of the time",
+        step.cluster.used_devices(),
+        100.0 * step.efficiency
+    );
+    let a_step = format!(
+        "{:.3} s: {:.3} s of compute, {:.3} s for {:.1} MB sent by each",
+        step.compute_seconds + step.communication_seconds,
+        step.compute_seconds,
+        step.communication_seconds,
+        step.bytes_per_rank / 1e6
+    );
     let rows = [
         ("trained numbers", costs.trainable_parameters.to_string()),
         ("steps", steps),
@@ -235,27 +249,22 @@ fn table(costs: &Costs) -> Table {
         ("  program", plan::bytes(memory.program)),
         ("fits", fits),
         ("device", rates),
-        ("speed", format!("{:.0} tokens/s", costs.time.tokens_per_second)),
+        ("processes", processes),
+        ("  a step", a_step),
+        ("speed", format!("{:.0} tokens/s", step.tokens_per_second)),
         ("training", duration(costs.time.training_seconds)),
         ("validation", duration(costs.time.validation_seconds)),
         ("forgetting", duration(costs.time.question_seconds)),
         ("base's answers", duration(answers)),
         ("total time", duration(costs.total_seconds)),
     ];
-    for (what, figure) in rows.into_iter().filter(|(what, _)| answers > 0.0 || *what != "base's answers") {
+    let is_told = |what: &str| match what {
+        "base's answers" => answers > 0.0,
+        "processes" | "  a step" => ranks > 1,
+        _ => true,
+    };
+    for (what, figure) in rows.into_iter().filter(|(what, _)| is_told(what)) {
         table.add_row([what.to_owned(), figure]);
-    }
-    if let Some(scale) = costs.scale {
-        let step = format!(
-            "{:.3} s: {:.3} s of compute, {:.3} s for {:.1} MB sent by each",
-            scale.compute_seconds + scale.communication_seconds,
-            scale.compute_seconds,
-            scale.communication_seconds,
-            scale.bytes_per_rank / 1e6
-        );
-        let speed = format!("{:.0} tokens/s, {:.1} % of it compute", scale.tokens_per_second, 100.0 * scale.efficiency);
-        table.add_row([format!("by {} processes", scale.cluster.ranks), speed]);
-        table.add_row(["  a step".to_owned(), step]);
     }
     table
 }

@@ -173,6 +173,6 @@ mod tests {
         assert_eq!((batch.input_ids.len(), batch.targets.len(), batch.predictors[19]), (64, 20, 63));
         let settings = StepSettings { seed: 0, step: 0, dropout: 0.0, recomputed_blocks: 1 };
         let result = step::gradient(&decoder, &[batch], settings, &Device::flex(), &|| false).unwrap();
-        assert!(result.loss.is_finite());
+        assert!(result.losses.loss.is_finite());
     }
 }

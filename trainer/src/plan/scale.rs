@@ -1,8 +1,9 @@
 //! What several processes make of a run: the division of its compute, and what travels between them.
 //!
-//! Every rank computes its share of a step, then sends each other rank a part of its gradient and gets a part of the sum
-//! back: of `P` numbers of `w` bytes each of `n` ranks sends `2 (n - 1) / n · P · w` bytes a step, whatever the base's
-//! size. `docs/scale.md` has the arithmetic for large runs and the measurements against it.
+//! Every rank computes its own part of a step, which [`Division`](crate::train::share::Division) gives it, then sends each
+//! other rank a part of its gradient and gets a part of the sum back: of `P` numbers of `w` bytes each of `n` ranks sends
+//! `2 (n - 1) / n · P · w` bytes a step, whatever the base's size. `docs/scale.md` has the arithmetic for large runs and
+//! the measurements against it.
 
 use serde::Serialize;
 
@@ -23,7 +24,7 @@ pub struct Cluster {
     pub wire: Wire,
 }
 
-/// A step of several processes.
+/// A step of several processes, on average.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct ScalePlan {
     /// The processes.
@@ -31,13 +32,13 @@ pub struct ScalePlan {
     pub cluster: Cluster,
     /// Bytes that each rank sends in a step.
     pub bytes_per_rank: f64,
-    /// Seconds of a step in which the ranks compute.
+    /// Seconds of a step until the last rank has computed its part.
     pub compute_seconds: f64,
     /// Seconds of a step in which gradients travel.
     pub communication_seconds: f64,
     /// Tokens a second of all of them.
     pub tokens_per_second: f64,
-    /// What of the devices' time is compute, 0 to 1.
+    /// What of the devices' time is compute, 0 to 1; the rest is waiting, for the slowest rank and for gradients.
     pub efficiency: f64,
 }
 
@@ -52,29 +53,52 @@ impl Wire {
 }
 
 impl Cluster {
+    /// One process on one device.
+    pub const ALONE: Self = Self { ranks: 1, devices: 1, link: None, ranks_per_link: 1, wire: Wire::F32 };
+
     /// Bytes that each rank sends in a step, for so many trained numbers.
     pub fn bytes_per_rank(self, parameters: usize) -> f64 {
         let ranks = self.ranks as f64;
         2.0 * (ranks - 1.0) / ranks * (parameters * self.wire.bytes()) as f64
     }
 
-    /// What a step takes that takes one device `seconds` for `tokens`.
-    pub fn plan(self, parameters: usize, tokens: f64, seconds: f64) -> ScalePlan {
-        let bytes_per_rank = self.bytes_per_rank(parameters);
+    /// Seconds until the last of the ranks has done work that takes each of them so long with a device of its own. Ranks
+    /// that share devices take turns on them, so that all devices work to the end or to that of the longest part.
+    pub fn longest(self, of_ranks: &[f64]) -> f64 {
+        let longest = of_ranks.iter().copied().fold(0.0, f64::max);
+        longest.max(self.mean(of_ranks))
+    }
+
+    /// Seconds that each device works, on average.
+    pub fn mean(self, of_ranks: &[f64]) -> f64 {
+        of_ranks.iter().sum::<f64>() / self.used_devices()
+    }
+
+    /// Devices that have a rank.
+    pub fn used_devices(self) -> f64 {
+        self.devices.min(self.ranks) as f64
+    }
+
+    /// Seconds of a step in which so many trained numbers' gradients travel.
+    pub fn communication_seconds(self, parameters: usize) -> f64 {
         let (ranks, sharing) = (self.ranks as f64, self.ranks_per_link as f64);
         // Of what a rank sends to each other one alike, the part for those behind the same link does not cross it; on
         // one machine, where all are, everything goes over the one that there is.
         let crossing = if sharing < ranks { (ranks - sharing) / (ranks - 1.0) } else { 1.0 };
-        let communication_seconds = self.link.map_or(0.0, |link| sharing * crossing * bytes_per_rank / link);
-        let compute_seconds = seconds / self.devices.min(self.ranks) as f64;
-        let step = compute_seconds + communication_seconds;
+        self.link.map_or(0.0, |link| sharing * crossing * self.bytes_per_rank(parameters) / link)
+    }
+
+    /// A step of so many tokens, which takes the devices `mean` seconds of compute and the slowest rank `longest`.
+    pub fn step(self, parameters: usize, tokens: f64, [mean, longest]: [f64; 2]) -> ScalePlan {
+        let communication_seconds = self.communication_seconds(parameters);
+        let step = longest + communication_seconds;
         ScalePlan {
             cluster: self,
-            bytes_per_rank,
-            compute_seconds,
+            bytes_per_rank: self.bytes_per_rank(parameters),
+            compute_seconds: longest,
             communication_seconds,
             tokens_per_second: tokens / step,
-            efficiency: compute_seconds / step,
+            efficiency: mean / step,
         }
     }
 }
@@ -86,12 +110,12 @@ mod tests {
     #[test]
     fn one_process_sends_nothing_and_many_send_twice_the_vector() {
         let of = |ranks| Cluster { ranks, devices: ranks, link: Some(1e9), ranks_per_link: 1, wire: Wire::F32 };
-        let alone = of(1).plan(1_000_000, 500.0, 2.0);
+        let alone = of(1).step(1_000_000, 500.0, [2.0; 2]);
         assert_eq!((alone.bytes_per_rank.to_bits(), alone.tokens_per_second.to_bits()), (0, 250_f64.to_bits()));
         assert!((of(2).bytes_per_rank(1_000_000) - 4e6).abs() < 1.0);
         assert!((of(512).bytes_per_rank(1_000_000) - 8e6).abs() < 2e4);
         // 4 MB over a gigabyte a second beside one second of compute.
-        let two = of(2).plan(1_000_000, 500.0, 2.0);
+        let two = of(2).step(1_000_000, 500.0, [1.0; 2]);
         assert!((two.efficiency - 1.0 / 1.004).abs() < 1e-9, "{two:?}");
         assert!((Cluster { wire: Wire::Bf16, ..of(2) }.bytes_per_rank(1_000_000) - 2e6).abs() < 1.0);
     }
@@ -110,7 +134,7 @@ mod tests {
                 let (link, ranks_per_link) = if ranks <= 8 { (450e9, 1) } else { (50e9, 8) };
                 let of = |wire| {
                     let cluster = Cluster { ranks, devices: ranks, link: Some(link), ranks_per_link, wire };
-                    cluster.plan(parameters, TOKENS, alone)
+                    cluster.step(parameters, TOKENS, [alone / ranks as f64; 2])
                 };
                 let plan = of(Wire::F32);
                 let row = format!(
@@ -130,11 +154,27 @@ mod tests {
     #[test]
     fn ranks_behind_one_link_share_it() {
         let four = Cluster { ranks: 4, devices: 2, link: Some(1e6), ranks_per_link: 4, wire: Wire::F32 };
-        let plan = four.plan(1000, 100.0, 1.0);
         // 6,000 bytes a rank, all four over the one link.
-        assert!((plan.communication_seconds - 0.024).abs() < 1e-9 && (plan.compute_seconds - 0.5).abs() < 1e-9);
-        let pairs = Cluster { ranks_per_link: 2, ..four }.plan(1000, 100.0, 1.0);
+        assert!((four.communication_seconds(1000) - 0.024).abs() < 1e-9);
+        let pairs = Cluster { ranks_per_link: 2, ..four }.communication_seconds(1000);
         // Of three other ranks two are behind the other link.
-        assert!((pairs.communication_seconds - 0.008).abs() < 1e-9, "{pairs:?}");
+        assert!((pairs - 0.008).abs() < 1e-9, "{pairs}");
+    }
+
+    #[test]
+    fn a_step_lasts_as_long_as_its_slowest_rank() {
+        let on = |devices| Cluster { ranks: 4, devices, link: None, ranks_per_link: 4, wire: Wire::F32 };
+        for (devices, of_ranks, longest, efficiency) in [
+            (4, [1.0, 2.0, 1.0, 1.0], 2.0, 0.625),
+            // Two devices have five seconds to do.
+            (2, [1.0, 2.0, 1.0, 1.0], 2.5, 1.0),
+            (2, [0.0, 3.0, 1.0, 1.0], 3.0, 2.5 / 3.0),
+            (1, [1.0; 4], 4.0, 1.0),
+        ] {
+            let cluster = on(devices);
+            let plan = cluster.step(1000, 100.0, [cluster.mean(&of_ranks), cluster.longest(&of_ranks)]);
+            assert!((plan.compute_seconds - longest).abs() < 1e-9, "{plan:?}");
+            assert!((plan.efficiency - efficiency).abs() < 1e-9, "{plan:?}");
+        }
     }
 }

@@ -50,7 +50,7 @@ pub(super) fn tiny(rank: usize) -> ModelSizes {
 
 fn workload(lengths: &[usize], supervised: usize, micro_batches: usize) -> Workload {
     let shape = Shape { lengths: lengths.to_vec(), supervised, ..Shape::default() };
-    Workload { steps: 1, steps_seen: vec![vec![shape; micro_batches]], ..Workload::default() }
+    Workload { steps: 1, steps_seen: vec![vec![vec![shape; micro_batches]]], ..Workload::default() }
 }
 
 /// What `scripts/bench/plan_memory.py` measured.
@@ -91,7 +91,7 @@ fn the_memory_model_is_within_a_tenth_of_every_measurement() {
                 })
                 .collect()
         };
-        let steps_seen: Vec<Vec<Shape>> = run.steps.iter().map(shapes).collect();
+        let steps_seen: Vec<Vec<Vec<Shape>>> = run.steps.iter().map(|step| vec![shapes(step)]).collect();
         let workload = Workload { steps: steps_seen.len() as u64, steps_seen, ..Workload::default() };
         let predicted = peak(&model, &workload, run.dropout, run.recomputed_blocks).total();
         worst.push(predicted as f64 / run.peak_bytes as f64 - 1.0);

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::model::ModelSizes;
 use super::questions::{Answers, Questions};
+use super::scale::{Cluster, ScalePlan};
 use super::workload::{Shape, Workload};
 use crate::train::backward::is_recomputed;
 
@@ -215,17 +216,18 @@ pub struct TimePlan {
     pub question_seconds: f64,
     /// Seconds in which the base answers what is replayed.
     pub answer_seconds: f64,
-    /// Tokens of a step by the seconds of a step.
-    pub tokens_per_second: f64,
+    /// An average step.
+    pub step: ScalePlan,
 }
 
-/// Predicts the time of a run.
+/// Predicts the time of a run on a cluster, each of whose devices has these rates.
 pub fn time(
     model: &ModelSizes,
     workload: &Workload,
     recomputed_blocks: usize,
     rates: Rates,
     corrections: Corrections,
+    cluster: Cluster,
 ) -> TimePlan {
     let micro_batch = |shape: &Shape, training: bool| {
         let mut blocks = Work::default();
@@ -242,20 +244,28 @@ pub fn time(
     let forward = |shapes: &[Shape]| shapes.iter().fold(0.0, |sum, shape| sum + micro_batch(shape, false));
     let writing =
         |answers: &[Answers]| answers.iter().fold(0.0, |sum, batch| sum + writing(model, *batch).seconds(rates));
-    // Begun with 0: the sum of no number is -0.
-    let seen = workload.micro_batches().fold(0.0, |sum, shape| sum + micro_batch(shape, true));
-    let training_seconds = seen * workload.scale() + update(model).seconds(rates) * workload.steps as f64;
+    // Every rank updates its own copy of the adapter.
+    let update = update(model).seconds(rates);
+    let of_rank = |own: &Vec<Shape>| own.iter().fold(update, |sum, shape| sum + micro_batch(shape, true));
+    let mut seen = [0.0; 2];
+    for step in &workload.steps_seen {
+        let of_ranks: Vec<f64> = step.iter().map(of_rank).collect();
+        seen = [seen[0] + cluster.mean(&of_ranks), seen[1] + cluster.longest(&of_ranks)];
+    }
+    let steps_seen = workload.steps_seen.len().max(1) as f64;
+    let step = cluster.step(model.parameters(), workload.tokens_per_step(), seen.map(|sum| sum / steps_seen));
     let Questions { passes, texts, answers, measurements } = &workload.questions;
     let (one_model, difference) = (forward(passes) + writing(answers), forward(texts));
-    let tokens = workload.tokens_per_step() * workload.steps as f64;
+    let devices = cluster.used_devices();
+    let question_seconds =
+        one_model * (*measurements as f64 + f64::from(u8::from(*measurements > 0))) + difference * *measurements as f64;
     TimePlan {
-        training_seconds,
-        validation_seconds: forward(&workload.validation) * workload.validations as f64,
+        training_seconds: (step.compute_seconds + step.communication_seconds) * workload.steps as f64,
+        validation_seconds: forward(&workload.validation) * workload.validations as f64 / devices,
         // The base is asked once.
-        question_seconds: one_model * (*measurements as f64 + f64::from(u8::from(*measurements > 0)))
-            + difference * *measurements as f64,
-        answer_seconds: writing(&workload.answers),
-        tokens_per_second: if training_seconds > 0.0 { tokens / training_seconds } else { 0.0 },
+        question_seconds: question_seconds / devices,
+        answer_seconds: writing(&workload.answers) / devices,
+        step,
     }
 }
 
@@ -301,19 +311,26 @@ mod tests {
         let model = smollm2(16);
         let workload = Workload {
             steps: 10,
-            steps_seen: vec![vec![shape(&[512], 40)]; 10],
+            steps_seen: vec![vec![vec![shape(&[512], 40)]]; 10],
             validation: vec![shape(&[300], 20)],
             validations: 2,
             ..Workload::default()
         };
-        let none = time(&model, &workload, 0, RATES, Corrections::default());
-        let half = time(&model, &workload, 15, RATES, Corrections::default());
-        let all = time(&model, &workload, 30, RATES, Corrections::default());
+        let none = time(&model, &workload, 0, RATES, Corrections::default(), Cluster::ALONE);
+        let half = time(&model, &workload, 15, RATES, Corrections::default(), Cluster::ALONE);
+        let all = time(&model, &workload, 30, RATES, Corrections::default(), Cluster::ALONE);
         assert!(none.training_seconds < half.training_seconds && half.training_seconds < all.training_seconds);
         let twice = Rates { flops: 2e11, bytes: 2e10 };
-        let faster = time(&model, &workload, 0, twice, Corrections::default());
-        assert!((faster.tokens_per_second / none.tokens_per_second - 2.0).abs() < 1e-9);
-        assert!((none.tokens_per_second * none.training_seconds - 5120.0).abs() < 1e-6);
+        let faster = time(&model, &workload, 0, twice, Corrections::default(), Cluster::ALONE);
+        assert!((faster.step.tokens_per_second / none.step.tokens_per_second - 2.0).abs() < 1e-9);
+        assert!((none.step.tokens_per_second * none.training_seconds - 5120.0).abs() < 1e-6);
         assert!(none.validation_seconds > 0.0 && none.validation_seconds < none.training_seconds);
+
+        // A second rank with as much work doubles the tokens, and each rank updates its own copy.
+        let two = Cluster { ranks: 2, devices: 2, ..Cluster::ALONE };
+        let steps_seen = vec![vec![vec![shape(&[512], 40)]; 2]; 10];
+        let twice = time(&model, &Workload { steps_seen, ..workload }, 0, RATES, Corrections::default(), two);
+        assert!((twice.step.tokens_per_second / none.step.tokens_per_second - 2.0).abs() < 1e-9);
+        assert!((twice.validation_seconds / none.validation_seconds - 0.5).abs() < 1e-9);
     }
 }

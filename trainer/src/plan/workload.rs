@@ -8,6 +8,7 @@ use super::questions::{Answers, Questions};
 use crate::recipe::TrainConfig;
 use crate::train::batch::{Layout, rows};
 use crate::train::replay::Replay;
+use crate::train::share::{Division, examples_of_step, supervised};
 use crate::train::validation;
 
 /// Steps that are looked at one by one; those after them are taken to be like them.
@@ -36,8 +37,8 @@ impl Shape {
 pub struct Workload {
     /// The steps of the run.
     pub steps: u64,
-    /// The micro-batches of the first steps.
-    pub steps_seen: Vec<Vec<Shape>>,
+    /// Of the first steps, each rank's micro-batches.
+    pub steps_seen: Vec<Vec<Vec<Shape>>>,
     /// The micro-batches of one validation.
     pub validation: Vec<Shape>,
     /// Validations in the run.
@@ -49,15 +50,22 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// The workload of a recipe's `train` section on its data.
-    pub fn new(data: &Prepared, train: &TrainConfig, layout: Layout) -> Self {
+    /// The workload of a recipe's `train` section on its data, with what is replayed in every step, on so many ranks.
+    pub fn new(data: &Prepared, replay: Option<&Replay>, train: &TrainConfig, layout: Layout, ranks: usize) -> Self {
         let per_epoch = data.order.len_per_epoch() as u64;
         let (steps, total) = (train.total_steps(per_epoch), train.total_examples(per_epoch));
-        let batch = train.global_batch_size;
-        let step = |index: u64| {
-            let position = index * batch as u64;
-            let left = usize::try_from(total - position).unwrap_or(usize::MAX);
-            shapes(&data.examples_at(position, batch.min(left)), layout)
+        let step = |index: u64| -> Vec<Vec<Shape>> {
+            let task = examples_of_step(data, train.global_batch_size, total, index);
+            let replayed = replay.map(|replay| (replay.examples(index), replay.objective()));
+            let replayed = replayed.as_ref().map(|(examples, objective)| (&examples[..], *objective));
+            let has_divergence = replay.is_some_and(Replay::has_divergence);
+            let division = Division::new(&task, replayed, ranks);
+            let of_rank = |rank| {
+                let [task, replayed] = division.examples(rank).map(|own| own.into_iter().map(|(_, example)| example));
+                let replayed = shapes(replayed, layout).map(|shape| Shape { divergence: has_divergence, ..shape });
+                shapes(task, layout).chain(replayed).collect()
+            };
+            (0..ranks).map(of_rank).collect()
         };
         let steps_seen = if data.train.is_empty() { Vec::new() } else { (0..steps.min(STEPS)).map(step).collect() };
         let validation = validation_shapes(&data.validation, layout);
@@ -66,25 +74,12 @@ impl Workload {
         Self { steps, steps_seen, validation, validations, ..Self::default() }
     }
 
-    /// The same with what is replayed in every step.
-    #[must_use]
-    pub fn with_replay(mut self, replay: &Replay, layout: Layout) -> Self {
-        for (step, micro_batches) in (0..).zip(&mut self.steps_seen) {
-            micro_batches.extend(replay.micro_batches(step, layout).into_iter().map(|batch| Shape {
-                supervised: batch.targets.len(),
-                lengths: batch.lengths,
-                divergence: replay.has_divergence(),
-            }));
-        }
-        self
-    }
-
     /// All micro-batches that were looked at.
     pub fn micro_batches(&self) -> impl Iterator<Item = &Shape> {
-        self.steps_seen.iter().flatten()
+        self.steps_seen.iter().flatten().flatten()
     }
 
-    /// What the sum of a figure over the micro-batches looked at is to be multiplied by for the whole run.
+    /// What the sum of a figure over the steps looked at is to be multiplied by for the whole run.
     pub fn scale(&self) -> f64 {
         if self.steps_seen.is_empty() { 0.0 } else { self.steps as f64 / self.steps_seen.len() as f64 }
     }
@@ -101,36 +96,28 @@ impl Workload {
         tokens as f64 / self.steps_seen.len().max(1) as f64
     }
 
-    /// Whether any step has more than one micro-batch.
+    /// Whether any rank has more than one micro-batch in any step.
     pub fn accumulates(&self) -> bool {
-        self.steps_seen.iter().any(|step| step.len() > 1)
+        self.steps_seen.iter().flatten().any(|own| own.len() > 1)
     }
 }
 
 /// The micro-batches of these examples.
-fn shapes(examples: &[ExampleRef<'_>], layout: Layout) -> Vec<Shape> {
-    let lengths: Vec<usize> = examples.iter().map(|example| example.input_ids.len()).collect();
+fn shapes<'a>(examples: impl IntoIterator<Item = ExampleRef<'a>>, layout: Layout) -> impl Iterator<Item = Shape> {
+    let sizes: Vec<(usize, usize)> =
+        examples.into_iter().map(|example| (example.input_ids.len(), supervised(&example))).collect();
+    let lengths: Vec<usize> = sizes.iter().map(|(length, _)| *length).collect();
     let rows = rows(&lengths, layout);
     let shape = |rows: &[Vec<usize>]| Shape {
-        lengths: rows.iter().flatten().map(|&index| lengths[index]).collect(),
-        // The first token of an example has no predecessor to predict it.
-        supervised: rows
-            .iter()
-            .flatten()
-            .map(|&index| examples[index].loss_mask.iter().skip(1).filter(|learned| **learned).count())
-            .sum(),
+        lengths: rows.iter().flatten().map(|&index| sizes[index].0).collect(),
+        supervised: rows.iter().flatten().map(|&index| sizes[index].1).sum(),
         divergence: false,
     };
-    rows.chunks(layout.micro_batch_size).map(shape).collect()
+    rows.chunks(layout.micro_batch_size).map(shape).collect::<Vec<_>>().into_iter()
 }
 
 fn validation_shapes(examples: &Examples, layout: Layout) -> Vec<Shape> {
     let chunks = (0..examples.len()).step_by(validation::CHUNK);
-    chunks
-        .flat_map(|start| {
-            let end = examples.len().min(start + validation::CHUNK);
-            let chunk: Vec<ExampleRef<'_>> = (start..end).map(|index| examples.get(index)).collect();
-            shapes(&chunk, layout)
-        })
-        .collect()
+    let chunk = |start: usize| (start..examples.len().min(start + validation::CHUNK)).map(|index| examples.get(index));
+    chunks.flat_map(|start| shapes(chunk(start), layout)).collect()
 }

@@ -82,11 +82,11 @@ impl Job {
     }
 }
 
-/// The time that a job asks for when a run of `plan_seconds` by one process is shared by `ranks`: half as much again, ten
-/// minutes to start, rounded up to five. A job that takes longer saves and is started again.
+/// The time that a job asks for whose processes are planned to take so long: half as much again, ten minutes to start,
+/// rounded up to five. A job that takes longer saves and is started again.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates; time is positive")]
-pub fn time_with_margin(plan_seconds: f64, ranks: u32) -> WallTime {
-    let seconds = 1.5 * plan_seconds / f64::from(ranks.max(1)) + 600.0;
+pub fn time_with_margin(plan_seconds: f64) -> WallTime {
+    let seconds = 1.5 * plan_seconds + 600.0;
     WallTime::from_seconds((seconds as u64).div_ceil(300).saturating_mul(300))
 }
 
@@ -96,8 +96,8 @@ mod tests {
 
     #[test]
     fn the_time_of_a_job_is_the_plans_with_a_margin() {
-        for (seconds, ranks, expected) in [(0.0, 1, 600), (48.0, 1, 900), (3600.0, 1, 6000), (3600.0, 4, 2100)] {
-            assert_eq!(time_with_margin(seconds, ranks), WallTime::from_seconds(expected), "{seconds} s, {ranks}");
+        for (seconds, expected) in [(0.0, 600), (48.0, 900), (3600.0, 6000), (900.0, 2100)] {
+            assert_eq!(time_with_margin(seconds), WallTime::from_seconds(expected), "{seconds} s");
         }
     }
 }

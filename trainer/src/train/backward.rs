@@ -48,8 +48,8 @@ pub struct Losses {
     pub divergence: Option<f64>,
 }
 
-/// The losses of a micro-batch divided by `supervised`, and the gradient of its objective in the layout of
-/// [`parameters::flatten`].
+/// The losses of a micro-batch divided by `supervised`. The gradient of its objective is handed out in the parts of
+/// [`parameters::parts`], each as soon as it is known.
 ///
 /// The base of a divergence is the same decoder with its adapter off. It runs first and leaves nothing behind but its
 /// last hidden states where a token is supervised.
@@ -66,7 +66,8 @@ pub fn gradient(
     dropout: DropoutSeed,
     recomputed_blocks: usize,
     device: &Device,
-) -> (Losses, Tensor<1>) {
+    hand_out: &mut dyn FnMut(Tensor<1>),
+) -> Losses {
     let has_adapter = |index: &usize| decoder.layers[*index].linears().iter().any(|linear| linear.lora.is_some());
     let count = decoder.layers.len();
     let embedding = decoder.embed_tokens_lora.is_some();
@@ -100,21 +101,21 @@ pub fn gradient(
     let objective = weighted.reduce(|sum, part| sum + part).expect("a micro-batch has an objective");
     let mut gradients = objective.backward();
     let mut grad = last.grad_remove(&mut gradients).expect("the loss follows from the last block");
-    let mut parts: Vec<Tensor<1>> = parameters::head_gradient(decoder, &mut gradients).into_iter().collect();
+    parameters::head_gradient(decoder, &mut gradients).into_iter().for_each(&mut *hand_out);
     drop((gradients, last));
 
     while let Some(block) = blocks.pop() {
         let (input_grad, own) = pass.backward(block, grad);
-        parts.extend(own);
+        own.into_iter().for_each(&mut *hand_out);
         grad = input_grad;
     }
     if embedding {
         let x = decoder.embed(batch.input_ids(device));
-        parts.extend(parameters::embedding_gradient(decoder, &mut seed(decoder.kernels, x, grad).backward()));
+        let mut gradients = seed(decoder.kernels, x, grad).backward();
+        parameters::embedding_gradient(decoder, &mut gradients).into_iter().for_each(hand_out);
     }
-    parts.reverse();
     let value = |mean: Option<Tensor<1>>| mean.map(|mean| f64::from(mean.into_scalar::<f32>()));
-    (Losses { likelihood: value(likelihood), divergence: value(divergence) }, Tensor::cat(parts, 0))
+    Losses { likelihood: value(likelihood), divergence: value(divergence) }
 }
 
 impl Pass<'_> {

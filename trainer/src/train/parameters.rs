@@ -304,6 +304,24 @@ fn gradient<'a>(slots: impl Iterator<Item = Slot<'a>>, gradients: &mut Gradients
     (!parts.is_empty()).then(|| Tensor::cat(parts, 0))
 }
 
+/// How many numbers each part of a gradient has, in the order in which a backward pass makes them: the head's, the blocks'
+/// from the last to the first, the embedding's; those of which nothing is trained have none.
+pub fn parts(decoder: &Decoder) -> Vec<usize> {
+    let mut copy = decoder.clone();
+    let norms = decoder.base_norms.is_some();
+    let count = |slots: &mut dyn Iterator<Item = Slot<'_>>| slots.map(|slot| slot.count()).sum::<usize>();
+    let head = count(&mut head_slots(&mut copy.norm, norms, copy.lm_head_lora.as_mut()));
+    let blocks = copy.layers.iter_mut().rev().map(|layer| count(&mut block_slots(layer, norms)));
+    let embedding = count(&mut embedding_slots(copy.embed_tokens_lora.as_mut()));
+    [head].into_iter().chain(blocks).chain([embedding]).filter(|count| *count > 0).collect()
+}
+
+/// The parts of a gradient in the order of [`parts`] as one vector in the layout of [`flatten`].
+pub fn join(mut parts: Vec<Tensor<1>>) -> Tensor<1> {
+    parts.reverse();
+    Tensor::cat(parts, 0)
+}
+
 /// Sets every parameter from a vector in the layout of [`flatten`].
 ///
 /// # Panics

@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::step::StepGradient;
+use super::parameters;
+use super::step::{StepGradient, StepLosses};
 use crate::cluster::{Collective, Wire};
 use crate::device::read;
 use crate::error::TrainError;
@@ -18,61 +19,86 @@ pub struct RanksRecord {
     pub seconds: Vec<f64>,
     /// The share of the ranks' time in which they waited for the slowest, in `[0, 1)`.
     pub idle: f64,
-    /// Seconds in which the gradients were added up.
+    /// Seconds in which gradients were added up when all ranks had computed; what travelled before is not in it.
     pub communication_seconds: f64,
 }
 
 /// What a rank tells the others of its part.
 struct Part {
     stopped: bool,
+    /// Seconds that it computed.
     seconds: f64,
-    loss: f64,
-    replay_loss: Option<f64>,
-    kl: Option<f64>,
+    /// Seconds from then until the sum was there.
+    waited: f64,
+    losses: StepLosses,
 }
 
-/// Adds up the parts of all ranks; `own` is `None` when this one was stopped. Returns `None` on all ranks when any was.
-/// `seconds` is how long this rank computed.
+/// Computes this rank's part of a step and adds up those of all. `compute` hands the gradient out in parts of the given
+/// lengths, which travel while it makes those after them; it returns `None` when this rank is stopped. Returns `None` on
+/// all ranks when any was.
 ///
 /// # Errors
 /// [`TrainError::Cluster`].
 pub fn sum(
     collective: &dyn Collective,
-    own: Option<StepGradient>,
-    seconds: f64,
+    lengths: &[usize],
     wire: Wire,
+    device: &Device,
+    compute: impl FnOnce(&mut dyn FnMut(Tensor<1>)) -> Option<StepLosses>,
 ) -> Result<Option<(StepGradient, Option<RanksRecord>)>, TrainError> {
     if collective.ranks() == 1 {
-        return Ok(own.map(|own| (own, None)));
+        let mut parts = Vec::with_capacity(lengths.len());
+        let losses = compute(&mut |part| parts.push(part));
+        return Ok(losses.map(|losses| (StepGradient { losses, gradient: parameters::join(parts) }, None)));
     }
+    let started = Instant::now();
+    let (mut compute, mut own, mut seconds) = (Some(compute), None, 0.0);
+    let sums = collective.all_reduce_sum(lengths, wire, &mut |send| {
+        let mut sent = 0;
+        own = compute.take().and_then(|compute| {
+            compute(&mut |part| {
+                send(&read(part));
+                sent += 1;
+            })
+        });
+        // The others wait for what a stopped rank does not have.
+        lengths[sent..].iter().for_each(|&length| send(&vec![0.0; length]));
+        seconds = started.elapsed().as_secs_f64();
+    })?;
     let part = Part {
         stopped: own.is_none(),
         seconds,
-        loss: own.as_ref().map_or(0.0, |own| own.loss),
-        replay_loss: own.as_ref().and_then(|own| own.replay_loss),
-        kl: own.as_ref().and_then(|own| own.kl),
+        waited: started.elapsed().as_secs_f64() - seconds,
+        losses: own.unwrap_or(StepLosses { loss: 0.0, replay_loss: None, kl: None }),
     };
     let parts: Vec<Part> = collective.all_gather(&part.bytes())?.iter().map(|bytes| Part::read(bytes)).collect();
-    let Some(own) = own.filter(|_| parts.iter().all(|part| !part.stopped)) else { return Ok(None) };
-
-    let started = Instant::now();
-    let device = own.gradient.device();
-    let mut gradient = read(own.gradient);
-    collective.all_reduce_sum(&mut gradient, wire)?;
-    let communication_seconds = started.elapsed().as_secs_f64();
-    let count = gradient.len();
-    let total = |value: fn(&Part) -> Option<f64>| parts.iter().filter_map(value).reduce(|sum, value| sum + value);
-    let step = StepGradient {
-        loss: total(|part| Some(part.loss)).unwrap_or(0.0),
-        replay_loss: total(|part| part.replay_loss),
-        kl: total(|part| part.kl),
-        gradient: Tensor::from_data(TensorData::new(gradient, [count]), &device),
-        ..own
+    if parts.iter().any(|part| part.stopped) {
+        return Ok(None);
+    }
+    let total = |value: fn(&StepLosses) -> Option<f64>| {
+        parts.iter().filter_map(|part| value(&part.losses)).reduce(|sum, value| sum + value)
     };
+    let losses = StepLosses {
+        loss: total(|losses| Some(losses.loss)).unwrap_or(0.0),
+        replay_loss: total(|losses| losses.replay_loss),
+        kl: total(|losses| losses.kl),
+    };
+    let gradient = parameters::join(sums.into_iter().map(|sum| on(sum, device)).collect());
+    Ok(Some((StepGradient { losses, gradient }, Some(record(&parts)))))
+}
+
+fn on(values: Vec<f32>, device: &Device) -> Tensor<1> {
+    let count = values.len();
+    Tensor::from_data(TensorData::new(values, [count]), device)
+}
+
+fn record(parts: &[Part]) -> RanksRecord {
     let seconds: Vec<f64> = parts.iter().map(|part| part.seconds).collect();
     let (all, longest) = (seconds.iter().sum::<f64>(), seconds.iter().copied().fold(0.0, f64::max));
     let idle = if longest > 0.0 { 1.0 - all / (longest * seconds.len() as f64) } else { 0.0 };
-    Ok(Some((step, Some(RanksRecord { seconds, idle, communication_seconds }))))
+    // Whoever was the last to end waited for nobody.
+    let communication_seconds = parts.iter().map(|part| part.waited).fold(f64::INFINITY, f64::min);
+    RanksRecord { seconds, idle, communication_seconds }
 }
 
 /// The sum over all ranks of a few numbers, in their order.
@@ -121,19 +147,20 @@ impl Part {
     fn bytes(&self) -> Vec<u8> {
         let flag = |is_there: bool| if is_there { 1.0 } else { 0.0 };
         let optional = |value: Option<f64>| [flag(value.is_some()), value.unwrap_or(0.0)];
-        let numbers =
-            [[flag(self.stopped), self.seconds], [self.loss, 0.0], optional(self.replay_loss), optional(self.kl)];
+        let StepLosses { loss, replay_loss, kl } = self.losses;
+        let numbers = [[flag(self.stopped), loss], [self.seconds, self.waited], optional(replay_loss), optional(kl)];
         numbers.as_flattened().iter().flat_map(|number| number.to_le_bytes()).collect()
     }
 
     fn read(bytes: &[u8]) -> Self {
         let mut numbers = numbers(bytes);
         let mut next = || numbers.next().unwrap_or(0.0);
-        let (stopped, seconds, loss, _) = (next() > 0.0, next(), next(), next());
+        let (stopped, loss, seconds, waited) = (next() > 0.0, next(), next(), next());
         let mut optional = || {
             let (is_there, value) = (next() > 0.0, next());
             is_there.then_some(value)
         };
-        Self { stopped, seconds, loss, replay_loss: optional(), kl: optional() }
+        let losses = StepLosses { loss, replay_loss: optional(), kl: optional() };
+        Self { stopped, seconds, waited, losses }
     }
 }

@@ -5,7 +5,7 @@
 
 use datasets::{Cache, ChatTokenizer, DataConfig, DataError, ExampleRef, Hub, Prepared, Progress, SourceConfig};
 
-use super::batch::{Layout, MicroBatch, Objective, micro_batches};
+use super::batch::Objective;
 use crate::error::TrainError;
 use crate::recipe::{Recipe, ReplayConfig};
 
@@ -53,12 +53,6 @@ impl Replay {
     /// The replayed conversations of a step, counted from 0.
     pub fn examples(&self, step: u64) -> Vec<ExampleRef<'_>> {
         self.data.examples_at(step * self.per_step as u64, self.per_step)
-    }
-
-    /// The same laid out as micro-batches.
-    pub fn micro_batches(&self, step: u64, layout: Layout) -> Vec<MicroBatch> {
-        let batches = micro_batches(self.examples(step), layout).into_iter();
-        batches.map(|batch| MicroBatch { objective: self.objective, ..batch }).collect()
     }
 
     /// What they are there for.

@@ -5,8 +5,9 @@
 //! number changes the step's gradient beyond the rounding of its sum.
 
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
-use datasets::ExampleRef;
+use datasets::{ExampleRef, Prepared};
 
 use super::batch::{Layout, MicroBatch, Objective, micro_batches_of};
 
@@ -44,38 +45,68 @@ pub struct Share {
     pub size: StepSize,
 }
 
-impl Share {
-    /// The part of `rank` among `ranks` in a step of these examples; `replayed` with what they are there for.
-    pub fn new(
-        task: &[ExampleRef<'_>],
-        replayed: Option<(&[ExampleRef<'_>], Objective)>,
-        layout: Layout,
-        rank: usize,
-        ranks: usize,
-    ) -> Self {
+/// The examples of a step, and the rank that has each of them.
+#[derive(Clone, Debug)]
+pub struct Division<'a> {
+    task: &'a [ExampleRef<'a>],
+    replayed: &'a [ExampleRef<'a>],
+    /// What the replayed ones are there for.
+    objective: Objective,
+    /// Of each example, those of the task first.
+    owners: Vec<usize>,
+}
+
+impl<'a> Division<'a> {
+    /// Shares a step out over so many ranks; `replayed` with what they are there for.
+    pub fn new(task: &'a [ExampleRef<'a>], replayed: Option<(&'a [ExampleRef<'a>], Objective)>, ranks: usize) -> Self {
         let (replayed, objective) = replayed.unwrap_or((&[], Objective::Task));
-        let lengths: Vec<usize> = task.iter().chain(replayed).map(|example| example.input_ids.len()).collect();
-        let owners = owners(&lengths, ranks);
-        let (task_owners, replayed_owners) = owners.split_at(task.len());
-        let own = |examples: &[ExampleRef<'_>], owners: &[usize], first: u64| {
-            let numbered = (first..).zip(examples.iter().cloned()).zip(owners);
-            let own = numbered.filter(|(_, owner)| **owner == rank).map(|(example, _)| example);
-            micro_batches_of(own, layout)
-        };
-        let mut micro_batches = own(task, task_owners, 0);
-        let replays = own(replayed, replayed_owners, REPLAYED).into_iter();
-        micro_batches.extend(replays.map(|batch| MicroBatch { objective, ..batch }));
+        let owners = owners(&lengths(task, replayed), ranks);
+        Self { task, replayed, objective, owners }
+    }
+
+    /// The part of a rank.
+    pub fn share(&self, rank: usize, layout: Layout) -> Share {
+        let [task, replayed] = self.examples(rank);
+        let mut micro_batches = micro_batches_of(task, layout);
+        let replays = micro_batches_of(replayed, layout).into_iter();
+        micro_batches.extend(replays.map(|batch| MicroBatch { objective: self.objective, ..batch }));
         let size = StepSize {
-            supervised: task.iter().map(supervised).sum(),
-            replayed: replayed.iter().map(supervised).sum(),
-            tokens: lengths.iter().sum(),
+            supervised: self.task.iter().map(supervised).sum(),
+            replayed: self.replayed.iter().map(supervised).sum(),
+            tokens: lengths(self.task, self.replayed).iter().sum(),
         };
-        Self { micro_batches, size }
+        Share { micro_batches, size }
+    }
+
+    /// The examples of a rank, of the task and replayed, each with its number in the step.
+    pub fn examples(&self, rank: usize) -> [Vec<(u64, ExampleRef<'a>)>; 2] {
+        let (of_task, of_replayed) = self.owners.split_at(self.task.len());
+        let own = |examples: &'a [ExampleRef<'a>], owners: &[usize], first: u64| {
+            let numbered = (first..).zip(examples.iter().cloned()).zip(owners);
+            numbered.filter(|(_, owner)| **owner == rank).map(|(example, _)| example).collect()
+        };
+        [own(self.task, of_task, 0), own(self.replayed, of_replayed, REPLAYED)]
     }
 }
 
+/// The examples of the task in a step, counted from 0, of a run over so many.
+pub fn examples_of_step(
+    data: &Prepared,
+    global_batch_size: usize,
+    total_examples: u64,
+    step: u64,
+) -> Vec<ExampleRef<'_>> {
+    let position = step * global_batch_size as u64;
+    let left = usize::try_from(total_examples - position).unwrap_or(usize::MAX);
+    data.examples_at(position, global_batch_size.min(left))
+}
+
+fn lengths(task: &[ExampleRef<'_>], replayed: &[ExampleRef<'_>]) -> Vec<usize> {
+    task.iter().chain(replayed).map(|example| example.input_ids.len()).collect()
+}
+
 /// Supervised tokens of an example: its first has no predecessor to predict it.
-fn supervised(example: &ExampleRef<'_>) -> usize {
+pub fn supervised(example: &ExampleRef<'_>) -> usize {
     example.loss_mask.iter().skip(1).filter(|is_supervised| **is_supervised).count()
 }
 
@@ -89,12 +120,12 @@ fn supervised(example: &ExampleRef<'_>) -> usize {
 pub fn owners(sizes: &[usize], ranks: usize) -> Vec<usize> {
     let mut largest_first: Vec<usize> = (0..sizes.len()).collect();
     largest_first.sort_by_key(|&index| Reverse(sizes[index]));
-    let mut loads = vec![0; ranks];
+    let mut loads: BinaryHeap<Reverse<(usize, usize)>> = (0..ranks).map(|rank| Reverse((0, rank))).collect();
     let mut owners = vec![0; sizes.len()];
     for index in largest_first {
-        let least = (0..ranks).min_by_key(|&rank| loads[rank]).expect("there is at least one rank");
-        loads[least] += sizes[index];
+        let Reverse((load, least)) = loads.pop().expect("there is at least one rank");
         owners[index] = least;
+        loads.push(Reverse((load + sizes[index], least)));
     }
     owners
 }

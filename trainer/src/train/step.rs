@@ -8,9 +8,9 @@ use super::parameters;
 use super::share::{Share, StepSize};
 use crate::model::{Context, Decoder, DropoutSeed, Segments};
 
-/// What the backward pass of a step yields.
-#[derive(Clone, Debug)]
-pub struct StepGradient {
+/// The figures of a step, or of one rank's part of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepLosses {
     /// Mean negative log-likelihood over the supervised tokens of the task, in nats.
     pub loss: f64,
     /// The same over those that are replayed; `None` where it is not learned.
@@ -18,10 +18,13 @@ pub struct StepGradient {
     /// Mean Kullback-Leibler divergence from the base over the supervised tokens that are replayed, in nats; `None`
     /// where it is not held down.
     pub kl: Option<f64>,
-    /// Supervised tokens of the task.
-    pub supervised: usize,
-    /// All tokens of the step, replayed ones included.
-    pub tokens: usize,
+}
+
+/// What the backward pass of a step yields.
+#[derive(Clone, Debug)]
+pub struct StepGradient {
+    /// The losses.
+    pub losses: StepLosses,
     /// The gradient of the step's objective in the layout of [`flatten`](super::parameters::flatten).
     pub gradient: Tensor<1>,
 }
@@ -55,42 +58,54 @@ pub fn gradient(
     stop: &dyn Fn() -> bool,
 ) -> Option<StepGradient> {
     let share = Share { micro_batches: micro_batches.to_vec(), size: StepSize::of(micro_batches) };
-    gradient_of(decoder, &share, settings, device, stop)
+    let mut parts = Vec::new();
+    let losses = gradient_parts(decoder, &share, settings, device, stop, &mut |part| parts.push(part))?;
+    Some(StepGradient { losses, gradient: parameters::join(parts) })
 }
 
-/// As [`gradient`], of one rank's part: the sum over all ranks is that of the step.
-pub fn gradient_of(
+/// As [`gradient`], of one rank's part: the sum over all ranks is that of the step. The gradient is handed out in the
+/// parts of [`parameters::parts`], each as soon as it is known; none when stopped.
+pub fn gradient_parts(
     decoder: &Decoder,
     share: &Share,
     settings: StepSettings,
     device: &Device,
     stop: &dyn Fn() -> bool,
-) -> Option<StepGradient> {
-    let StepSize { supervised, replayed, tokens } = share.size;
+    hand_out: &mut dyn FnMut(Tensor<1>),
+) -> Option<StepLosses> {
     let StepSettings { seed, step, dropout: probability, recomputed_blocks } = settings;
     let dropout = DropoutSeed { probability, seed, step };
-    let (mut loss, mut replay_loss, mut kl) = (0.0, None, None);
-    let mut total: Option<Tensor<1>> = None;
-    for batch in &share.micro_batches {
+    let mut losses = StepLosses { loss: 0.0, replay_loss: None, kl: None };
+    let mut sums: Vec<Tensor<1>> = Vec::new();
+    for (index, batch) in share.micro_batches.iter().enumerate() {
         if stop() {
             return None;
         }
         let is_task = batch.objective.is_task();
-        let count = if is_task { supervised } else { replayed };
-        let (losses, gradient) = backward::gradient(decoder, batch, count, dropout, recomputed_blocks, device);
+        let count = if is_task { share.size.supervised } else { share.size.replayed };
+        let is_last = index + 1 == share.micro_batches.len();
+        let mut before = std::mem::take(&mut sums).into_iter();
+        let mut add_up = |part: Tensor<1>| {
+            let sum = match before.next() {
+                Some(sum) => sum + part,
+                None => part,
+            };
+            if is_last { hand_out(sum) } else { sums.push(sum) }
+        };
+        let own = backward::gradient(decoder, batch, count, dropout, recomputed_blocks, device, &mut add_up);
         if is_task {
-            loss += losses.likelihood.unwrap_or(0.0);
+            losses.loss += own.likelihood.unwrap_or(0.0);
         } else {
-            add(&mut replay_loss, losses.likelihood);
-            add(&mut kl, losses.divergence);
+            add(&mut losses.replay_loss, own.likelihood);
+            add(&mut losses.kl, own.divergence);
         }
-        total = Some(match total {
-            Some(sum) => sum + gradient,
-            None => gradient,
-        });
     }
-    let gradient = total.unwrap_or_else(|| Tensor::zeros([parameters::count(decoder)], device));
-    Some(StepGradient { loss, replay_loss, kl, supervised, tokens, gradient })
+    if share.micro_batches.is_empty() {
+        for count in parameters::parts(decoder) {
+            hand_out(Tensor::zeros([count], device));
+        }
+    }
+    Some(losses)
 }
 
 fn add(sum: &mut Option<f64>, value: Option<f64>) {

@@ -31,10 +31,10 @@ pub(super) fn submit(args: &SubmitArgs) -> anyhow::Result<ExitCode> {
         return Err(TrainError::Run(reason.to_owned()).into());
     }
     if job.time.is_none() {
-        let seconds = plan::total_seconds(&loaded.recipe).map_err(|error| {
+        let seconds = plan::total_seconds(&loaded.recipe, job.resources.ranks() as usize).map_err(|error| {
             TrainError::Run(format!("the time follows from a plan, or from --time: {}", error.with_causes()))
         })?;
-        job.time = Some(time_with_margin(seconds, job.resources.ranks()));
+        job.time = Some(time_with_margin(seconds));
     }
     let of = &args.of_slurm;
     let slurm = Slurm {

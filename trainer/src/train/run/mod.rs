@@ -19,8 +19,8 @@ use super::pace::Pace;
 use super::penalty::Penalties;
 use super::replay::Replay;
 use super::schedule::learning_rate_factor;
-use super::share::Share;
-use super::step::{self, StepSettings};
+use super::share::{Division, examples_of_step};
+use super::step::{self, StepLosses, StepSettings};
 use super::{parameters, reduce};
 use crate::cluster::Collective;
 use crate::error::TrainError;
@@ -143,13 +143,11 @@ impl Run<'_> {
         let started = Instant::now();
         let index = self.progress.step;
         let train = &self.recipe.train;
-        let position = index * train.global_batch_size as u64;
-        let left = usize::try_from(self.total_examples - position).unwrap_or(usize::MAX);
-        let examples = self.data.examples_at(position, train.global_batch_size.min(left));
+        let examples = examples_of_step(&self.data, train.global_batch_size, self.total_examples, index);
         let replayed = self.replay.as_ref().map(|replay| (replay.examples(index), replay.objective()));
         let replayed = replayed.as_ref().map(|(examples, objective)| (&examples[..], *objective));
-        let (rank, ranks) = (self.collective.rank(), self.collective.ranks());
-        let share = Share::new(&examples, replayed, self.layout, rank, ranks);
+        let division = Division::new(&examples, replayed, self.collective.ranks());
+        let share = division.share(self.collective.rank(), self.layout);
         let settings = StepSettings {
             seed: train.seed,
             step: index,
@@ -157,20 +155,23 @@ impl Run<'_> {
             recomputed_blocks: self.recomputed_blocks,
         };
         let stopped = || stop.load(Ordering::Relaxed);
-        let own = step::gradient_of(&self.decoder, &share, settings, &self.device, &stopped);
-        let (seconds, wire) = (started.elapsed().as_secs_f64(), self.recipe.cluster.gradients);
-        let Some((result, ranks)) = reduce::sum(self.collective, own, seconds, wire)? else {
+        let Self { decoder, device, .. } = &*self;
+        let compute =
+            |hand_out: &mut dyn FnMut(_)| step::gradient_parts(decoder, &share, settings, device, &stopped, hand_out);
+        let (wire, parts) = (self.recipe.cluster.gradients, parameters::parts(decoder));
+        let Some((result, ranks)) = reduce::sum(self.collective, &parts, wire, device, compute)? else {
             return Ok(None);
         };
+        let StepLosses { loss, replay_loss, kl } = result.losses;
         let learning_rate = self.learning_rate(index);
         let flat = parameters::flatten(&self.decoder);
         let (penalty, gradient) = self.penalties.add(&flat, result.gradient);
         let norm = optimizer::norm(&gradient);
-        for (what, value) in [("replay loss", result.replay_loss), ("divergence from the base", result.kl)] {
+        for (what, value) in [("replay loss", replay_loss), ("divergence from the base", kl)] {
             let replayed = self.replay.iter().flat_map(|replay| replay.examples(index));
             self.check_finite(what, value.unwrap_or(0.0), index, replayed)?;
         }
-        for (what, value) in [("loss", result.loss), ("penalty", penalty.unwrap_or(0.0)), ("gradient norm", norm)] {
+        for (what, value) in [("loss", loss), ("penalty", penalty.unwrap_or(0.0)), ("gradient norm", norm)] {
             self.check_finite(what, value, index, examples.iter().cloned())?;
         }
         let scale = optimizer::clip_scale(norm, train.max_grad_norm);
@@ -178,18 +179,18 @@ impl Run<'_> {
         parameters::assign(&mut self.decoder, &updated);
         let seconds = started.elapsed().as_secs_f64();
         self.progress.step += 1;
-        self.progress.tokens += result.tokens as u64;
+        self.progress.tokens += share.size.tokens as u64;
         self.progress.seconds += seconds;
         Ok(Some(StepRecord {
             step: self.progress.step,
-            loss: result.loss,
-            replay_loss: result.replay_loss,
-            kl: result.kl,
+            loss,
+            replay_loss,
+            kl,
             penalty,
             gradient_norm: norm,
             learning_rate,
-            tokens: result.tokens,
-            supervised_tokens: result.supervised,
+            tokens: share.size.tokens,
+            supervised_tokens: share.size.supervised,
             seconds,
             ranks,
         }))

@@ -1,8 +1,8 @@
 //! The engine over MPI.
 //!
-//! Gradients are added up in the order of the ranks, not as the library's own all-reduce would choose for the size and
-//! the machines: every rank gets a part of all vectors, adds it up, and hands its sum round. It moves as many bytes as the
-//! best all-reduce does.
+//! [`sum`] adds up gradients; what else the ranks tell each other is small and waits.
+
+mod sum;
 
 use std::thread;
 
@@ -10,18 +10,18 @@ use ::mpi::Threading;
 use ::mpi::datatype::PartitionMut;
 use ::mpi::environment::Universe;
 use ::mpi::topology::SimpleCommunicator;
-use ::mpi::traits::{Communicator as _, CommunicatorCollectives as _, Equivalence, Root as _};
-use half::bf16;
-use half::slice::{HalfBitsSliceExt as _, HalfFloatSliceExt as _};
+use ::mpi::traits::{Communicator as _, CommunicatorCollectives as _, Root as _};
 
+use self::sum::{Bf16, Lanes, sum};
 use super::patience::Patience;
-use super::{Collective, Place, Wire};
+use super::{Collective, Make, Place, Wire};
 use crate::error::TrainError;
 
 /// A process among those of `mpirun` or `srun`.
 pub(super) struct Mpi {
     place: Place,
     patience: Patience,
+    lanes: Lanes,
     /// Ends MPI when it is dropped.
     _universe: Universe,
 }
@@ -44,21 +44,12 @@ impl Mpi {
                  `srun --mpi=pmix`; elsewhere, the mpirun of the library that this program is linked with"
             )));
         }
-        Ok(Self { place: *place, patience: Patience::from_env(place)?, _universe: universe })
-    }
-
-    /// Adds up in the order of the ranks what `to_sum` makes of the numbers on the wire.
-    fn sum<T: Equivalence + Copy + Default>(&self, own: &[T], mut sum: impl FnMut(&[T], usize) -> Vec<T>) -> Vec<T> {
-        let world = SimpleCommunicator::world();
-        let part = own.len().div_ceil(self.place.ranks);
-        let mut send = own.to_vec();
-        send.resize(part * self.place.ranks, T::default());
-        let mut received = vec![T::default(); part * self.place.ranks];
-        self.patience.during(|| world.all_to_all_into(&send[..], &mut received[..]));
-        let summed = sum(&received, part);
-        self.patience.during(|| world.all_gather_into(&summed[..], &mut send[..]));
-        send.truncate(own.len());
-        send
+        Ok(Self {
+            place: *place,
+            patience: Patience::from_env(place)?,
+            lanes: Lanes::open(&world),
+            _universe: universe,
+        })
     }
 }
 
@@ -67,36 +58,17 @@ fn of(number: i32) -> usize {
     usize::try_from(number).unwrap_or(0)
 }
 
-/// The sum of vectors of the same length that lie one after the other.
-fn in_order(vectors: &[f32], length: usize) -> Vec<f32> {
-    let mut sum = vectors[..length].to_vec();
-    for vector in vectors[length..].chunks_exact(length.max(1)) {
-        sum.iter_mut().zip(vector).for_each(|(sum, value)| *sum += value);
-    }
-    sum
-}
-
 impl Collective for Mpi {
     fn place(&self) -> Place {
         self.place
     }
 
-    fn all_reduce_sum(&self, values: &mut [f32], wire: Wire) -> Result<(), TrainError> {
-        match wire {
-            Wire::F32 => values.copy_from_slice(&self.sum(values, in_order)),
-            Wire::Bf16 => {
-                let mut own = vec![0; values.len()];
-                own.reinterpret_cast_mut::<bf16>().convert_from_f32_slice(values);
-                let summed = self.sum(&own, |received: &[u16], length| {
-                    let sum = in_order(&received.reinterpret_cast::<bf16>().to_f32_vec(), length);
-                    let mut bits = vec![0; length];
-                    bits.reinterpret_cast_mut::<bf16>().convert_from_f32_slice(&sum);
-                    bits
-                });
-                summed.reinterpret_cast::<bf16>().convert_to_f32_slice(values);
-            }
-        }
-        Ok(())
+    fn all_reduce_sum(&self, lengths: &[usize], wire: Wire, make: &mut Make<'_>) -> Result<Vec<Vec<f32>>, TrainError> {
+        let Self { place, patience, lanes, .. } = self;
+        Ok(match wire {
+            Wire::F32 => sum::<f32>(lanes, place.ranks, patience, lengths, make),
+            Wire::Bf16 => sum::<Bf16>(lanes, place.ranks, patience, lengths, make),
+        })
     }
 
     fn all_gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, TrainError> {
