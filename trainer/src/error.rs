@@ -132,7 +132,7 @@ pub enum TrainError {
     },
     /// The state of a run could not be written; what was saved before is whole.
     #[error(
-        "could not save after step {step}: {reason}; what was saved before is whole. make room, then go on: \
+        "could not save after step {step}: {reason}; what was saved before is whole. {remedy}, then go on: \
          greffon train --resume {}",
         run.display()
     )]
@@ -141,6 +141,8 @@ pub enum TrainError {
         step: u64,
         /// What could not be written, and why.
         reason: String,
+        /// What to do about it.
+        remedy: &'static str,
         /// The run folder.
         run: PathBuf,
     },
@@ -187,13 +189,15 @@ impl TrainError {
         }
     }
 
-    /// A failed write of a run's state as such; other errors as they are.
+    /// A failed write of a run's state as such, and whatever fails when the run's folder is gone; other errors as they
+    /// are.
     #[must_use]
     pub fn not_saved(self, step: u64, run: &Path) -> Self {
-        if !self.is_write() {
+        if matches!(self, Self::NotSaved { .. }) || !self.is_write() && run.is_dir() {
             return self;
         }
-        Self::NotSaved { step, reason: self.with_causes(), run: run.to_owned() }
+        let remedy = if run.is_dir() { "make room" } else { "its folder is gone: bring it back, or mount it again" };
+        Self::NotSaved { step, reason: self.with_causes(), remedy, run: run.to_owned() }
     }
 
     /// The message with its causes, as the command prints it.

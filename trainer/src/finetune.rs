@@ -1,6 +1,7 @@
 //! **Read this first.** A fine-tuning run from recipe to adapter, in numbered phases.
 
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use adapters::AdapterConfig;
 use burn::tensor::Device;
@@ -122,6 +123,7 @@ pub fn finetune(
     let total_examples = recipe.train.total_examples(data.order.len_per_epoch() as u64);
     let checkpoints = Checkpoints::new(folder.checkpoints(), recipe.train.keep_checkpoints);
     let fingerprint = fingerprint(&data, replay.as_ref(), &penalties);
+    let recorder = is_first.then(|| Recorder::new(&folder, recipe, &base, &info, total_examples)).transpose()?;
     let mut run = Run {
         recipe,
         collective,
@@ -130,8 +132,8 @@ pub fn finetune(
         device: device.clone(),
         decoder,
         peft,
-        data,
-        replay,
+        data: Arc::new(data),
+        replay: replay.map(Arc::new),
         penalties,
         layout,
         optimizer,
@@ -139,7 +141,7 @@ pub fn finetune(
         total_examples,
         total_steps,
         recomputed_blocks: checkpointing.recomputed_blocks,
-        recorder: is_first.then(|| Recorder::new(&folder, recipe, &base, &info, total_examples)).transpose()?,
+        recorder: recorder.map(|recorder| Arc::new(Mutex::new(recorder))),
         pace: Pace::default(),
         saving: None,
     };

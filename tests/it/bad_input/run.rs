@@ -117,3 +117,29 @@ fn a_full_disk_leaves_the_checkpoint_before_and_the_run_goes_on_from_it_bit_for_
         assert!(bytes("run") == bytes("whole"), "{name} differs");
     }
 }
+
+#[test]
+fn a_run_whose_folder_vanishes_ends_and_goes_on_when_it_is_back() {
+    let case = Case::new(&["train.max_steps=400", "train.save_every=20", "train.eval_every=1000"]);
+    let whole = format!("output={}", case.path("whole").display());
+    let done = greffon(&["train", &case.recipe, "--set", &whole]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+
+    let (run, away) = (case.path("run"), case.path("away"));
+    let child = greffon_command(&["train", &case.recipe]).spawn().expect("greffon starts");
+    let start = Instant::now();
+    while !run.join("checkpoints/step-00000020").is_dir() {
+        assert!(start.elapsed() < Duration::from_mins(1), "the run saves nothing");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    fs::rename(&run, &away).expect("it can be moved");
+    let out = child.wait_with_output().expect("it ends");
+    let words = ["could not save after step ", "its folder is gone: bring it back", "--resume"];
+    assert_error(&out, 1, &words);
+
+    fs::rename(&away, &run).expect("it can be moved");
+    let resumed = greffon(&["train", "--resume", run.to_str().unwrap()]);
+    assert!(resumed.status.success(), "{}", String::from_utf8_lossy(&resumed.stderr));
+    let bytes = |run: &str| fs::read(case.path(run).join("adapter/adapter_model.safetensors")).expect("a file");
+    assert!(bytes("run") == bytes("whole"));
+}

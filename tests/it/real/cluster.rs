@@ -201,3 +201,23 @@ fn a_rank_that_waits_for_one_that_stands_still_ends() {
     assert!(said.contains("rank 0 of 2 has waited 5 s for the others"), "{said}");
     assert!(!out.status.success() && stopped.elapsed() < Duration::from_secs(30), "{:?}", stopped.elapsed());
 }
+
+#[test]
+fn a_shared_folder_that_vanishes_ends_all_ranks() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let recipe = recipe(folder.path(), &["train.max_steps=100000", "data.validation_fraction=0"]);
+    let (run, away) = (folder.path().join("run"), folder.path().join("away"));
+    let output = format!("output={}", run.display());
+    let child = greffon_command(&["launch", "-n", "2", &recipe, "--set", &output]).spawn().expect("greffon starts");
+    let started = Instant::now();
+    while !run.join("checkpoints/step-00000008").is_dir() {
+        assert!(started.elapsed() < Duration::from_mins(2), "the run saves nothing");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    fs::rename(&run, &away).expect("it can be moved");
+    let gone = Instant::now();
+    let out = child.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(gone.elapsed() < Duration::from_secs(30) && !out.status.success(), "{:?}: {said}", gone.elapsed());
+    assert!(said.contains("its folder is gone: bring it back"), "{said}");
+}

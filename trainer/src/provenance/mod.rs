@@ -16,7 +16,7 @@ use datasets::{SampleRecord, SamplesFile, ScreeningRecord, SourceRecord};
 use serde::{Deserialize, Serialize};
 
 pub use places::places;
-pub(crate) use recorder::{Recorder, carry};
+pub(crate) use recorder::Recorder;
 
 use crate::error::TrainError;
 use crate::prove::{Export, Manifest};

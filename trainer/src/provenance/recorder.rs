@@ -104,11 +104,6 @@ impl Recorder {
         carry(recorded.as_ref().unwrap_or(&self.place), to)
     }
 
-    /// Where the record lies.
-    pub(crate) fn place(&self) -> Place {
-        self.place.clone()
-    }
-
     fn replayed(&self, sample: SampleRecord) -> SampleRecord {
         SampleRecord { split: Split::Replay, source: self.source(sample.source), ..sample }
     }
@@ -120,7 +115,7 @@ impl Recorder {
 }
 
 /// Takes a record on to an adapter that was just written.
-pub(crate) fn carry(from: &Place, to: &Path) -> Result<(), TrainError> {
+fn carry(from: &Place, to: &Path) -> Result<(), TrainError> {
     Place::carry(std::slice::from_ref(from), &place(to)?)
 }
 

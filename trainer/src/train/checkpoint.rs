@@ -73,12 +73,13 @@ impl Checkpoints {
         self.folder.join("within-limits")
     }
 
-    /// Writes the best adapter.
+    /// Writes an adapter that is kept beside the checkpoints, and gives its folder.
     ///
     /// # Errors
-    /// When a file cannot be written; the previous best stays.
-    pub fn save_best(&self, decoder: &Decoder, config: &AdapterConfig) -> Result<(), TrainError> {
-        adapter::save(decoder, config, &self.best(), true)
+    /// When a file cannot be written; the previous one stays.
+    pub fn save_adapter(&self, to: PathBuf, decoder: &Decoder, config: &AdapterConfig) -> Result<PathBuf, TrainError> {
+        adapter::save(decoder, config, &to, true)?;
+        Ok(to)
     }
 
     /// Writes a checkpoint, then removes those beyond `keep`.

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::Run;
+use super::saving::Kept;
 use crate::error::TrainError;
 use crate::forgetting::{self, Forgetting, Watch};
 use crate::model::adapter;
@@ -11,8 +12,8 @@ use crate::track::{RunFolder, Tracker, ValidationRecord};
 use crate::train::validation;
 
 impl Run<'_> {
-    /// Measures the validation loss and keeps the adapter when it is the lowest so far.
-    pub(super) fn validate(&mut self, trackers: &mut [Box<dyn Tracker>]) -> Result<(), TrainError> {
+    /// Measures the validation loss. Returns whether it is the lowest so far.
+    pub(super) fn validate(&mut self, trackers: &mut [Box<dyn Tracker>]) -> Result<bool, TrainError> {
         let started = Instant::now();
         let loss = validation::loss_over_ranks(
             self.collective,
@@ -27,18 +28,13 @@ impl Run<'_> {
             self.progress.best_loss = Some(loss);
             self.progress.best_step = self.progress.step;
             self.progress.evaluations_without_gain = 0;
-            self.saved(trackers)?;
-            self.record()?;
-            if let Some(recorder) = &self.recorder {
-                self.checkpoints.save_best(&self.decoder, &self.peft)?;
-                recorder.carry(None, &self.checkpoints.best())?;
-            }
         } else {
             self.progress.evaluations_without_gain += 1;
         }
         let seconds = started.elapsed().as_secs_f64();
         let record = ValidationRecord { step: self.progress.step, validation_loss: loss, best, seconds };
-        trackers.iter_mut().try_for_each(|t| t.validation(&record))
+        trackers.iter_mut().try_for_each(|t| t.validation(&record))?;
+        Ok(best)
     }
 
     /// Whether forgetting is to be measured before the next step.
@@ -62,12 +58,7 @@ impl Run<'_> {
         trackers.iter_mut().try_for_each(|t| t.forgetting(&found.record(step)))?;
         self.progress.measured_step = step;
         if found.verdict.passed {
-            self.saved(trackers)?;
-            self.record()?;
-            if let Some(recorder) = &self.recorder {
-                adapter::save(&self.decoder, &self.peft, &self.checkpoints.within_limits(), true)?;
-                recorder.carry(None, &self.checkpoints.within_limits())?;
-            }
+            self.keep(vec![Kept::WithinLimits], trackers)?;
         }
         Ok(found.verdict.passed)
     }

@@ -3,8 +3,8 @@
 mod measuring;
 mod saving;
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -12,6 +12,7 @@ use adapters::AdapterConfig;
 use burn::tensor::Device;
 use datasets::{ExampleRef, Prepared};
 
+use self::saving::Kept;
 use super::batch::Layout;
 use super::checkpoint::{Checkpoints, Progress};
 use super::optimizer::{self, AdamW};
@@ -46,8 +47,8 @@ pub(crate) struct Run<'a> {
     pub(crate) device: Device,
     pub(crate) decoder: Decoder,
     pub(crate) peft: AdapterConfig,
-    pub(crate) data: Prepared,
-    pub(crate) replay: Option<Replay>,
+    pub(crate) data: Arc<Prepared>,
+    pub(crate) replay: Option<Arc<Replay>>,
     pub(crate) penalties: Penalties,
     pub(crate) layout: Layout,
     pub(crate) optimizer: AdamW,
@@ -58,10 +59,10 @@ pub(crate) struct Run<'a> {
     pub(crate) warmup_steps: u64,
     pub(crate) recomputed_blocks: usize,
     /// Of rank 0.
-    pub(crate) recorder: Option<Recorder>,
+    pub(crate) recorder: Option<Arc<Mutex<Recorder>>>,
     pub(crate) pace: Pace,
-    /// The checkpoint that is being written beside the steps.
-    pub(crate) saving: Option<JoinHandle<Result<PathBuf, TrainError>>>,
+    /// What is being written beside the steps.
+    pub(crate) saving: Option<JoinHandle<Result<(), TrainError>>>,
 }
 
 impl Run<'_> {
@@ -96,7 +97,7 @@ impl Run<'_> {
             if let Some(watch) = watch.filter(|watch| self.is_measured_now(watch.config.every)) {
                 let passed = match self.measure(watch, stop, trackers, folder) {
                     Err(error @ TrainError::Interrupted { .. }) if saved != self.progress.step => {
-                        self.save(trackers)?;
+                        self.keep(vec![Kept::Checkpoint], trackers)?;
                         return Err(error);
                     }
                     passed => passed?,
@@ -107,7 +108,7 @@ impl Run<'_> {
             }
             let Some(record) = self.step(stop)? else {
                 if saved != self.progress.step {
-                    self.save(trackers)?;
+                    self.keep(vec![Kept::Checkpoint], trackers)?;
                 }
                 return Err(TrainError::Interrupted { step: self.progress.step, run: folder.path().to_owned() });
             };
@@ -121,15 +122,20 @@ impl Run<'_> {
                 self.saved(trackers)?;
             }
             let last = self.progress.step == self.total_steps;
-            let mut patience_over = false;
+            let (mut patience_over, mut kept) = (false, Vec::new());
             if !self.data.validation.is_empty() && (last || self.progress.step.is_multiple_of(eval_every)) {
-                self.validate(trackers)?;
+                if self.validate(trackers)? {
+                    kept.push(Kept::Best);
+                }
                 let patience = self.recipe.train.early_stopping;
                 patience_over = patience.is_some_and(|p| self.progress.evaluations_without_gain >= p);
             }
             if last || patience_over || self.progress.step.is_multiple_of(save_every) {
-                self.save(trackers)?;
+                kept.push(Kept::Checkpoint);
                 saved = self.progress.step;
+            }
+            if !kept.is_empty() {
+                self.keep(kept, trackers)?;
             }
             if patience_over && !last {
                 return Ok(Some(EarlyStop::Validation));

@@ -1,6 +1,7 @@
 //! What a run writes, and how it takes it up again.
 
 use std::panic::resume_unwind;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
@@ -12,50 +13,73 @@ use crate::cluster::from_first;
 use crate::device::read;
 use crate::error::TrainError;
 use crate::model::{BaseModel, adapter};
-use crate::provenance::{self, Recorder};
+use crate::provenance::Recorder;
 use crate::track::{RunFolder, Tracker};
 use crate::train::checkpoint::ADAPTER;
 use crate::train::{parameters, reduce};
 
+/// An adapter that is kept during a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// With all that the run goes on from.
+    Checkpoint,
+    /// That with the lowest validation loss so far.
+    Best,
+    /// The last that the forgetting gate let pass.
+    WithinLimits,
+}
+
 impl Run<'_> {
-    /// Writes what was learned from so far into the run folder. No checkpoint is being written then: it takes a copy.
+    /// Writes what was learned from so far into the run folder.
     pub(crate) fn record(&mut self) -> Result<(), TrainError> {
-        match &mut self.recorder {
-            Some(recorder) => recorder.write(&self.data, self.replay.as_ref(), self.progress.step),
-            None => Ok(()),
-        }
+        let Some(recorder) = &self.recorder else { return Ok(()) };
+        locked(recorder).write(&self.data, self.replay.as_deref(), self.progress.step)
     }
 
-    pub(super) fn save(&mut self, trackers: &mut [Box<dyn Tracker>]) -> Result<(), TrainError> {
+    /// Writes the adapter as it is now beside the steps that follow, in this order for each of what it is kept; before it
+    /// what it learned from, so that no adapter ever knows more than the record says.
+    pub(super) fn keep(&mut self, kept: Vec<Kept>, trackers: &mut [Box<dyn Tracker>]) -> Result<(), TrainError> {
         let started = Instant::now();
-        self.check_ranks()?;
+        if kept.contains(&Kept::Checkpoint) {
+            self.check_ranks()?;
+        }
         self.saved(trackers)?;
-        self.record()?;
-        let Some(recorder) = &self.recorder else { return Ok(()) };
+        let Some(recorder) = self.recorder.clone() else { return Ok(()) };
         // The tensors are shared, not copied: the next step writes into new ones.
         let (checkpoints, decoder, peft) = (self.checkpoints.clone(), self.decoder.inner(), self.peft.clone());
-        let (optimizer, progress, place) = (self.optimizer.clone(), self.progress.clone(), recorder.place());
+        let (optimizer, progress) = (self.optimizer.clone(), self.progress.clone());
+        let (data, replay) = (Arc::clone(&self.data), self.replay.clone());
         self.saving = Some(thread::spawn(move || {
             // A pool of its own: the threads of the steps are busy, and the one that waits for this is among them.
             let pool = ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
             pool.expect("this thread is new, so in no pool");
-            let saved = checkpoints.save(&decoder, &peft, &optimizer, &progress);
-            saved
-                .and_then(|path| provenance::carry(&place, &path.join(ADAPTER)).map(|()| path))
-                .map_err(|error| error.not_saved(progress.step, checkpoints.run()))
+            let mut recorder = locked(&recorder);
+            let write = || {
+                recorder.write(&data, replay.as_deref(), progress.step)?;
+                kept.into_iter().try_for_each(|kept| {
+                    let adapter = match kept {
+                        Kept::Checkpoint => checkpoints.save(&decoder, &peft, &optimizer, &progress)?.join(ADAPTER),
+                        Kept::Best => checkpoints.save_adapter(checkpoints.best(), &decoder, &peft)?,
+                        Kept::WithinLimits => checkpoints.save_adapter(checkpoints.within_limits(), &decoder, &peft)?,
+                    };
+                    recorder.carry(None, &adapter)
+                })
+            };
+            write().map_err(|error| error.not_saved(progress.step, checkpoints.run()))
         }));
         for tracker in trackers {
-            tracker.note(&format!("saving; the steps waited {:.3} s", started.elapsed().as_secs_f64()));
+            let (step, seconds) = (self.progress.step, started.elapsed().as_secs_f64());
+            tracker.note(&format!("saving step {step}; the steps waited {seconds:.3} s"));
         }
         Ok(())
     }
 
-    /// Waits for the checkpoint that is being written.
+    /// Waits for what is being written.
     pub(super) fn saved(&mut self, trackers: &mut [Box<dyn Tracker>]) -> Result<(), TrainError> {
         let Some(saving) = self.saving.take() else { return Ok(()) };
-        let path = saving.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+        saving.join().unwrap_or_else(|panic| resume_unwind(panic))?;
         for tracker in trackers {
-            tracker.note(&format!("saved {}", path.display()));
+            tracker.note("saved");
         }
         Ok(())
     }
@@ -74,7 +98,7 @@ impl Run<'_> {
             if let Some(kept) = &kept {
                 adapter::load(&mut self.decoder, kept, &self.device)?;
             }
-            let carry = |recorder: &Recorder| recorder.carry(kept.as_deref(), &folder.adapter());
+            let carry = |recorder: &Arc<_>| locked(recorder).carry(kept.as_deref(), &folder.adapter());
             adapter::save(&self.decoder, &self.peft, &folder.adapter(), true)
                 .and_then(|()| self.recorder.as_ref().map_or(Ok(()), carry))
                 .map_err(|error| self.explain(error, folder))
@@ -126,4 +150,9 @@ impl Run<'_> {
     pub(crate) fn explain(&self, error: TrainError, folder: &RunFolder) -> TrainError {
         error.not_saved(self.progress.step, folder.path())
     }
+}
+
+/// One at a time asks for it: whatever is being written is waited for before more is.
+fn locked(recorder: &Mutex<Recorder>) -> MutexGuard<'_, Recorder> {
+    recorder.lock().unwrap_or_else(PoisonError::into_inner)
 }
