@@ -15,7 +15,7 @@ WORKDIR /source
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/source/target \
-    cargo build --release --locked --package trainer --bin greffon --features mpi \
+    cargo build --release --locked --package trainer --bin greffon --features mpi,nccl \
     && install --strip target/release/greffon /usr/local/bin/greffon
 
 FROM ${REGISTRY}debian:trixie-slim

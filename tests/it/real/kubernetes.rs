@@ -53,8 +53,9 @@ fn manifests_are_valid_by_the_schemas() {
     let everything =
         ["--ranks-per-node", "2", "--cpus-per-rank", "4", "--gpus", "1", "--memory", "8 GiB", "--time", "2:00:00"];
     let queued = ["--queue", "team", "--namespace", "research"];
+    let pods = ["--nodes", "4", "--gpus", "1", "--queue", "team"];
     for kind in ["job", "jobset", "trainjob"] {
-        for more in [&[][..], &everything, &queued, &[everything.as_slice(), &queued].concat()] {
+        for more in [&[][..], &everything, &queued, &[everything.as_slice(), &queued].concat(), &pods] {
             let text = manifest(folder.path(), kind, more);
             let (valid, said) = validated(&text);
             assert!(valid, "{kind} {more:?}: {said}\n{text}");

@@ -53,7 +53,9 @@ impl Slurm {
         let said = self.folder.with_extension("said");
         let file = fs::File::create(&said).expect("a file");
         let mut command = Command::new(script);
-        command.arg(verb).env("DIR", &self.folder).env("PORT", "17600");
+        // Of its own, so that two runs of the tests on one machine are not one cluster.
+        let port = 17_600 + std::process::id() % 60 * 200;
+        command.arg(verb).env("DIR", &self.folder).env("PORT", port.to_string());
         let status =
             command.stdout(file.try_clone().expect("a file")).stderr(file).status().expect("the script starts");
         let stderr = fs::read(&said).expect("what it said");

@@ -1,4 +1,4 @@
-//! `batch/v1` Job: one pod, started again by what its exit code means.
+//! `batch/v1` Job: indexed pods, started again by what their exit codes mean.
 //!
 //! Source: Kubernetes, "Handling retriable and non-retriable pod failures with Pod failure policy".
 
@@ -12,23 +12,33 @@ use super::{Kubernetes, metadata};
 use crate::submit::{self, LAST_OF_ITS_OWN, REQUEUE_CODE};
 
 pub(super) fn job(name: &str, job: &submit::Job, of: &Kubernetes) -> Job {
-    let backoff = i32::try_from(job.max_restarts).unwrap_or(i32::MAX);
-    let spec = JobSpec { suspend: of.queue.as_ref().map(|_| true), ..spec(name, job, of, backoff) };
+    let nodes = job.resources.nodes;
+    // When one pod dies the others end too, and each counts.
+    let backoff = i32::try_from(job.max_restarts.saturating_mul(nodes)).unwrap_or(i32::MAX);
+    // The pods of an indexed job have its name and their number, within the service of the same name.
+    let first = format!("{name}-0.{name}");
+    let mut spec = spec(name, job, of, backoff, (nodes > 1).then_some(&first));
+    spec.suspend = of.queue.as_ref().map(|_| true);
+    if let Some(pod) = spec.template.spec.as_mut().filter(|_| nodes > 1) {
+        pod.subdomain = Some(name.to_owned());
+    }
     Job { metadata: metadata(name, job, of, true), spec: Some(spec), status: None }
 }
 
-/// The specification of the one pod; after `backoff` failures that count, it is over.
-pub(super) fn spec(name: &str, job: &submit::Job, of: &Kubernetes, backoff: i32) -> JobSpec {
+/// The specification of the pods; after `backoff` failures that count, it is over. `first` is the name of the first pod
+/// where there are several.
+pub(super) fn spec(name: &str, job: &submit::Job, of: &Kubernetes, backoff: i32, first: Option<&String>) -> JobSpec {
+    let pods = i32::try_from(job.resources.nodes).unwrap_or(i32::MAX);
     JobSpec {
         completion_mode: Some("Indexed".to_owned()),
-        completions: Some(1),
-        parallelism: Some(1),
+        completions: Some(pods),
+        parallelism: Some(pods),
         backoff_limit: Some(backoff),
-        // Two pods must not write to one run folder: the next starts when the last is gone.
+        // Two pods of one number must not write to one run folder: the next starts when the last is gone.
         pod_replacement_policy: Some("Failed".to_owned()),
         active_deadline_seconds: job.time.map(|time| i64::try_from(time.seconds()).unwrap_or(i64::MAX)),
         pod_failure_policy: Some(failure_policy()),
-        template: template(name, job, of),
+        template: template(name, job, of, first.map(String::as_str)),
         ..JobSpec::default()
     }
 }

@@ -9,6 +9,9 @@ use serde::Serialize;
 use super::{Kubernetes, job, labels, metadata};
 use crate::submit::Job;
 
+/// The replicated job.
+const RUN: &str = "run";
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct JobSet {
@@ -23,8 +26,18 @@ pub(super) struct JobSet {
 struct JobSetSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     suspend: Option<bool>,
+    network: Network,
     failure_policy: FailurePolicy,
     replicated_jobs: Vec<ReplicatedJob>,
+}
+
+/// Names in the cluster's network, by which the pods find the first of them.
+#[derive(Serialize)]
+struct Network {
+    #[serde(rename = "enableDNSHostnames")]
+    enable_dns_hostnames: bool,
+    #[serde(rename = "publishNotReadyAddresses")]
+    publish_not_ready_addresses: bool,
 }
 
 #[derive(Serialize)]
@@ -52,7 +65,9 @@ struct ReplicatedJob {
 pub(super) fn job_set(name: &str, job: &Job, of: &Kubernetes) -> JobSet {
     // The set starts its jobs again, so the job itself does not; an interruption, which the job does not count, it makes
     // up for itself.
-    let spec = job::spec(name, job, of, 0);
+    // The set names the pods after itself, the replicated job, and two numbers.
+    let first = format!("{name}-{RUN}-0-0.{name}");
+    let spec = job::spec(name, job, of, 0, (job.resources.nodes > 1).then_some(&first));
     let template = JobTemplateSpec {
         metadata: Some(ObjectMeta { labels: Some(labels(job)), ..ObjectMeta::default() }),
         spec: Some(spec),
@@ -63,6 +78,7 @@ pub(super) fn job_set(name: &str, job: &Job, of: &Kubernetes) -> JobSet {
         metadata: metadata(name, job, of, true),
         spec: JobSetSpec {
             suspend: of.queue.as_ref().map(|_| true),
+            network: Network { enable_dns_hostnames: true, publish_not_ready_addresses: true },
             failure_policy: FailurePolicy {
                 max_restarts: job.max_restarts,
                 // What the run itself ends with is the end of the set.
@@ -72,7 +88,7 @@ pub(super) fn job_set(name: &str, job: &Job, of: &Kubernetes) -> JobSet {
                     on_job_failure_reasons: vec!["PodFailurePolicy", "DeadlineExceeded"],
                 }],
             },
-            replicated_jobs: vec![ReplicatedJob { name: "run", replicas: 1, template }],
+            replicated_jobs: vec![ReplicatedJob { name: RUN, replicas: 1, template }],
         },
     }
 }

@@ -18,7 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Job;
+use super::{Job, Resources};
 use crate::error::TrainError;
 use crate::recipe::Recipe;
 
@@ -32,9 +32,9 @@ pub const RECIPE_FOLDER: &str = "/etc/greffon";
 /// The kinds of job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// `batch/v1` Job: one pod.
+    /// `batch/v1` Job: indexed pods, which join each other over NCCL where there are several.
     Job,
-    /// `jobset.x-k8s.io/v1alpha2` `JobSet`: one pod.
+    /// `jobset.x-k8s.io/v1alpha2` `JobSet`: the same, started again together.
     JobSet,
     /// `trainer.kubeflow.org/v1alpha1` `TrainJob`: pods that the runtime joins over MPI.
     TrainJob,
@@ -132,7 +132,8 @@ fn is_name(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
 }
 
-/// The manifest of a job: the `ConfigMap` with its recipe, then the job.
+/// The manifest of a job: the `ConfigMap` with its recipe, the service by which several pods find each other, then the
+/// job.
 ///
 /// # Errors
 /// [`TrainError::Run`] for what the pods would not see, for names that Kubernetes does not take, and for several pods of a
@@ -154,7 +155,9 @@ pub fn manifest(kind: Kind, job: &Job, recipe: &Recipe, of: &Kubernetes) -> Resu
         Kind::JobSet => yaml(&job_set::job_set(&name, job, of)),
         Kind::TrainJob => yaml(&train_job::train_job(&name, job, of)),
     };
-    Ok(format!("{}---\n{of_kind}", yaml(&config)))
+    let service = (kind == Kind::Job && job.resources.nodes > 1).then(|| pod::service(&name, job, of));
+    let documents = [Some(yaml(&config)), service.map(|service| yaml(&service)), Some(of_kind)];
+    Ok(documents.into_iter().flatten().collect::<Vec<_>>().join("---\n"))
 }
 
 fn yaml(document: &impl Serialize) -> String {
@@ -165,11 +168,10 @@ fn yaml(document: &impl Serialize) -> String {
 
 fn check(kind: Kind, job: &Job, recipe: &Recipe, of: &Kubernetes) -> Result<(), TrainError> {
     let fail = |reason: String| Err(TrainError::Run(reason));
-    if kind != Kind::TrainJob && job.resources.nodes > 1 {
+    let Resources { nodes, ranks_per_node, gpus_per_rank, .. } = job.resources;
+    if kind != Kind::TrainJob && nodes > 1 && (gpus_per_rank != 1 || ranks_per_node != 1) {
         return fail(format!(
-            "--nodes is {}, but the pods of this kind cannot be joined over MPI; use `--k8s trainjob`, or several ranks in \
-             one pod with --ranks-per-node",
-            job.resources.nodes
+            "--nodes is {nodes}: pods of this kind are joined over NCCL, each a rank with a card, and this asks for              --ranks-per-node {ranks_per_node} --gpus {gpus_per_rank}; ask for one of each, or use `--k8s trainjob`, or several              ranks in one pod"
         ));
     }
     for (option, name) in

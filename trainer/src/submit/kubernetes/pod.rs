@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource,
+    Capabilities, ConfigMapVolumeSource, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, ObjectFieldSelector,
     PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements,
-    SeccompProfile, SecretKeySelector, SecurityContext, Volume, VolumeMount,
+    SeccompProfile, SecretKeySelector, SecurityContext, Service, ServicePort, ServiceSpec, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{Kubernetes, RECIPE_FOLDER, labels};
+use super::{Kubernetes, RECIPE_FOLDER, labels, metadata};
 use crate::submit::{Job, REQUEUE_CODE};
 
 /// The container's name.
@@ -18,8 +18,14 @@ pub(super) const CONTAINER: &str = "greffon";
 /// The user of the image that the repository's Dockerfile makes.
 const USER: i64 = 10_001;
 
-/// The pod template of a job; its ranks are processes in one container.
-pub(super) fn template(name: &str, job: &Job, of: &Kubernetes) -> PodTemplateSpec {
+/// The port at which the first pod hands out what joins the others.
+const PORT: i32 = 29_500;
+/// Where a pod finds its number among those of an indexed job.
+const INDEX: &str = "metadata.annotations['batch.kubernetes.io/job-completion-index']";
+
+/// The pod template of a job; its ranks are processes in one container, or each is a pod. `first` is the name of the
+/// first pod in the cluster's network where there are several.
+pub(super) fn template(name: &str, job: &Job, of: &Kubernetes, first: Option<&str>) -> PodTemplateSpec {
     let mut arguments = job.arguments();
     if job.resources.ranks_per_node > 1 {
         let ranks = job.resources.ranks_per_node.to_string();
@@ -32,7 +38,9 @@ pub(super) fn template(name: &str, job: &Job, of: &Kubernetes) -> PodTemplateSpe
         image: Some(of.image.clone()),
         command: Some(vec![job.program.to_string_lossy().into_owned()]),
         args: Some(arguments),
-        env: Some(environment(job, of)),
+        env: Some(
+            environment(job, of).into_iter().chain(first.into_iter().flat_map(|first| joined(job, first))).collect(),
+        ),
         resources: Some(resources(job, of)),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
@@ -85,6 +93,38 @@ pub(super) fn environment(job: &Job, of: &Kubernetes) -> Vec<EnvVar> {
         }),
     });
     plain.chain(secret).collect()
+}
+
+/// The variables of torchrun, by which the pods of a job are joined: one rank each.
+fn joined(job: &Job, first: &str) -> impl Iterator<Item = EnvVar> {
+    let index = EnvVarSource {
+        field_ref: Some(ObjectFieldSelector { field_path: INDEX.to_owned(), ..ObjectFieldSelector::default() }),
+        ..EnvVarSource::default()
+    };
+    let rank = EnvVar { name: "RANK".to_owned(), value: None, value_from: Some(index) };
+    let plain = [
+        ("WORLD_SIZE", job.resources.nodes.to_string()),
+        ("LOCAL_RANK", "0".to_owned()),
+        ("LOCAL_WORLD_SIZE", "1".to_owned()),
+        ("MASTER_ADDR", first.to_owned()),
+        ("MASTER_PORT", PORT.to_string()),
+    ];
+    let plain = plain.map(|(name, value)| EnvVar { name: name.to_owned(), value: Some(value), value_from: None });
+    [rank].into_iter().chain(plain)
+}
+
+/// The service without an address of its own that gives the pods of a job their names in the cluster's network.
+pub(super) fn service(name: &str, job: &Job, of: &Kubernetes) -> Service {
+    let selector = BTreeMap::from([("batch.kubernetes.io/job-name".to_owned(), name.to_owned())]);
+    let spec = ServiceSpec {
+        cluster_ip: Some("None".to_owned()),
+        selector: Some(selector),
+        // They look for each other before they are ready for anything.
+        publish_not_ready_addresses: Some(true),
+        ports: Some(vec![ServicePort { name: Some("join".to_owned()), port: PORT, ..ServicePort::default() }]),
+        ..ServiceSpec::default()
+    };
+    Service { metadata: metadata(name, job, of, false), spec: Some(spec), status: None }
 }
 
 /// What a pod asks for. Memory and GPUs are limited to it; the processor is not: what is idle may be used.

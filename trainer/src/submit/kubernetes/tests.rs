@@ -126,6 +126,36 @@ fn secrets_are_named_and_volumes_are_claims() {
 }
 
 #[test]
+fn several_pods_find_the_first_of_them() {
+    let (mut job, of) = job();
+    job.resources.nodes = 3;
+    job.resources.ranks_per_node = 1;
+    let text = manifest(Kind::Job, &job, &recipe(&[]), &of).unwrap();
+    let documents: Vec<Value> = text.split("\n---\n").map(|text| serde_saphyr::from_str(text).unwrap()).collect();
+    let [_, service, indexed] = &documents[..] else { panic!("{text}") };
+    let (_, set) = self::documents(Kind::JobSet, &job, &of);
+    let set_spec = &set["spec"]["replicatedJobs"][0]["template"]["spec"];
+    let first = [(&indexed["spec"], "claims-2026-0.claims-2026"), (set_spec, "claims-2026-run-0-0.claims-2026")];
+    for (spec, first) in first {
+        assert_eq!((&spec["completions"], &spec["parallelism"]), (&json!(3), &json!(3)));
+        let env = spec["template"]["spec"]["containers"][0]["env"].as_array().unwrap();
+        let named = |name: &str| env.iter().find(|variable| variable["name"] == name).unwrap();
+        let index = "metadata.annotations['batch.kubernetes.io/job-completion-index']";
+        assert_eq!(named("RANK")["valueFrom"]["fieldRef"]["fieldPath"], index);
+        assert_eq!((&named("WORLD_SIZE")["value"], &named("LOCAL_RANK")["value"]), (&json!("3"), &json!("0")));
+        assert_eq!((&named("MASTER_ADDR")["value"], &named("MASTER_PORT")["value"]), (&json!(first), &json!("29500")));
+        assert_eq!(spec["template"]["spec"]["containers"][0]["args"][0], "train");
+    }
+    // The names of the pods of a job are those of its service, which must select them.
+    assert_eq!((&service["kind"], &service["metadata"]["name"]), (&json!("Service"), &json!("claims-2026")));
+    assert_eq!(service["spec"]["clusterIP"], "None");
+    assert_eq!(service["spec"]["selector"], json!({"batch.kubernetes.io/job-name": indexed["metadata"]["name"]}));
+    assert_eq!(indexed["spec"]["template"]["spec"]["subdomain"], "claims-2026");
+    assert_eq!(indexed["spec"]["backoffLimit"], 18);
+    assert_eq!(set["spec"]["network"]["enableDNSHostnames"], true);
+}
+
+#[test]
 fn a_job_set_starts_its_job_again() {
     let (job, of) = job();
     let (_, manifest) = documents(Kind::JobSet, &job, &of);
@@ -193,7 +223,11 @@ fn what_the_pods_would_not_see_is_refused() {
     );
     refused(|_, _| {}, &["model.base=/models/base"], "`model.base` is /models/base, where no volume");
     refused(|_, of| of.claims.push("more:/runs".parse().unwrap()), &[], "two volumes at /runs");
-    refused(|job, _| job.resources.nodes = 2, &[], "use `--k8s trainjob`, or several ranks in one pod");
+    refused(
+        |job, _| job.resources.nodes = 2,
+        &[],
+        "each a rank with a card, and this asks for --ranks-per-node 2 --gpus 1",
+    );
     refused(|_, of| of.queue = Some("Team A".to_owned()), &[], "--queue: \"Team A\" is no name in Kubernetes");
 }
 
