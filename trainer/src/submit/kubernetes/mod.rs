@@ -171,7 +171,9 @@ fn check(kind: Kind, job: &Job, recipe: &Recipe, of: &Kubernetes) -> Result<(), 
     let Resources { nodes, ranks_per_node, gpus_per_rank, .. } = job.resources;
     if kind != Kind::TrainJob && nodes > 1 && (gpus_per_rank != 1 || ranks_per_node != 1) {
         return fail(format!(
-            "--nodes is {nodes}: pods of this kind are joined over NCCL, each a rank with a card, and this asks for              --ranks-per-node {ranks_per_node} --gpus {gpus_per_rank}; ask for one of each, or use `--k8s trainjob`, or several              ranks in one pod"
+            "--nodes is {nodes}: pods of this kind are joined over NCCL, each a rank with a card, and this asks for \
+             --ranks-per-node {ranks_per_node} --gpus {gpus_per_rank}; ask for one of each, or use `--k8s trainjob`, or \
+             several ranks in one pod"
         ));
     }
     for (option, name) in
