@@ -25,6 +25,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
 
+/// The fewest trained numbers whose gradients travel together, but for the last: each journey costs some time of its own.
+pub const BUCKET: usize = 1 << 18;
+
 /// The numbers in which gradients travel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

@@ -230,10 +230,11 @@ fn table(costs: &Costs) -> Table {
         100.0 * step.efficiency
     );
     let a_step = format!(
-        "{:.3} s: {:.3} s of compute, {:.3} s for {:.1} MB sent by each",
+        "{:.3} s: {:.3} s of compute, then {:.3} of the {:.3} s in which each sends {:.1} MB",
         step.compute_seconds + step.communication_seconds,
         step.compute_seconds,
         step.communication_seconds,
+        step.travel_seconds,
         step.bytes_per_rank / 1e6
     );
     let rows = [

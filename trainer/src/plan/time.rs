@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::model::ModelSizes;
 use super::questions::{Answers, Questions};
-use super::scale::{Cluster, ScalePlan};
+use super::scale::{Cluster, Compute, ScalePlan};
 use super::workload::{Shape, Workload};
 use crate::train::backward::is_recomputed;
 
@@ -247,13 +247,26 @@ pub fn time(
     // Every rank updates its own copy of the adapter.
     let update = update(model).seconds(rates);
     let of_rank = |own: &Vec<Shape>| own.iter().fold(update, |sum, shape| sum + micro_batch(shape, true));
-    let mut seen = [0.0; 2];
+    // What follows the forward pass of the last micro-batch.
+    let last_backward = |own: &Vec<Shape>| -> f64 {
+        own.last().map_or(0.0, |shape| {
+            let of = |pass: Pass, index: usize| block(model, index, shape, pass).seconds(rates) * corrections.blocks;
+            let backward = |(index, pass)| of(pass, index) - of(Pass::Forward, index);
+            passes(model, recomputed_blocks).enumerate().map(backward).sum()
+        })
+    };
+    let mut compute = Compute::default();
     for step in &workload.steps_seen {
         let of_ranks: Vec<f64> = step.iter().map(of_rank).collect();
-        seen = [seen[0] + cluster.mean(&of_ranks), seen[1] + cluster.longest(&of_ranks)];
+        compute.mean += cluster.mean(&of_ranks);
+        compute.longest += cluster.longest(&of_ranks);
+        let slowest = (0..step.len()).max_by(|&a, &b| of_ranks[a].total_cmp(&of_ranks[b]));
+        compute.overlap += slowest.map_or(0.0, |rank| last_backward(&step[rank]));
     }
     let steps_seen = workload.steps_seen.len().max(1) as f64;
-    let step = cluster.step(model.parameters(), workload.tokens_per_step(), seen.map(|sum| sum / steps_seen));
+    let Compute { mean, longest, overlap } = compute;
+    let compute = Compute { mean: mean / steps_seen, longest: longest / steps_seen, overlap: overlap / steps_seen };
+    let step = cluster.step(model.parameters(), workload.tokens_per_step(), compute);
     let Questions { passes, texts, answers, measurements } = &workload.questions;
     let (one_model, difference) = (forward(passes) + writing(answers), forward(texts));
     let devices = cluster.used_devices();

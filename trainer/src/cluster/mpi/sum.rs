@@ -10,11 +10,8 @@ use ::mpi::traits::{Communicator as _, CommunicatorCollectives as _, Equivalence
 use half::bf16;
 use half::slice::{HalfBitsSliceExt as _, HalfFloatSliceExt as _};
 
-use crate::cluster::Make;
 use crate::cluster::patience::Patience;
-
-/// The fewest numbers that travel together, but for the last: each journey costs some time of its own.
-const BUCKET: usize = 1 << 18;
+use crate::cluster::{BUCKET, Make};
 
 /// The two journeys of a bucket. All ranks start those of a communicator in the same order, which is only certain when
 /// each kind has its own.
