@@ -12,7 +12,7 @@ use crate::support::{assert_near, greffon, greffon_command};
 
 /// What a local Slurm needs that a cluster does not: Open MPI over the loopback device, `PMIx` without shared memory, and
 /// ranks that wait without taking the core of one that computes.
-const LOCAL: [&str; 8] = [
+pub(super) const LOCAL: [&str; 8] = [
     "--env",
     "OMPI_MCA_btl=self,tcp",
     "--env",
@@ -27,13 +27,13 @@ const LOCAL: [&str; 8] = [
 const PATIENCE: Duration = Duration::from_mins(4);
 
 /// A Slurm that ends with its value; the tests have it one after the other.
-struct Slurm {
+pub(super) struct Slurm {
     folder: PathBuf,
     _turn: MutexGuard<'static, ()>,
 }
 
 impl Slurm {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         static TURN: LazyLock<Mutex<()>> = LazyLock::new(|| Mutex::new(()));
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = std::env::temp_dir().join(format!("greffon-slurm-{}", std::process::id()));
@@ -57,12 +57,12 @@ impl Slurm {
         Output { status, stdout: Vec::new(), stderr }
     }
 
-    fn configuration(&self) -> PathBuf {
+    pub(super) fn configuration(&self) -> PathBuf {
         self.folder.join("slurm.conf")
     }
 
     /// A program of Slurm's; what it prints.
-    fn tell(&self, program: &str, arguments: &[&str]) -> String {
+    pub(super) fn tell(&self, program: &str, arguments: &[&str]) -> String {
         let out = Command::new(program).args(arguments).env("SLURM_CONF", self.configuration()).output();
         let out = out.expect("Slurm's programs are installed");
         assert!(out.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
@@ -120,7 +120,7 @@ impl Drop for Slurm {
     }
 }
 
-fn lossy(bytes: &[u8]) -> String {
+pub(super) fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -147,7 +147,7 @@ fn kill(pids: &[String]) {
 
 /// Waits until something is so.
 #[track_caller]
-fn wait(what: &str, mut so: impl FnMut() -> bool) {
+pub(super) fn wait(what: &str, mut so: impl FnMut() -> bool) {
     let started = Instant::now();
     while !so() {
         assert!(started.elapsed() < PATIENCE, "{what}: not after {PATIENCE:?}");
@@ -166,7 +166,7 @@ fn steps(run: &Path) -> usize {
 
 /// What a followed job said, once it has ended.
 #[track_caller]
-fn end(mut job: Child) -> Output {
+pub(super) fn end(mut job: Child) -> Output {
     let started = Instant::now();
     while job.try_wait().expect("a child").is_none() {
         if started.elapsed() > PATIENCE {
