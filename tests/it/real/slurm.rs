@@ -133,7 +133,7 @@ fn processes(is_one: impl Fn(&Path) -> bool) -> Vec<String> {
 }
 
 /// The process that is this rank of the run in a folder.
-fn rank(run: &Path, rank: usize) -> Option<String> {
+pub(super) fn rank(run: &Path, rank: usize) -> Option<String> {
     let has = |folder: &Path, file: &str, text: &str| {
         fs::read(folder.join(file)).is_ok_and(|bytes| lossy(&bytes).contains(text))
     };
@@ -141,7 +141,7 @@ fn rank(run: &Path, rank: usize) -> Option<String> {
     processes(|folder| has(folder, "cmdline", run) && has(folder, "environ", &format!("\0SLURM_PROCID={rank}\0"))).pop()
 }
 
-fn kill(pids: &[String]) {
+pub(super) fn kill(pids: &[String]) {
     assert!(Command::new("kill").arg("-KILL").args(pids).status().expect("kill").success());
 }
 
