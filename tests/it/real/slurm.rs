@@ -49,7 +49,9 @@ impl Slurm {
         let said = self.folder.with_extension("said");
         let file = fs::File::create(&said).expect("a file");
         let mut command = Command::new(script);
-        command.arg(verb).env("DIR", &self.folder).env("PORT", "17600");
+        // Each process of tests has ports of its own, below those that the system hands out.
+        let port = 17_600 + 200 * (std::process::id() % 50);
+        command.arg(verb).env("DIR", &self.folder).env("PORT", port.to_string());
         let status =
             command.stdout(file.try_clone().expect("a file")).stderr(file).status().expect("the script starts");
         let stderr = fs::read(&said).expect("what it said");
