@@ -62,7 +62,12 @@ impl Runner for Array<'_> {
             }
         }
         if !left.is_empty() {
-            followed.push(self.submit(&left, tell)?);
+            let (job, slurm) = self.jobs.job(&left)?;
+            // What the job asks for may have taken a while to find out.
+            if stop.load(Ordering::Relaxed) {
+                return Ok(Made::Stopped(no_longer(&followed, &open)));
+            }
+            followed.push(submit(self.folder, &left, &job, &slurm, tell)?);
             open.extend(
                 trials.iter().filter(|trial| left.contains(trial)).map(|t| (t.number, (t, followed.len() - 1))),
             );
@@ -83,27 +88,33 @@ impl Array<'_> {
         }
         Ok(found)
     }
+}
 
-    fn submit(&self, trials: &[Trial], tell: &(dyn Fn(Told<'_>) + Sync)) -> Result<Followed, TrainError> {
-        let (job, slurm) = self.jobs.job(trials)?;
-        let script = script(&job, &slurm)?;
-        for trial in trials {
-            // The words of an earlier try are not those of this one.
-            let log = trial.log();
-            match fs::remove_file(&log) {
-                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(TrainError::Write { path: log, source });
-                }
-                _ => {}
+/// Submits the array of some trials, and keeps its script in the folder of the sweep.
+fn submit(
+    folder: &Path,
+    trials: &[Trial],
+    job: &Job,
+    slurm: &Slurm,
+    tell: &(dyn Fn(Told<'_>) + Sync),
+) -> Result<Followed, TrainError> {
+    let script = script(job, slurm)?;
+    for trial in trials {
+        // The words of an earlier try are not those of this one.
+        let log = trial.log();
+        match fs::remove_file(&log) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(TrainError::Write { path: log, source });
             }
+            _ => {}
         }
-        let number = controller::submit(&script, slurm.partition.as_deref())?;
-        tell(Told::Note(&format!("job {number}: submitted, tasks: {}", trials.len())));
-        if let Err(error) = controller::keep(&script, &self.folder.join(format!("{}-{number}.sh", job.name))) {
-            tell(Told::Note(&error));
-        }
-        Ok(Followed { watch: Watch::new(number), told: String::new() })
     }
+    let number = controller::submit(&script, slurm.partition.as_deref())?;
+    tell(Told::Note(&format!("job {number}: submitted, tasks: {}", trials.len())));
+    if let Err(error) = controller::keep(&script, &folder.join(format!("{}-{number}.sh", job.name))) {
+        tell(Told::Note(&error));
+    }
+    Ok(Followed { watch: Watch::new(number), told: String::new() })
 }
 
 /// Follows arrays until the open trials have ended. Each trial comes with the array that has it.
@@ -187,6 +198,9 @@ fn tally(seen: &[Seen], open: &BTreeMap<usize, (&Trial, usize)>) -> String {
 fn no_longer(followed: &[Followed], open: &BTreeMap<usize, (&Trial, usize)>) -> String {
     let own = followed.iter().enumerate().filter(|(index, _)| open.values().any(|(_, own)| own == index));
     let numbers: Vec<&str> = own.map(|(_, array)| array.watch.number.as_str()).collect();
+    if numbers.is_empty() {
+        return "stopped; nothing is submitted that is not done. to go on: the same command again".to_owned();
+    }
     format!(
         "no longer followed; the trials go on. to wait for their results: the same command again. their state: squeue \
          --job {}, to end them: scancel {}",
@@ -226,9 +240,11 @@ mod tests {
         assert_eq!(error(&seen("FAILED", "", &[1], (3, 0)), &trial), None, "the gate refused it: a result");
         let killed = error(&seen("NODE_FAIL", "", &[1], (0, 9)), &trial);
         assert_eq!(killed.as_deref(), Some("node fail, exit code 0, signal 9"));
-        fs::write(trial.log(), "step 1/8\nerror: no space\n\n").unwrap();
+        fs::write(trial.log(), "step 1/8\nerror: no space\nsrun: error: n1: task 1: Killed\n\n").unwrap();
         assert_eq!(error(&seen("FAILED", "", &[1], (1, 0)), &trial).as_deref(), Some("no space"));
         let late = error(&seen("CANCELLED", "", &[1], (0, 15)), &trial);
         assert_eq!(late.as_deref(), Some("cancelled; its last words: no space"));
+        fs::write(trial.log(), "step 1/8\nKilled\n").unwrap();
+        assert_eq!(error(&seen("FAILED", "", &[1], (137, 0)), &trial).as_deref(), Some("Killed"));
     }
 }

@@ -77,12 +77,14 @@ impl Trial {
         self.folder.with_extension("log")
     }
 
-    /// The last that it said.
+    /// Why it failed, in its last words; what its launcher says after them is less.
     fn last_words(&self) -> Option<String> {
         let said = fs::read(self.log()).unwrap_or_default();
         let said = String::from_utf8_lossy(&said);
-        let last = said.lines().rev().find(|line| !line.trim().is_empty())?;
-        Some(last.trim_start_matches("error: ").to_owned())
+        let mut lines = said.lines().rev().filter(|line| !line.trim().is_empty());
+        let last = lines.clone().next()?;
+        let own = lines.find(|line| line.starts_with("error: ") || line.starts_with("greffon: "));
+        Some(own.unwrap_or(last).trim_start_matches("error: ").to_owned())
     }
 }
 

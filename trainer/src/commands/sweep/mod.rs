@@ -55,9 +55,10 @@ pub(super) fn sweep(args: &SweepArgs) -> anyhow::Result<ExitCode> {
     };
     let all: Vec<(usize, Point)> = (1..).zip(points).collect();
     let made = if args.slurm {
-        let template = Template::new(args, &recipe, &folder)?;
+        let first = trials(&folder, &all, &rungs[0]);
+        let template = Template::new(args, &recipe, &folder, first.first().and_then(|trial| trial.max_steps))?;
         if args.print {
-            let (job, slurm) = template.job(&trials(&folder, &all, &rungs[0]))?;
+            let (job, slurm) = template.job(&first)?;
             print!("{}", script(&job, &slurm)?);
             return Ok(ExitCode::SUCCESS);
         }

@@ -1,7 +1,8 @@
 //! The job that makes a sweep's trials under Slurm.
 
-use std::cell::Cell;
 use std::path::{Path, PathBuf};
+
+use anstream::eprintln;
 
 use super::super::submit::job;
 use super::super::submit::slurm::{Time, begin, low_carbon, program, slurm_of};
@@ -20,15 +21,20 @@ pub(super) struct Template<'a> {
     folder: &'a Path,
     program: PathBuf,
     slurm: Slurm,
-    /// Only the first array waits for its time to begin: what it was chosen by is over for the next.
-    has_begun: Cell<bool>,
+    /// The steps of the first rung, which alone waits for its time to begin: the others follow it.
+    first_steps: Option<u64>,
 }
 
 impl<'a> Template<'a> {
-    pub(super) fn new(args: &'a SweepArgs, recipe: &'a Path, folder: &'a Path) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        args: &'a SweepArgs,
+        recipe: &'a Path,
+        folder: &'a Path,
+        first_steps: Option<u64>,
+    ) -> anyhow::Result<Self> {
         let slurm = slurm_of(&args.of_slurm, PathBuf::new())?;
         let program = program(&args.resources)?;
-        Ok(Self { args, recipe, folder, program, slurm, has_begun: Cell::new(false) })
+        Ok(Self { args, recipe, folder, program, slurm, first_steps })
     }
 }
 
@@ -46,6 +52,7 @@ impl Jobs for Template<'_> {
         let time = if args.resources.time.is_some() {
             Time::of(&args.resources, [])?
         } else {
+            eprintln!("planning {} trials for the time that they ask for, which --time spares", trials.len());
             let load = |(_, own): &(usize, Vec<String>)| Recipe::load(recipe, &[args.set.as_slice(), own].concat());
             let loaded = set.iter().map(load).collect::<Result<Vec<_>, _>>()?;
             Time::of(&args.resources, loaded.iter().map(|loaded| &loaded.recipe))?
@@ -53,7 +60,7 @@ impl Jobs for Template<'_> {
         job.time = Some(time.limit);
         let mut slurm = self.slurm.clone();
         slurm.log = sweep::folder(folder, NUMBER, max_steps).with_extension("log");
-        if !self.has_begun.replace(true) {
+        if max_steps == self.first_steps {
             let turns = trials.len().div_ceil(args.jobs.map_or(trials.len(), usize::from)) as u64;
             let start = low_carbon(&args.of_slurm, time.planned_seconds.saturating_mul(turns))?;
             slurm.begin = begin(&args.of_slurm, start.as_ref());
