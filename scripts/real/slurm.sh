@@ -20,7 +20,15 @@ fail() { echo "slurm.sh: $*" >&2; exit 1; }
 
 down() {
     [ -d "$DIR" ] || return 0
-    if [ -s "$SLURM_CONF" ]; then timeout 10 scancel --state=PENDING,RUNNING 2>/dev/null || true; fi
+    if [ -s "$SLURM_CONF" ]; then
+        # Its ranks go with the job, and not with the daemons that are ended below.
+        timeout 10 scancel --signal=KILL --full --state=RUNNING 2>/dev/null || true
+        timeout 10 scancel --state=PENDING,RUNNING 2>/dev/null || true
+        for _ in $(seq 1 50); do
+            [ -n "$(timeout 10 squeue --noheader 2>/dev/null)" ] || break
+            sleep 0.2
+        done
+    fi
     for file in "$DIR"/run/*.pid; do
         [ -s "$file" ] && kill "$(cat "$file")" 2>/dev/null || true
     done

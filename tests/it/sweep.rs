@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{greffon, tiny_recipe};
+use crate::support::{greffon, greffon_command, tiny_recipe};
 
 fn sweep(recipe: &str, to: &Path, more: &[&str]) -> (Option<i32>, String, Value) {
     let to = to.to_str().expect("plain path");
@@ -78,4 +78,59 @@ fn what_cannot_be_compared_is_told_before_the_first_trial() {
         assert!(code == Some(2) && said.contains(expected), "{more:?}: {code:?} {said}");
     }
     assert!(!to.exists(), "nothing was begun");
+}
+
+#[test]
+fn the_array_is_printed_and_nothing_is_begun() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let recipe = tiny_recipe(folder.path(), &["train.max_steps=8"]);
+    let to = folder.path().join("my sweep");
+    let to = to.to_str().expect("plain path");
+    let always = ["sweep", &recipe, "--over", "lora.rank=2,4", "--over", "lora.targets=[q_proj, v_proj],all-linear"];
+    let printed = |more: &[&str]| {
+        let out = greffon(&[&always[..], &["--to", to, "--set", "train.seed=7", "--slurm", "--print"], more].concat());
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).expect("UTF-8")
+    };
+    let script = printed(&["--jobs", "2", "--partition", "cpu", "--ranks-per-node", "2", "--time", "90"]);
+    for line in [
+        "#SBATCH --job-name='my sweep'".to_owned(),
+        format!("#SBATCH --output='{to}/trial-%3a.log'"),
+        "#SBATCH --array=1,2,3,4%2".to_owned(),
+        "#SBATCH --partition=cpu".to_owned(),
+        "#SBATCH --ntasks-per-node=2".to_owned(),
+        "#SBATCH --time=01:30:00".to_owned(),
+        "#SBATCH --requeue".to_owned(),
+        format!("3) own=(--set lora.rank=4 --set 'lora.targets=[q_proj, v_proj]' --set 'output={to}/trial-003') ;;"),
+    ] {
+        assert!(script.lines().any(|own| own == line), "no {line} in {script}");
+    }
+    assert!(script.contains("recipe.yaml --set train.seed=7 --or-resume \"${own[@]}\"\n"), "{script}");
+    // The longest trial's time, by the plan, and the steps of the first rung.
+    let script = printed(&["--halving", "2"]);
+    let times = ["00:10:00", "00:15:00"].map(|time| format!("#SBATCH --time={time}\n"));
+    assert!(times.iter().any(|time| script.contains(time)), "{script}");
+    for text in [&format!("'{to}/trial-%3a-2-steps.log'"), "#SBATCH --job-name='my sweep-2-steps'", "train.max_steps=2"]
+    {
+        assert!(script.contains(text), "no {text} in {script}");
+    }
+    assert!(!Path::new(to).exists(), "nothing was begun");
+}
+
+#[test]
+fn what_is_slurms_alone_is_refused_without_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let recipe = tiny_recipe(folder.path(), &[]);
+    let to = folder.path().join("sweep");
+    for more in [["--nodes", "2"], ["--partition", "cpu"], ["--begin", "off-peak"], ["--gpus", "1"]] {
+        let (code, said, _) = sweep(&recipe, &to, &[&["--over", "lora.rank=2,4"], &more[..]].concat());
+        assert!(code == Some(2) && said.contains("--slurm"), "{more:?}: {code:?} {said}");
+    }
+    // On a machine without Slurm.
+    let to = to.to_str().expect("plain path");
+    let arguments = ["sweep", &recipe, "--over", "lora.rank=2,4", "--to", to, "--slurm", "--time", "5"];
+    let out = greffon_command(&arguments).env("PATH", folder.path()).output().expect("greffon starts");
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(2), "{said}");
+    assert!(said.contains("was not found; submit from a machine of the cluster"), "{said}");
 }

@@ -11,6 +11,7 @@ mod probes;
 mod prove;
 mod servers;
 mod slurm;
+mod sweep;
 mod synth;
 mod table;
 

@@ -16,7 +16,7 @@ use crate::support::{assert_near, greffon, greffon_command};
 
 /// What a local Slurm needs that a cluster does not: Open MPI over the loopback device, `PMIx` without shared memory, and
 /// ranks that wait without taking the core of one that computes.
-const LOCAL: [&str; 8] = [
+pub(super) const LOCAL: [&str; 8] = [
     "--env",
     "OMPI_MCA_btl=self,tcp",
     "--env",
@@ -31,13 +31,13 @@ const LOCAL: [&str; 8] = [
 const PATIENCE: Duration = Duration::from_mins(10);
 
 /// A Slurm that ends with its value; the tests have it one after the other.
-struct Slurm {
+pub(super) struct Slurm {
     folder: PathBuf,
     _turn: MutexGuard<'static, ()>,
 }
 
 impl Slurm {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         static TURN: LazyLock<Mutex<()>> = LazyLock::new(|| Mutex::new(()));
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = std::env::temp_dir().join(format!("greffon-slurm-{}", std::process::id()));
@@ -53,8 +53,8 @@ impl Slurm {
         let said = self.folder.with_extension("said");
         let file = fs::File::create(&said).expect("a file");
         let mut command = Command::new(script);
-        // Of its own, so that two runs of the tests on one machine are not one cluster.
-        let port = 17_600 + std::process::id() % 60 * 200;
+        // Each process of tests has ports of its own, below those that the system hands out.
+        let port = 17_600 + 200 * (std::process::id() % 50);
         command.arg(verb).env("DIR", &self.folder).env("PORT", port.to_string());
         let status =
             command.stdout(file.try_clone().expect("a file")).stderr(file).status().expect("the script starts");
@@ -63,12 +63,12 @@ impl Slurm {
         Output { status, stdout: Vec::new(), stderr }
     }
 
-    fn configuration(&self) -> PathBuf {
+    pub(super) fn configuration(&self) -> PathBuf {
         self.folder.join("slurm.conf")
     }
 
     /// A program of Slurm's; what it prints.
-    fn tell(&self, program: &str, arguments: &[&str]) -> String {
+    pub(super) fn tell(&self, program: &str, arguments: &[&str]) -> String {
         let out = Command::new(program).args(arguments).env("SLURM_CONF", self.configuration()).output();
         let out = out.expect("Slurm's programs are installed");
         assert!(out.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
@@ -135,7 +135,7 @@ impl Drop for Slurm {
     }
 }
 
-fn lossy(bytes: &[u8]) -> String {
+pub(super) fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -148,7 +148,7 @@ fn processes(is_one: impl Fn(&Path) -> bool) -> Vec<String> {
 }
 
 /// The process that is this rank of the run in a folder.
-fn rank(run: &Path, rank: usize) -> Option<String> {
+pub(super) fn rank(run: &Path, rank: usize) -> Option<String> {
     let has = |folder: &Path, file: &str, text: &str| {
         fs::read(folder.join(file)).is_ok_and(|bytes| lossy(&bytes).contains(text))
     };
@@ -156,13 +156,13 @@ fn rank(run: &Path, rank: usize) -> Option<String> {
     processes(|folder| has(folder, "cmdline", run) && has(folder, "environ", &format!("\0SLURM_PROCID={rank}\0"))).pop()
 }
 
-fn kill(pids: &[String]) {
+pub(super) fn kill(pids: &[String]) {
     assert!(Command::new("kill").arg("-KILL").args(pids).status().expect("kill").success());
 }
 
 /// Waits until something is so.
 #[track_caller]
-fn wait(what: &str, mut so: impl FnMut() -> bool) {
+pub(super) fn wait(what: &str, mut so: impl FnMut() -> bool) {
     let started = Instant::now();
     while !so() {
         assert!(started.elapsed() < PATIENCE, "{what}: not after {PATIENCE:?}");
@@ -181,7 +181,7 @@ fn steps(run: &Path) -> usize {
 
 /// What a followed job said, once it has ended.
 #[track_caller]
-fn end(mut job: Child) -> Output {
+pub(super) fn end(mut job: Child) -> Output {
     let started = Instant::now();
     while job.try_wait().expect("a child").is_none() {
         if started.elapsed() > PATIENCE {

@@ -24,7 +24,7 @@ pub use merge::{CombineArgs, MergeArgs, MergedAs, MergedType, SignMethod};
 pub use model::{ChatArgs, GenerateArgs, ModelArgs, SamplingArgs};
 pub use run::{DataVerb, EvalArgs, FetchArgs, InitArgs, PlanArgs, PrepareArgs, PreviewArgs, RecipeArgs, TrainArgs};
 pub use screen::{ScreenAction, ScreenArgs};
-pub use submit::{Kind, KubernetesArgs, ResourceArgs, SlurmArgs, SubmitArgs};
+pub use submit::{Begin, FollowArgs, Kind, KubernetesArgs, ResourceArgs, SlurmArgs, SubmitArgs};
 pub use sweep::SweepArgs;
 pub use synth::{SchemaArgs, SchemaOf, SynthArgs};
 pub use trace::{AskedArgs, TraceArgs};
@@ -140,18 +140,24 @@ Examples:
   greffon sweep recipe.yaml --over train.learning_rate=1e-4,3e-4,1e-3 --over lora.rank=8,16
   greffon sweep recipe.yaml --over train.learning_rate=1e-5..1e-2 --random 12 --halving 3
   greffon sweep recipe.yaml --over lora.dropout=0,0.1 --jobs 2 --to sweeps/dropout
+  greffon sweep recipe.yaml --over lora.rank=4,8,16 --halving 2 --slurm --partition gpu --gpus 1 \
+    --time 2:00:00 --jobs 8
 
 Every trial is a run folder, compared by its lowest validation loss. Stopped and started again with the same arguments, a \
-sweep takes finished trials as they are and goes on with the others.
+sweep takes finished trials as they are and goes on with the others. Under Slurm the trials of a rung are the tasks of an \
+array, and their folders are seen by all nodes; Ctrl-C ends the following, not the trials, and the same command again \
+follows them.
 
-Exit codes: 0 done; 1 every trial failed; 2 the input must be mended; 130 interrupted with everything saved.")]
-    Sweep(SweepArgs),
+Exit codes: 0 done; 1 every trial failed, or Slurm does not answer; 2 the input must be mended, or Slurm refuses it; 130 \
+interrupted with everything saved, or no longer followed.")]
+    Sweep(Box<SweepArgs>),
     /// Make a run the job of a cluster: submit it to Slurm and follow it, or write its manifest for Kubernetes.
     #[command(after_help = "\
 Examples:
   greffon submit recipe.yaml --slurm --partition cpu --nodes 2 --ranks-per-node 2 \\
     --cpus-per-rank 8
   greffon submit recipe.yaml --slurm --begin off-peak --detach --json
+  greffon submit recipe.yaml --slurm --begin low-carbon --carbon forecast.json --within 12h
   greffon submit recipe.yaml --slurm --time 2:00:00 --print > run.sh
   greffon submit recipe.yaml --k8s job --image registry.example/greffon:0.1.0 \\
     --set output=/runs/claims --claim runs:/runs --claim data:/data:ro --to job.yaml

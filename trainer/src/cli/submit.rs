@@ -1,8 +1,11 @@
 //! The arguments of `greffon submit`.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{ArgGroup, Args, ValueEnum};
+use jiff::{SignedDuration, Span, SpanRelativeTo};
 
 use super::RecipeArgs;
 use crate::recipe::MemorySize;
@@ -11,6 +14,7 @@ use crate::submit::WallTime;
 /// `greffon submit`.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("scheduler").required(true).args(["slurm", "k8s"])))]
+#[command(mut_group("SlurmArgs", |group| group.conflicts_with("k8s")))]
 pub struct SubmitArgs {
     /// The recipe.
     #[command(flatten)]
@@ -28,6 +32,9 @@ pub struct SubmitArgs {
     /// What Slurm alone has.
     #[command(flatten)]
     pub of_slurm: SlurmArgs,
+    /// Whether the job is followed.
+    #[command(flatten)]
+    pub following: FollowArgs,
     /// What Kubernetes alone has.
     #[command(flatten)]
     pub of_kubernetes: KubernetesArgs,
@@ -84,26 +91,64 @@ pub struct ResourceArgs {
 #[command(next_help_heading = "Slurm")]
 pub struct SlurmArgs {
     /// The account that pays.
-    #[arg(long, conflicts_with = "k8s")]
+    #[arg(long)]
     pub account: Option<String>,
     /// The partition.
-    #[arg(long, short = 'p', conflicts_with = "k8s")]
+    #[arg(long, short = 'p')]
     pub partition: Option<String>,
     /// The quality of service.
-    #[arg(long, conflicts_with = "k8s")]
+    #[arg(long)]
     pub qos: Option<String>,
-    /// When it may start, as `sbatch` has it (now+2hours, 20:00, 2027-01-31T08:00), or `off-peak`: at 22:00.
-    #[arg(long, value_name = "TIME", conflicts_with = "k8s")]
-    pub begin: Option<String>,
+    /// When it may start, as `sbatch` has it (now+2hours, 20:00, 2027-01-31T08:00); `off-peak`: at 22:00; `low-carbon`: when
+    /// the forecast of --carbon is lowest.
+    #[arg(long, value_name = "TIME")]
+    pub begin: Option<Begin>,
+    /// A forecast of the grid's carbon intensity, of Electricity Maps or of the Carbon Aware SDK.
+    #[arg(long, value_name = "FORECAST.json", requires = "begin", required_if_eq("begin", LOW_CARBON))]
+    pub carbon: Option<PathBuf>,
+    /// The longest that it may wait for a low intensity, such as 36h or 2d.
+    #[arg(long, value_name = "TIME", default_value = "24h", requires = "carbon", value_parser = wait)]
+    pub within: SignedDuration,
     /// How `srun` joins the processes.
-    #[arg(long, default_value = "pmix", conflicts_with = "k8s")]
+    #[arg(long, default_value = "pmix")]
     pub mpi: String,
+}
+
+/// Whether a job is followed.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Slurm")]
+pub struct FollowArgs {
     /// Show the job's state and its log until it ends; this is what happens without --detach.
     #[arg(long, conflicts_with_all = ["k8s", "print"])]
     pub follow: bool,
     /// Return once the job is submitted.
     #[arg(long, conflicts_with_all = ["k8s", "print", "follow"])]
     pub detach: bool,
+}
+
+/// When a job may start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// In Slurm's own words.
+    At(String),
+    /// When power is cheap.
+    OffPeak,
+    /// When a forecast of the grid's carbon intensity is lowest.
+    LowCarbon,
+}
+
+const LOW_CARBON: &str = "low-carbon";
+
+impl FromStr for Begin {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "off-peak" => Self::OffPeak,
+            LOW_CARBON => Self::LowCarbon,
+            _ => Self::At(text.to_owned()),
+        })
+    }
 }
 
 /// What Kubernetes alone has.
@@ -159,4 +204,12 @@ fn variable(text: &str) -> Result<(String, String), String> {
         Some((name, value)) if is_name(name) => Ok((name.to_owned(), value.to_owned())),
         _ => Err("expected NAME=VALUE with a name of letters, digits and underscores".to_owned()),
     }
+}
+
+/// The error says what was expected.
+fn wait(text: &str) -> Result<SignedDuration, String> {
+    let span = text.parse::<Span>().ok();
+    let wait = span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()).ok());
+    wait.filter(SignedDuration::is_positive)
+        .ok_or_else(|| "expected a time with its unit, such as 12h, 90min or 2d".to_owned())
 }

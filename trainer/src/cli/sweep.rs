@@ -4,10 +4,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::{ResourceArgs, SlurmArgs};
 use crate::sweep::space::Axis;
 
 /// `greffon sweep`.
 #[derive(Debug, Args)]
+#[command(mut_group("ResourceArgs", |group| group.requires("slurm")))]
+#[command(mut_group("SlurmArgs", |group| group.requires("slurm")))]
 pub struct SweepArgs {
     /// The recipe that all trials share.
     pub recipe: PathBuf,
@@ -27,13 +30,27 @@ pub struct SweepArgs {
     /// Successive halving: try all for few steps, keep one in FACTOR, try those for FACTOR times as many, and so on.
     #[arg(long, value_name = "FACTOR", value_parser = clap::value_parser!(u64).range(2..))]
     pub halving: Option<u64>,
-    /// Trials at a time; the machine's cores are divided among them.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
-    pub jobs: u16,
+    /// Trials at a time: 1 where it is not given, and the machine's cores are divided among them; under Slurm as many as it
+    /// lets.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: Option<u16>,
     /// The folder of the sweep: trials, `sweep.json`, `sweep.svg`. By default `sweeps/` and the recipe's name.
     #[arg(long)]
     pub to: Option<PathBuf>,
     /// Print the outcome as JSON.
     #[arg(long)]
     pub json: bool,
+
+    /// Make the trials under Slurm, as the tasks of an array, and follow them.
+    #[arg(long, help_heading = "Slurm")]
+    pub slurm: bool,
+    /// Print the batch script of the first trials, and submit nothing.
+    #[arg(long, help_heading = "Slurm", requires = "slurm", conflicts_with = "json")]
+    pub print: bool,
+    /// What Slurm alone has.
+    #[command(flatten)]
+    pub of_slurm: SlurmArgs,
+    /// What each trial asks for.
+    #[command(flatten)]
+    pub resources: ResourceArgs,
 }

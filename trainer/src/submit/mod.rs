@@ -2,8 +2,11 @@
 //!
 //! A [`Job`] is made from a recipe and what it asks for; [`slurm`] writes it as a batch script, [`kubernetes`] as a
 //! manifest. Both start the job again after an interruption, which is why it is `greffon train --or-resume`: it goes on
-//! with what the output folder holds.
+//! with what the output folder holds. [`controller`] speaks with a Slurm; [`carbon`] finds the hours in which a job is to
+//! run.
 
+pub mod carbon;
+pub mod controller;
 pub mod kubernetes;
 pub mod shell;
 pub mod slurm;

@@ -2,7 +2,8 @@
 //!
 //! The script starts one `greffon train --or-resume` for each rank with `srun`. Slurm's signal before the time limit, and
 //! before a pre-emption, goes to the ranks: they save, end with the code of a requeue, and the script hands it on. A rank
-//! that is killed ends the others, and the script asks for the job to be started again.
+//! that is killed ends the others, and the script asks for the job to be started again. With [`Tasks`] it is an array: the
+//! same for each task, with values of its own.
 //!
 //! Sources: `sbatch(1)`, `srun(1)`, `slurm.conf(5)`: `RequeueExit`, `PreemptMode`, `GraceTime`.
 
@@ -27,9 +28,24 @@ pub struct Slurm {
     pub mpi: String,
     /// The folder in which it runs; absolute.
     pub folder: PathBuf,
-    /// The folder of the run; the log is written beside it.
-    pub output: PathBuf,
+    /// The log, with [`NUMBER`] in its name.
+    pub log: PathBuf,
+    /// The tasks of an array; one job where there are none.
+    pub tasks: Option<Tasks>,
 }
+
+/// The tasks of an array.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tasks {
+    /// The number of each, and what is set for it on top of the job's own values.
+    pub set: Vec<(usize, Vec<String>)>,
+    /// How many may run at a time; as many as the cluster lets where it is not given.
+    pub at_a_time: Option<u16>,
+}
+
+/// What stands in the name of a log for the number of the job; in that of an array's, for the number of the task, in three
+/// digits or more. No path holds it.
+pub const NUMBER: &str = "\0";
 
 /// When Slurm is to start what may wait for cheaper hours: at ten in the evening.
 pub const OFF_PEAK: &str = "22:00";
@@ -50,10 +66,14 @@ pub fn script(job: &Job, slurm: &Slurm) -> Result<String, TrainError> {
     let exports = own.into_iter().chain(given).map(|(name, value)| format!("export {name}={}", quoted(&value)));
     let exports = exports.collect::<Vec<_>>().join("\n");
     let mpi = if job.resources.ranks() > 1 { format!(" --mpi={}", quoted(&slurm.mpi)) } else { String::new() };
-    let program = job.program.to_string_lossy();
-    let command: Vec<String> = [program.into_owned()].into_iter().chain(job.arguments()).collect();
-    let command = command.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
+    let program = job.program.to_string_lossy().into_owned();
+    let command = words([program].into_iter().chain(job.arguments()));
     let most = job.max_restarts;
+    // The number of an array's last task is that of the whole array, which is not to be started again with it.
+    let (values, more, number) = match &slurm.tasks {
+        Some(tasks) => (values(tasks), r#" "${own[@]}""#, "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"),
+        None => (String::new(), "", "$SLURM_JOB_ID"),
+    };
     Ok(format!(
         r#"#!/bin/bash
 {directives}
@@ -61,9 +81,9 @@ pub fn script(job: &Job, slurm: &Slurm) -> Result<String, TrainError> {
 trap : TERM
 
 {exports}
-
+{values}
 srun --kill-on-bad-exit=1 --cpus-per-task={threads}{mpi} \
-    {command}
+    {command}{more}
 code=$?
 
 # Done, failed, to be mended, refused by a check: starting it again would change nothing.
@@ -78,33 +98,47 @@ fi
 # A cluster whose RequeueExit holds the code starts the job again by itself; elsewhere the job asks for it, unless it was
 # cancelled.
 if ! scontrol show config | grep -Eq '^RequeueExit .*\b{REQUEUE_CODE}\b' &&
-    [ "$(squeue --noheader --job "$SLURM_JOB_ID" --format %T)" = RUNNING ]; then
-    scontrol requeue "$SLURM_JOB_ID"
+    [ "$(squeue --noheader --job "{number}" --format %T)" = RUNNING ]; then
+    scontrol requeue "{number}"
 fi
 exit {REQUEUE_CODE}
 "#
     ))
 }
 
-/// The log of a job, with `%j` for its number.
-pub fn log(slurm: &Slurm, job: &str, number: &str) -> PathBuf {
-    beside(&slurm.output, &format!("{job}-{number}.log"))
+/// The values of each task, as an array of the shell.
+fn values(tasks: &Tasks) -> String {
+    let case = |(number, set): &(usize, Vec<String>)| {
+        format!("{number}) own=({}) ;;\n", words(set.iter().flat_map(|set| ["--set".to_owned(), set.clone()])))
+    };
+    let cases: String = tasks.set.iter().map(case).collect();
+    format!("\ncase \"$SLURM_ARRAY_TASK_ID\" in\n{cases}esac\n")
 }
 
-/// A file beside the run folder.
-pub fn beside(output: &Path, name: &str) -> PathBuf {
-    output.parent().unwrap_or(Path::new("/")).join(name)
+/// Words of a shell's line.
+fn words(words: impl Iterator<Item = String>) -> String {
+    words.map(|word| quoted(&word).into_owned()).collect::<Vec<_>>().join(" ")
+}
+
+/// The log of a job by its number.
+pub fn log_of(slurm: &Slurm, number: &str) -> PathBuf {
+    slurm.log.to_string_lossy().replace(NUMBER, number).into()
+}
+
+/// A path of a log as `sbatch` has it, which replaces what follows a percent sign.
+pub(super) fn log_value(log: &Path, number: &str) -> String {
+    log.to_string_lossy().replace('%', "%%").replace(NUMBER, number)
 }
 
 /// The options of `sbatch`, in the script's order.
 fn directives(job: &Job, slurm: &Slurm) -> Result<Vec<(&'static str, Option<String>)>, TrainError> {
     let resources = &job.resources;
     let path = |path: &Path| path.to_string_lossy().into_owned();
-    // In a file name Slurm replaces what follows a percent sign.
-    let log = path(&log(slurm, &job.name, "\0")).replace('%', "%%").replace('\0', "%j");
+    let log = log_value(&slurm.log, if slurm.tasks.is_some() { "%3a" } else { "%j" });
     let mut given = vec![
         ("job-name", Some(job.name.clone())),
         ("output", Some(log)),
+        ("array", slurm.tasks.as_ref().map(array)),
         ("open-mode", Some("append".to_owned())),
         ("chdir", Some(path(&slurm.folder))),
         ("account", slurm.account.clone()),
@@ -128,6 +162,13 @@ fn directives(job: &Job, slurm: &Slurm) -> Result<Vec<(&'static str, Option<Stri
     Ok(given)
 }
 
+/// The numbers of the tasks, as `sbatch` has them.
+fn array(tasks: &Tasks) -> String {
+    let numbers: Vec<String> = tasks.set.iter().map(|(number, _)| number.to_string()).collect();
+    let limit = tasks.at_a_time.map_or_else(String::new, |limit| format!("%{limit}"));
+    numbers.join(",") + &limit
+}
+
 /// Memory of a node, which Slurm counts in units of 1024 kibibytes.
 fn mebibytes(per_rank: u64, ranks: u32) -> String {
     format!("{}M", per_rank.saturating_mul(ranks.into()).div_ceil(1 << 20))
@@ -147,7 +188,7 @@ fn directive_value(name: &str, value: &str) -> Result<String, TrainError> {
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
-    use std::process::{Command, Stdio};
+    use std::process::{Command, Output, Stdio};
 
     use super::*;
     use crate::submit::{Resources, WallTime};
@@ -176,7 +217,7 @@ mod tests {
             begin: Some(OFF_PEAK.to_owned()),
             mpi: "pmix".to_owned(),
             folder: "/home/me".into(),
-            output: "/home/me/100% runs/claims".into(),
+            log: "/home/me/100% runs/claims-\0.log".into(),
             ..Slurm::default()
         };
         (job, slurm)
@@ -232,6 +273,66 @@ mod tests {
         }
     }
 
+    /// The same as an array of two tasks, with values that a shell would take for more than they are.
+    fn two_tasks() -> (Job, Slurm) {
+        let (job, mut slurm) = job();
+        let hostile = ["a='; touch /tmp/x; '", "b=$(id) `id` \"c\"", "c=1\n#SBATCH --hold\nesac", "d=* ;; ~ \\"];
+        slurm.log = "/home/me/sweep/trial-\0-8-steps.log".into();
+        slurm.tasks = Some(Tasks {
+            set: vec![(1, vec!["lora.rank=8".to_owned()]), (12, hostile.map(str::to_owned).into())],
+            at_a_time: Some(2),
+        });
+        (job, slurm)
+    }
+
+    #[test]
+    fn a_task_of_an_array_has_its_own_values_whatever_they_are() {
+        let (job, slurm) = two_tasks();
+        let script = script(&job, &slurm).unwrap();
+        for line in ["#SBATCH --array=1,12%2", "#SBATCH --output=/home/me/sweep/trial-%3a-8-steps.log"] {
+            assert!(script.lines().any(|own| own == line), "no {line} in {script}");
+        }
+        for (task, expected) in
+            [(1, &slurm.tasks.as_ref().unwrap().set[0].1), (12, &slurm.tasks.as_ref().unwrap().set[1].1)]
+        {
+            // An srun that tells its words, each with an end that no word has.
+            let told = "srun() { printf '%s\\0' \"$@\"; }\n".to_owned() + &script;
+            let out = bash(&told, &[("SLURM_ARRAY_TASK_ID", &task.to_string())]);
+            assert!(out.status.success() && out.stderr.is_empty(), "{}", String::from_utf8_lossy(&out.stderr));
+            let said = String::from_utf8(out.stdout).unwrap();
+            let words: Vec<&str> = said.split_terminator('\0').collect();
+            let own = words.iter().position(|word| *word == "--or-resume").unwrap();
+            let expected: Vec<&str> = expected.iter().flat_map(|set| ["--set", set]).collect();
+            assert_eq!(words[own + 1..], expected);
+        }
+        let checked = Command::new("bash").args(["-n", "-c", &script]).output().unwrap();
+        assert!(checked.status.success() && checked.stderr.is_empty(), "{checked:?}");
+    }
+
+    #[test]
+    fn the_last_task_does_not_start_the_whole_array_again() {
+        // Slurm gives it the number of the array.
+        let (job, slurm) = two_tasks();
+        let told = "scontrol() { [ \"$1\" != requeue ] || echo \"requeued $2\"; }\nsrun() { return 85; }\n\
+                    squeue() { [ \"$3\" = 17_12 ] && echo RUNNING; }\n";
+        let array = [("SLURM_JOB_ID", "17"), ("SLURM_ARRAY_JOB_ID", "17"), ("SLURM_ARRAY_TASK_ID", "12")];
+        let out = bash(&(told.to_owned() + &script(&job, &slurm).unwrap()), &array);
+        assert_eq!((out.status.code(), out.stdout.as_slice()), (Some(85), &b"requeued 17_12\n"[..]));
+    }
+
+    /// What a script does in a shell with these variables.
+    fn bash(script: &str, variables: &[(&str, &str)]) -> Output {
+        let mut bash = Command::new("bash")
+            .envs(variables.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        bash.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+        bash.wait_with_output().unwrap()
+    }
+
     /// Runs the script's shell with an `srun` of this exit code, restarted so many times, on a cluster that has
     /// `RequeueExit` or not: the exit code, and whether the job asked to be started again.
     fn ends(srun: u8, restarts: u32, requeue_exit: bool, state: &str) -> (Option<i32>, bool) {
@@ -241,17 +342,8 @@ mod tests {
             "scontrol() {{ if [ \"$1\" = requeue ]; then echo \"requeued $2\"; else echo '{config}'; fi; }}\n\
              squeue() {{ echo {state}; }}\nsrun() {{ return {srun}; }}\n"
         );
-        let mut bash = Command::new("bash")
-            .env("SLURM_JOB_ID", "17")
-            .env("SLURM_RESTART_COUNT", restarts.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
         let text = told + &script(&job, &slurm).unwrap();
-        bash.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-        let out = bash.wait_with_output().unwrap();
+        let out = bash(&text, &[("SLURM_JOB_ID", "17"), ("SLURM_RESTART_COUNT", &restarts.to_string())]);
         (out.status.code(), String::from_utf8(out.stdout).unwrap() == "requeued 17\n")
     }
 

@@ -8,6 +8,7 @@ use anstream::{eprintln, print};
 use super::{job, load};
 use crate::cli::{Kind, SubmitArgs};
 use crate::error::TrainError;
+use crate::submit::Job;
 use crate::submit::kubernetes::{self, Kubernetes, RECIPE_FOLDER};
 
 /// The runtime of Kubeflow Trainer that a train job names by default: of those that it brings along, one that starts Open
@@ -18,9 +19,9 @@ pub(super) fn write(args: &SubmitArgs, kind: Kind) -> anyhow::Result<ExitCode> {
     // What the recipe names lies where the pods see it, so nothing is looked for here.
     let loaded = load(args)?;
     let program = args.resources.program.clone().unwrap_or_else(|| PathBuf::from("greffon"));
-    let mut job = job(args, &loaded, program, Path::new(RECIPE_FOLDER).join("recipe.yaml"));
-    // They are in the resolved recipe.
-    job.set.clear();
+    let name = Job::name_of(&loaded.recipe.output);
+    // The values that were set are in the resolved recipe.
+    let job = job(&args.resources, name, program, Path::new(RECIPE_FOLDER).join("recipe.yaml"), &[]);
     let of = &args.of_kubernetes;
     let (kind, default_runtime) = match kind {
         Kind::Job => (kubernetes::Kind::Job, None),

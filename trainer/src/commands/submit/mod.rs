@@ -2,12 +2,12 @@
 
 mod follow;
 mod kubernetes;
-mod slurm;
+pub(super) mod slurm;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::cli::SubmitArgs;
+use crate::cli::{ResourceArgs, SubmitArgs};
 use crate::error::TrainError;
 use crate::recipe::{Loaded, Recipe};
 use crate::submit::{Job, Resources};
@@ -20,13 +20,12 @@ pub(super) fn submit(args: &SubmitArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The job of a recipe, with the program and the recipe as the nodes see them.
-fn job(args: &SubmitArgs, loaded: &Loaded, program: PathBuf, recipe: PathBuf) -> Job {
-    let asked = &args.resources;
+pub(super) fn job(asked: &ResourceArgs, name: String, program: PathBuf, recipe: PathBuf, set: &[String]) -> Job {
     Job {
-        name: Job::name_of(&loaded.recipe.output),
+        name,
         program,
         recipe,
-        set: args.recipe.set.clone(),
+        set: set.to_vec(),
         environment: asked.env.clone(),
         resources: Resources {
             nodes: asked.nodes,

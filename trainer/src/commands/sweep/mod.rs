@@ -1,23 +1,29 @@
 //! `greffon sweep`.
 
-use std::path::{Path, PathBuf};
+mod slurm;
+
+use std::fs;
+use std::path::{Path, PathBuf, absolute};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
-use anstream::{eprintln, println};
+use anstream::{eprintln, print, println};
 use anyhow::Context as _;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
+use self::slurm::Template;
 use super::interrupt::on_stop;
 use super::progress;
 use crate::cli::SweepArgs;
 use crate::error::TrainError;
 use crate::recipe::Recipe;
+use crate::submit::slurm::script;
+use crate::sweep::array::{Array, Jobs as _};
 use crate::sweep::halving::{Rung, rungs};
 use crate::sweep::queue::Queue;
 use crate::sweep::space::{self, Axis, Point};
-use crate::sweep::{Trial, Tried, plot, ranked};
+use crate::sweep::{self, Made, Runner, Told, Trial, Tried, plot, ranked};
 
 /// The exit code of a sweep that was stopped with everything saved.
 const STOPPED: u8 = 130;
@@ -37,16 +43,39 @@ pub(super) fn sweep(args: &SweepArgs) -> anyhow::Result<ExitCode> {
         None => space::grid(&args.over)?,
     };
     let steps = check(args, &points)?;
+    let recipe = args.recipe.canonicalize().with_context(|| format!("finding {}", args.recipe.display()))?;
     let folder = folder(args);
-    std::fs::create_dir_all(&folder).map_err(|source| TrainError::Write { path: folder.clone(), source })?;
+    if !args.print {
+        fs::create_dir_all(&folder).map_err(|source| TrainError::Write { path: folder.clone(), source })?;
+    }
+    let folder = folder.canonicalize().or_else(|_| absolute(&folder)).context("finding the current folder")?;
     let rungs = match args.halving {
         Some(factor) => rungs(points.len(), steps.context("halving needs steps")?, factor),
         None => vec![Rung { trials: points.len(), steps: 0 }],
     };
-    let stop = on_stop(Some("the micro-batches under way and saving"))?;
-    let Some(trials) = climb(args, &points, &rungs, &folder, &stop)? else {
-        eprintln!("stopped; everything is saved. to go on: the same command again");
-        return Ok(ExitCode::from(STOPPED));
+    let all: Vec<(usize, Point)> = (1..).zip(points).collect();
+    let made = if args.slurm {
+        let first = trials(&folder, &all, &rungs[0]);
+        let template = Template::new(args, &recipe, &folder, first.first().and_then(|trial| trial.max_steps))?;
+        if args.print {
+            let (job, slurm) = template.job(&first)?;
+            print!("{}", script(&job, &slurm)?);
+            return Ok(ExitCode::SUCCESS);
+        }
+        let array = Array { folder: &folder, jobs: &template };
+        climb(args, all, &rungs, &folder, &array, &*on_stop(None)?)?
+    } else {
+        let jobs = args.jobs.unwrap_or(1).into();
+        let queue = Queue { recipe: &recipe, set: &args.set, axes: &args.over, jobs };
+        let stop = on_stop(Some("the micro-batches under way and saving"))?;
+        climb(args, all, &rungs, &folder, &queue, &stop)?
+    };
+    let trials = match made {
+        Made::All(trials) => trials,
+        Made::Stopped(told) => {
+            eprintln!("{told}");
+            return Ok(ExitCode::from(STOPPED));
+        }
     };
 
     let keys = args.over.iter().map(|axis| axis.key.as_str()).collect();
@@ -111,54 +140,61 @@ fn folder(args: &SweepArgs) -> PathBuf {
     })
 }
 
-/// Makes the trials rung by rung. Those of the last come first, the best before the others; then those that went no
-/// further. `None` when stopped.
+/// The trials of a rung.
+fn trials(folder: &Path, points: &[(usize, Point)], rung: &Rung) -> Vec<Trial> {
+    let max_steps = (rung.steps > 0).then_some(rung.steps);
+    let trial = |(number, point): &(usize, Point)| {
+        let folder = sweep::folder(folder, &format!("{number:03}"), max_steps);
+        Trial { number: *number, point: point.clone(), max_steps, folder }
+    };
+    points.iter().map(trial).collect()
+}
+
+/// Makes the trials rung by rung; one that is finished already is taken as it is. Those of the last rung come first, the
+/// best before the others; then those that went no further.
 fn climb(
     args: &SweepArgs,
-    points: &[Point],
+    mut left: Vec<(usize, Point)>,
     rungs: &[Rung],
     folder: &Path,
+    runner: &dyn Runner,
     stop: &AtomicBool,
-) -> anyhow::Result<Option<Vec<Tried>>> {
-    let recipe = args.recipe.canonicalize().with_context(|| format!("finding {}", args.recipe.display()))?;
-    let folder = folder.canonicalize().with_context(|| format!("finding {}", folder.display()))?;
-    let queue = Queue { recipe: &recipe, set: &args.set, axes: &args.over, jobs: args.jobs.into() };
-    let mut left: Vec<(usize, Point)> = (1..).zip(points.iter().cloned()).collect();
+) -> Result<Made, TrainError> {
     let mut behind: Vec<Tried> = Vec::new();
     for (index, rung) in rungs.iter().enumerate() {
-        let max_steps = (rung.steps > 0).then_some(rung.steps);
-        let trials: Vec<Trial> = left
-            .iter()
-            .map(|(number, point)| {
-                let name = match max_steps {
-                    Some(steps) => format!("trial-{number:03}-{steps}-steps"),
-                    None => format!("trial-{number:03}"),
-                };
-                Trial { number: *number, point: point.clone(), max_steps, folder: folder.join(name) }
-            })
-            .collect();
+        let trials = trials(folder, &left, rung);
         let bar = progress::bar(trials.len(), "trials");
-        let Some(tried) = queue.run(&trials, stop, &|tried| {
-            bar.inc(1);
-            let loss = tried.best.map_or("failed".to_owned(), |(loss, _)| format!("{loss:.4}"));
-            let line = format!("trial {}: {}: {loss}", tried.trial.number, named(&args.over, &tried.trial.point));
-            if bar.is_hidden() { eprintln!("{line}") } else { bar.println(line) }
-        })?
-        else {
-            return Ok(None);
+        let say = |line: &str| if bar.is_hidden() { eprintln!("{line}") } else { bar.println(line) };
+        let tell = |told: Told<'_>| match told {
+            Told::Note(line) => say(line),
+            Told::Tried(tried) => {
+                bar.inc(1);
+                let loss = tried.best.map_or("failed".to_owned(), |(loss, _)| format!("{loss:.4}"));
+                say(&format!("trial {}: {}: {loss}", tried.trial.number, named(&args.over, &tried.trial.point)));
+            }
         };
+        let mut tried: Vec<Tried> = trials.iter().filter_map(Tried::finished).collect();
+        for tried in &tried {
+            tell(Told::Tried(tried));
+        }
+        let is_left = |trial: &Trial| !tried.iter().any(|tried| tried.trial == *trial);
+        let to_make: Vec<Trial> = trials.into_iter().filter(is_left).collect();
+        match runner.run(&to_make, stop, &tell)? {
+            Made::All(made) => tried.extend(made),
+            stopped @ Made::Stopped(_) => return Ok(stopped),
+        }
         bar.finish_and_clear();
         let mut tried = ranked(tried);
         let kept = rungs.get(index + 1).map_or(0, |next| next.trials);
         if kept == 0 {
             tried.append(&mut behind);
-            return Ok(Some(tried));
+            return Ok(Made::All(tried));
         }
         let dropped = tried.split_off(kept.min(tried.len()));
         left = tried.into_iter().map(|tried| (tried.trial.number, tried.trial.point)).collect();
         behind.splice(0..0, dropped);
     }
-    Ok(Some(behind))
+    Ok(Made::All(behind))
 }
 
 fn named(axes: &[Axis], point: &Point) -> String {
