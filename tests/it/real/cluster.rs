@@ -8,8 +8,12 @@ use std::time::{Duration, Instant};
 use adapters::PeftAdapter;
 use serde_json::Value;
 
+use super::processes::{kill, rank as rank_of};
 use crate::resume::{adapter_bytes, metrics, numbers};
 use crate::support::{assert_near, greffon, greffon_command, tiny_recipe, write_replayed};
+
+/// The variable by which a rank knows its number.
+const RANK: &str = "OMPI_COMM_WORLD_RANK";
 
 /// The recipe of the runs: dropout, replay, validation, several epochs, and fewer examples in a step than ranks may be.
 pub(super) fn recipe(folder: &Path, more: &[&str]) -> String {
@@ -81,18 +85,6 @@ fn any_number_of_ranks_gives_the_numbers_of_one() {
     }
 }
 
-/// The process that is this rank of the run in a folder.
-fn process_of(run: &Path, rank: usize) -> Option<String> {
-    let has = |folder: &Path, file: &str, text: &str| {
-        fs::read(folder.join(file)).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(text))
-    };
-    let found = fs::read_dir("/proc").expect("processes").flatten().map(|entry| entry.path()).find(|folder| {
-        has(folder, "cmdline", run.to_str().expect("plain path"))
-            && has(folder, "environ", &format!("OMPI_COMM_WORLD_RANK={rank}\0"))
-    });
-    found.and_then(|folder| Some(folder.file_name()?.to_str()?.to_owned()))
-}
-
 #[test]
 fn a_killed_rank_ends_all_and_the_resumed_run_is_that_which_was_not_killed() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -108,8 +100,8 @@ fn a_killed_rank_ends_all_and_the_resumed_run_is_that_which_was_not_killed() {
             assert!(started.elapsed() < Duration::from_mins(2), "the run makes no steps");
             std::thread::sleep(Duration::from_millis(1));
         }
-        let pid = process_of(&run, rank).expect("the rank runs");
-        assert!(Command::new("kill").args(["-KILL", &pid]).status().expect("kill").success());
+        let pid = rank_of(&run, RANK, rank).expect("the rank runs");
+        kill(&[pid]);
         let killed = Instant::now();
         let out = child.wait_with_output().expect("it ends");
         let (said, seconds) = (String::from_utf8_lossy(&out.stderr), killed.elapsed().as_secs_f64());
@@ -193,7 +185,7 @@ fn a_rank_that_waits_for_one_that_stands_still_ends() {
         assert!(started.elapsed() < Duration::from_mins(2), "the run makes no steps");
         std::thread::sleep(Duration::from_millis(1));
     }
-    let pid = process_of(&run, 1).expect("the rank runs");
+    let pid = rank_of(&run, RANK, 1).expect("the rank runs");
     assert!(Command::new("kill").args(["-STOP", &pid]).status().expect("kill").success());
     let stopped = Instant::now();
     let out = child.wait_with_output().expect("it ends");

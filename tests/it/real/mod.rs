@@ -5,9 +5,11 @@
 //! were written by `scripts/fixtures/smollm2.py` and `gemma3.py`.
 
 mod cluster;
+mod faults;
 mod kubernetes;
 mod merged;
 mod probes;
+mod processes;
 mod prove;
 mod servers;
 mod slurm;

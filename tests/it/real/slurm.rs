@@ -6,12 +6,10 @@ use std::process::{Child, Command, Output};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rand::{RngExt as _, SeedableRng as _};
-use rand_chacha::ChaCha8Rng;
-
 use super::cluster::{adapter_difference, recipe};
+use super::processes::processes;
 use super::variable;
-use crate::resume::{adapter_bytes, metrics, numbers};
+use crate::resume::{metrics, numbers};
 use crate::support::{assert_near, greffon, greffon_command};
 
 /// What a local Slurm needs that a cluster does not: Open MPI over the loopback device, `PMIx` without shared memory, and
@@ -76,7 +74,7 @@ impl Slurm {
     }
 
     /// Submits the recipe for a run folder, on two nodes with two ranks each, and follows it.
-    fn submit(&self, recipe: &str, run: &Path, more: &[&str]) -> Child {
+    pub(super) fn submit(&self, recipe: &str, run: &Path, more: &[&str]) -> Child {
         let output = format!("output={}", run.display());
         let always = ["submit", recipe, "--set", &output, "--slurm", "--nodes", "2", "--ranks-per-node", "2"];
         let arguments = [&always, &LOCAL[..], &["--time", "30", "--grace", "15"], more].concat();
@@ -84,13 +82,13 @@ impl Slurm {
     }
 
     /// The process of Slurm's daemon for a node.
-    fn daemon(&self, node: &str) -> String {
+    pub(super) fn daemon(&self, node: &str) -> String {
         let file = self.folder.join(format!("run/slurmd.{node}.pid"));
         fs::read_to_string(file).expect("the daemon runs").trim().to_owned()
     }
 
     /// The processes of Slurm's daemon for a node, with all that it has started: what is gone with the machine.
-    fn machine(&self, node: &str) -> Vec<String> {
+    pub(super) fn machine(&self, node: &str) -> Vec<String> {
         let of_node = format!("SLURMD_NODENAME={node}\0");
         let own = lossy(self.folder.as_os_str().as_encoded_bytes());
         let tasks = processes(|folder| {
@@ -113,7 +111,7 @@ impl Slurm {
     }
 
     /// Starts a machine that died: its daemon, without what a machine forgets.
-    fn start_machine(&self, node: &str) {
+    pub(super) fn start_machine(&self, node: &str) {
         for kind in ["spool", "tmp"] {
             let folder = self.folder.join(format!("{kind}.{node}"));
             fs::remove_dir_all(&folder).expect("a folder");
@@ -122,7 +120,7 @@ impl Slurm {
         self.start_daemon(node);
     }
 
-    fn start_daemon(&self, node: &str) {
+    pub(super) fn start_daemon(&self, node: &str) {
         let conf = self.configuration();
         let status = Command::new("slurmd").args(["-N", node, "-f"]).arg(conf).status().expect("slurmd starts");
         assert!(status.success());
@@ -139,27 +137,6 @@ pub(super) fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn processes(is_one: impl Fn(&Path) -> bool) -> Vec<String> {
-    let entries = fs::read_dir("/proc").expect("processes").flatten().map(|entry| entry.path());
-    let is_process =
-        |folder: &PathBuf| folder.file_name().is_some_and(|name| lossy(name.as_encoded_bytes()).parse::<u32>().is_ok());
-    let found = entries.filter(|folder| is_process(folder) && is_one(folder));
-    found.map(|folder| lossy(folder.file_name().expect("a name").as_encoded_bytes())).collect()
-}
-
-/// The process that is this rank of the run in a folder.
-pub(super) fn rank(run: &Path, rank: usize) -> Option<String> {
-    let has = |folder: &Path, file: &str, text: &str| {
-        fs::read(folder.join(file)).is_ok_and(|bytes| lossy(&bytes).contains(text))
-    };
-    let run = run.to_str().expect("plain path");
-    processes(|folder| has(folder, "cmdline", run) && has(folder, "environ", &format!("\0SLURM_PROCID={rank}\0"))).pop()
-}
-
-pub(super) fn kill(pids: &[String]) {
-    assert!(Command::new("kill").arg("-KILL").args(pids).status().expect("kill").success());
-}
-
 /// Waits until something is so.
 #[track_caller]
 pub(super) fn wait(what: &str, mut so: impl FnMut() -> bool) {
@@ -171,11 +148,11 @@ pub(super) fn wait(what: &str, mut so: impl FnMut() -> bool) {
 }
 
 /// How many times the run was started.
-fn starts(run: &Path) -> usize {
+pub(super) fn starts(run: &Path) -> usize {
     fs::read_to_string(run.join("log.txt")).unwrap_or_default().matches(" started: ").count()
 }
 
-fn steps(run: &Path) -> usize {
+pub(super) fn steps(run: &Path) -> usize {
     metrics(run).matches("\"loss\"").count()
 }
 
@@ -196,7 +173,7 @@ pub(super) fn end(mut job: Child) -> Output {
 
 /// What a followed job said, which must have ended well.
 #[track_caller]
-fn succeed(job: Child) -> String {
+pub(super) fn succeed(job: Child) -> String {
     let out = end(job);
     let said = format!("{}{}", lossy(&out.stdout), lossy(&out.stderr));
     assert!(out.status.success(), "{:?}: {said}", out.status);
@@ -258,115 +235,6 @@ fn the_quick_start_on_two_nodes_gives_the_numbers_of_one_process() {
         "forgetting.suite=none",
     ];
     equals_one_process(&slurm, folder.path(), recipe.to_str().expect("plain path"), &set);
-}
-
-/// What is killed, and what must be started by hand for the job to go on.
-#[derive(Clone, Copy, Debug)]
-enum Victim {
-    /// A rank.
-    Rank(usize),
-    /// A machine: Slurm's daemon and all that it has started.
-    Machine(&'static str),
-    /// Slurm's daemon alone, while its ranks live.
-    Daemon(&'static str),
-}
-
-impl Victim {
-    fn kill(self, slurm: &Slurm, run: &Path) {
-        let (all, node) = match self {
-            Self::Rank(number) => return kill(&[rank(run, number).expect("the rank runs")]),
-            Self::Machine(node) => (slurm.machine(node), node),
-            Self::Daemon(node) => (vec![slurm.daemon(node)], node),
-        };
-        kill(&all);
-        // Slurm misses what does not answer after SlurmdTimeout, ends the others and starts the job again.
-        let state = || slurm.tell("sinfo", &["--noheader", "--partition=low", "--format=%T", "--nodes", node]);
-        wait("Slurm misses the machine", || state().starts_with("down"));
-        match self {
-            Self::Machine(_) => slurm.start_machine(node),
-            _ => slurm.start_daemon(node),
-        }
-    }
-}
-
-#[test]
-fn ten_kills_in_a_row_cost_a_checkpoint_interval_each_at_most() {
-    const EVERY: usize = 10;
-    let slurm = Slurm::start();
-    let folder = tempfile::tempdir().expect("a folder");
-    // Steps so long that a checkpoint is written in less than one.
-    let recipe = recipe(
-        folder.path(),
-        &["train.max_steps=400", "train.save_every=10", "train.eval_every=200", "train.global_batch_size=64"],
-    );
-    let whole = folder.path().join("whole");
-    succeed(slurm.submit(&recipe, &whole, &[]));
-
-    let seed = std::process::id().into();
-    println!("seed {seed}");
-    let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let run = folder.path().join("killed");
-    let job = slurm.submit(&recipe, &run, &["--max-restarts", "20"]);
-    let victims = [
-        Victim::Rank(0),
-        Victim::Rank(1),
-        Victim::Daemon("n2"),
-        Victim::Rank(2),
-        Victim::Machine("n2"),
-        Victim::Rank(3),
-        Victim::Daemon("n1"),
-        Victim::Rank(0),
-        Victim::Machine("n1"),
-        Victim::Rank(2),
-    ];
-    let mut before = Vec::new();
-    for (index, victim) in victims.into_iter().enumerate() {
-        wait("the run goes on", || starts(&run) == index + 1);
-        let first = steps(&run);
-        let after = first + random.random_range(0..30);
-        wait("steps", || steps(&run) >= after);
-        let killed = Instant::now();
-        before.push(steps(&run));
-        victim.kill(&slurm, &run);
-        wait("the run goes on", || starts(&run) == index + 2);
-        let seconds = killed.elapsed().as_secs_f64();
-        println!("{victim:?} killed after step {}: on again after {seconds:.1} s", before[index]);
-    }
-    let said = succeed(job);
-    let resumed = said.lines().filter_map(|line| line.strip_prefix("resuming after step "));
-    let resumed: Vec<usize> = resumed.map(|step| step.parse().expect("a step")).collect();
-    println!("killed after the steps {before:?}, resumed after {resumed:?}");
-    assert_eq!(resumed.len(), victims.len(), "{said}");
-    for (before, resumed) in before.into_iter().zip(resumed) {
-        // Ranks whose daemon is gone work on until Slurm misses it.
-        assert!(before <= resumed + EVERY, "{before} and {resumed}: {said}");
-    }
-    assert_eq!(adapter_bytes(&run), adapter_bytes(&whole), "{said}");
-    assert_eq!(numbers(&run).len(), numbers(&whole).len());
-}
-
-#[test]
-fn a_pre_empted_job_saves_within_the_grace_time_and_goes_on_after() {
-    let slurm = Slurm::start();
-    let folder = tempfile::tempdir().expect("a folder");
-    // Nothing but the signal makes a checkpoint before the last step.
-    let never = ["train.max_steps=1500", "train.save_every=10000", "train.eval_every=10000"];
-    let recipe = recipe(folder.path(), &never);
-    let whole = folder.path().join("whole");
-    succeed(slurm.submit(&recipe, &whole, &[]));
-
-    let run = folder.path().join("pre-empted");
-    let job = slurm.submit(&recipe, &run, &["--partition", "low"]);
-    wait("steps", || steps(&run) >= 10);
-    let asked = Instant::now();
-    slurm.tell("sbatch", &["--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap", "sleep 2"]);
-    let checkpoints = || fs::read_dir(run.join("checkpoints")).map_or(0, Iterator::count);
-    wait("a checkpoint", || checkpoints() > 0);
-    println!("pre-empted: saved {:.1} s after the other job came", asked.elapsed().as_secs_f64());
-    assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
-    let said = succeed(job);
-    assert!(said.contains("everything is saved") && said.contains("resuming after step"), "{said}");
-    assert_eq!(adapter_bytes(&run), adapter_bytes(&whole), "{said}");
 }
 
 #[test]

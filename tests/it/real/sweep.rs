@@ -6,7 +6,8 @@ use std::process::{Child, Command, Output};
 
 use serde_json::Value;
 
-use super::slurm::{LOCAL, Slurm, end, kill, lossy, rank, wait};
+use super::processes::{kill, rank};
+use super::slurm::{LOCAL, Slurm, end, lossy, wait};
 use crate::resume::adapter_bytes;
 use crate::support::{greffon_command, tiny_recipe};
 
@@ -143,7 +144,7 @@ fn a_killed_task_goes_on_and_one_that_fails_is_told() {
     // The last task has the number of the whole array; its restart is its own.
     let last = array.to.join("trial-003");
     wait("steps", || fs::read_to_string(last.join("metrics.jsonl")).is_ok_and(|text| text.lines().count() > 30));
-    kill(&[rank(&last, 1).expect("the rank runs")]);
+    kill(&[rank(&last, "SLURM_PROCID", 1).expect("the rank runs")]);
     let (found, said) = succeed(sweep);
     let of = |number: usize| {
         let trials = found["trials"].as_array().expect("trials");

@@ -1,0 +1,125 @@
+//! Runs under a real Slurm that are killed, lose a machine, or give way to others.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+use super::cluster::recipe;
+use super::processes::{kill, rank};
+use super::slurm::{Slurm, starts, steps, succeed, wait};
+use crate::resume::{adapter_bytes, numbers};
+
+/// The variable by which a rank knows its number.
+const RANK: &str = "SLURM_PROCID";
+
+/// What is killed, and what must be started by hand for the job to go on.
+#[derive(Clone, Copy, Debug)]
+enum Victim {
+    /// A rank.
+    Rank(usize),
+    /// A machine: Slurm's daemon and all that it has started.
+    Machine(&'static str),
+    /// Slurm's daemon alone, while its ranks live.
+    Daemon(&'static str),
+}
+
+impl Victim {
+    fn kill(self, slurm: &Slurm, run: &Path) {
+        let (all, node) = match self {
+            Self::Rank(number) => return kill(&[rank(run, RANK, number).expect("the rank runs")]),
+            Self::Machine(node) => (slurm.machine(node), node),
+            Self::Daemon(node) => (vec![slurm.daemon(node)], node),
+        };
+        kill(&all);
+        // Slurm misses what does not answer after SlurmdTimeout, ends the others and starts the job again.
+        let state = || slurm.tell("sinfo", &["--noheader", "--partition=low", "--format=%T", "--nodes", node]);
+        wait("Slurm misses the machine", || state().starts_with("down"));
+        match self {
+            Self::Machine(_) => slurm.start_machine(node),
+            _ => slurm.start_daemon(node),
+        }
+    }
+}
+
+#[test]
+fn ten_kills_in_a_row_cost_a_checkpoint_interval_each_at_most() {
+    const EVERY: usize = 10;
+    let slurm = Slurm::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    // Steps so long that a checkpoint is written in less than one.
+    let recipe = recipe(
+        folder.path(),
+        &["train.max_steps=400", "train.save_every=10", "train.eval_every=200", "train.global_batch_size=64"],
+    );
+    let whole = folder.path().join("whole");
+    succeed(slurm.submit(&recipe, &whole, &[]));
+
+    let seed = std::process::id().into();
+    println!("seed {seed}");
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let run = folder.path().join("killed");
+    let job = slurm.submit(&recipe, &run, &["--max-restarts", "20"]);
+    let victims = [
+        Victim::Rank(0),
+        Victim::Rank(1),
+        Victim::Daemon("n2"),
+        Victim::Rank(2),
+        Victim::Machine("n2"),
+        Victim::Rank(3),
+        Victim::Daemon("n1"),
+        Victim::Rank(0),
+        Victim::Machine("n1"),
+        Victim::Rank(2),
+    ];
+    let mut before = Vec::new();
+    for (index, victim) in victims.into_iter().enumerate() {
+        wait("the run goes on", || starts(&run) == index + 1);
+        let first = steps(&run);
+        let after = first + random.random_range(0..30);
+        wait("steps", || steps(&run) >= after);
+        let killed = Instant::now();
+        before.push(steps(&run));
+        victim.kill(&slurm, &run);
+        wait("the run goes on", || starts(&run) == index + 2);
+        let seconds = killed.elapsed().as_secs_f64();
+        println!("{victim:?} killed after step {}: on again after {seconds:.1} s", before[index]);
+    }
+    let said = succeed(job);
+    let resumed = said.lines().filter_map(|line| line.strip_prefix("resuming after step "));
+    let resumed: Vec<usize> = resumed.map(|step| step.parse().expect("a step")).collect();
+    println!("killed after the steps {before:?}, resumed after {resumed:?}");
+    assert_eq!(resumed.len(), victims.len(), "{said}");
+    for (before, resumed) in before.into_iter().zip(resumed) {
+        // Ranks whose daemon is gone work on until Slurm misses it.
+        assert!(before <= resumed + EVERY, "{before} and {resumed}: {said}");
+    }
+    assert_eq!(adapter_bytes(&run), adapter_bytes(&whole), "{said}");
+    assert_eq!(numbers(&run).len(), numbers(&whole).len());
+}
+
+#[test]
+fn a_pre_empted_job_saves_within_the_grace_time_and_goes_on_after() {
+    let slurm = Slurm::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    // Nothing but the signal makes a checkpoint before the last step.
+    let never = ["train.max_steps=1500", "train.save_every=10000", "train.eval_every=10000"];
+    let recipe = recipe(folder.path(), &never);
+    let whole = folder.path().join("whole");
+    succeed(slurm.submit(&recipe, &whole, &[]));
+
+    let run = folder.path().join("pre-empted");
+    let job = slurm.submit(&recipe, &run, &["--partition", "low"]);
+    wait("steps", || steps(&run) >= 10);
+    let asked = Instant::now();
+    slurm.tell("sbatch", &["--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap", "sleep 2"]);
+    let checkpoints = || fs::read_dir(run.join("checkpoints")).map_or(0, Iterator::count);
+    wait("a checkpoint", || checkpoints() > 0);
+    println!("pre-empted: saved {:.1} s after the other job came", asked.elapsed().as_secs_f64());
+    assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
+    let said = succeed(job);
+    assert!(said.contains("everything is saved") && said.contains("resuming after step"), "{said}");
+    assert_eq!(adapter_bytes(&run), adapter_bytes(&whole), "{said}");
+}
