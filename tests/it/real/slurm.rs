@@ -223,14 +223,14 @@ fn the_quick_start_on_two_nodes_gives_the_numbers_of_one_process() {
     let folder = tempfile::tempdir().expect("a folder");
     let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes/quickstart/recipe.yaml");
     let base = format!("model.base={}", variable("GREFFON_SMOLLM2").display());
-    // Shortened: half the examples in a step, no long ones, one validation, and nothing asked about forgetting.
+    // Shortened: 50 of 75 steps, no long texts, no validation, and nothing asked about forgetting. The steps are as large
+    // as the recipe's: with half the examples the same rounding errors grow beyond the limit.
     let set = [
         &base,
         "model.revision=null",
         "train.max_steps=50",
-        "train.global_batch_size=4",
         "data.max_length=256",
-        "train.eval_every=50",
+        "data.validation=[]",
         "train.save_every=10",
         "forgetting.suite=none",
     ];
