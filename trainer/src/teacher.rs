@@ -88,7 +88,7 @@ impl Teacher for LocalTeacher {
     }
 
     fn hands(&self) -> Hands {
-        Hands { threads: 1, batch: self.batch }
+        Hands { threads: 1, batch: self.batch, first_alone: false }
     }
 
     fn user_prefix(&self) -> Option<String> {
