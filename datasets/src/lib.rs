@@ -47,7 +47,7 @@ pub use near_duplicates::{
 };
 pub use pack::{Row, pack};
 pub use peers::{Alone, Peers};
-pub use prepare::{Prepared, Progress, load_conversations, prepare};
+pub use prepare::{Prepared, Progress, load_conversations, prepare, prepare_together};
 pub use samples::{
     Ancestry, Lineage, SampleRecord, SamplesFile, ScreeningRecord, SourceRecord, Split, read_samples, source_record,
     write_samples,

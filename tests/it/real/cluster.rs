@@ -82,7 +82,7 @@ fn any_number_of_ranks_gives_the_numbers_of_one() {
 }
 
 /// The process that is this rank of the run in a folder.
-fn process_of(run: &Path, rank: usize) -> Option<String> {
+pub(super) fn process_of(run: &Path, rank: usize) -> Option<String> {
     let has = |folder: &Path, file: &str, text: &str| {
         fs::read(folder.join(file)).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(text))
     };

@@ -13,6 +13,7 @@ mod servers;
 mod slurm;
 mod synth;
 mod table;
+mod together;
 
 use std::path::{Path, PathBuf};
 
