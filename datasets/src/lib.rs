@@ -16,6 +16,7 @@ mod key;
 mod mixture;
 mod near_duplicates;
 mod pack;
+mod peers;
 mod prepare;
 pub mod probes;
 mod samples;
@@ -45,7 +46,8 @@ pub use near_duplicates::{
     Shingle, SimilarPair,
 };
 pub use pack::{Row, pack};
-pub use prepare::{Prepared, Progress, load_conversations, prepare};
+pub use peers::{Alone, Peers};
+pub use prepare::{Prepared, Progress, load_conversations, prepare, prepare_together};
 pub use samples::{
     Ancestry, Lineage, SampleRecord, SamplesFile, ScreeningRecord, SourceRecord, Split, read_samples, source_record,
     write_samples,

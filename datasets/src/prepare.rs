@@ -2,9 +2,11 @@
 //!
 //! The sources are read as streams: a batch of conversations at a time is rendered and tokenised on all cores and
 //! written to a file, which is then mapped. So memory does not grow with the data, and the file is what the next run
-//! with the same data begins with.
+//! with the same data begins with. Several processes share out the rendering and tokenising.
 
 mod build;
+mod tally;
+mod tokenised;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +20,7 @@ use crate::error::DataError;
 use crate::hub::Hub;
 use crate::key;
 use crate::mixture::Order;
+use crate::peers::{Alone, Peers};
 use crate::samples::{SampleRecord, ScreeningRecord, SourceRecord, Split};
 use crate::screen::{self, ScreenConfig, Screening};
 use crate::source::{Format, Located, load_with};
@@ -131,6 +134,24 @@ pub fn prepare(
     cache: &Cache,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Prepared, DataError> {
+    prepare_together(config, tokenizer, seed, hub, cache, &Alone, progress)
+}
+
+/// The same by several processes: each renders and tokenises its part, the first one writes the cache, and the others read
+/// it. The data is the same bytes on any number of them. Where there is no cache, or not the same one, each prepares for
+/// itself.
+///
+/// # Errors
+/// As [`prepare`]; [`DataError::Peer`] with the error of another process, and when their data is not the same.
+pub fn prepare_together(
+    config: &DataConfig,
+    tokenizer: &ChatTokenizer,
+    seed: u64,
+    hub: &Hub,
+    cache: &Cache,
+    peers: &dyn Peers,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Prepared, DataError> {
     config.validate()?;
     // Paths are absolute by now, or meant from the working folder.
     let locate = |source| Located::new(source, Path::new(""), hub);
@@ -147,11 +168,8 @@ pub fn prepare(
         Some(digests) => Some(key::key(config, &sources, &digests, tokenizer, screening.as_ref())?),
         None => None,
     };
-    let build = Build { config, tokenizer, sources: &sources, digests, key, cache, screening };
-    let (built, from_cache) = match build.cached() {
-        Some(built) => (built, true),
-        None => (build.run(progress)?, false),
-    };
+    let build = Build { config, tokenizer, sources: &sources, digests, key, cache, screening, peers };
+    let (built, from_cache) = build.get(progress)?;
     let mut prepared = assemble(config, &sources, seed, built, from_cache);
     prepared.notes.extend(owed);
     Ok(prepared)

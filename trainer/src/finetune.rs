@@ -9,7 +9,7 @@ use datasets::{Cache, ChatTemplate, Hub, Prepared};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::cluster::{Collective, first_before_others, from_first};
+use crate::cluster::{Collective, from_first};
 use crate::device;
 use crate::error::TrainError;
 use crate::eval::Subject;
@@ -81,9 +81,8 @@ pub fn finetune(
     // 2. The data: tokens with their loss masks.
     let mut preparing = |progress| trackers.iter_mut().for_each(|tracker| tracker.preparing(&progress));
     let cache = Cache::from_env();
-    let data = first_before_others(collective, || {
-        Ok(datasets::prepare(&recipe.data, &base.tokenizer, recipe.train.seed, hub, &cache, &mut preparing)?)
-    })?;
+    let (config, seed) = (&recipe.data, recipe.train.seed);
+    let data = datasets::prepare_together(config, &base.tokenizer, seed, hub, &cache, &collective, &mut preparing)?;
 
     // 3. The weights, the adapter and its optimizer.
     let plain = base.decoder(&device)?.with_kernels(recipe.kernels);

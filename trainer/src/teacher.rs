@@ -10,11 +10,11 @@ use datasets::synth::select::Scorer;
 use datasets::synth::teacher::{Completion, Failure, Hands, Identity, Prompt, Request, Teacher};
 use datasets::{DataError, Hub, Message, Role};
 
-use crate::cluster::Single;
+use crate::cluster::{Collective, of_peer};
 use crate::device;
 use crate::error::TrainError;
 use crate::eval::Subject;
-use crate::eval::log_likelihood::{self, Sequence, log_likelihoods};
+use crate::eval::log_likelihood::{self, Sequence, log_likelihoods_together};
 use crate::model::generate::{Sampling, generate_each};
 use crate::model::{BaseModel, Decoder, adapter};
 use crate::recipe::ModelConfig;
@@ -88,7 +88,7 @@ impl Teacher for LocalTeacher {
     }
 
     fn hands(&self) -> Hands {
-        Hands { threads: 1, batch: self.batch }
+        Hands { threads: 1, batch: self.batch, first_alone: false }
     }
 
     fn user_prefix(&self) -> Option<String> {
@@ -159,9 +159,19 @@ impl Teacher for LocalTeacher {
     }
 }
 
-impl Scorer for LocalTeacher {
+/// The model that will learn a set, read on by all ranks.
+#[derive(Clone, Copy)]
+pub struct Learner<'a> {
+    /// The model; every rank has it.
+    pub model: &'a LocalTeacher,
+    /// The ranks.
+    pub collective: &'a dyn Collective,
+}
+
+impl Scorer for Learner<'_> {
     fn losses(&self, conversations: &[&[Message]], done: &mut dyn FnMut(usize)) -> Result<Vec<Option<f64>>, DataError> {
-        let longest = self.decoder.config.max_position_embeddings;
+        let Self { model: LocalTeacher { base, decoder, device, .. }, collective } = *self;
+        let (tokenizer, longest) = (&base.tokenizer, decoder.config.max_position_embeddings);
         let mut requests = Vec::new();
         let mut places = Vec::with_capacity(conversations.len());
         for conversation in conversations {
@@ -170,9 +180,9 @@ impl Scorer for LocalTeacher {
                 places.push(None);
                 continue;
             };
-            let mut input_ids = self.base.tokenizer.render_prompt(before)?;
+            let mut input_ids = tokenizer.render_prompt(before)?;
             let start = input_ids.len();
-            input_ids.extend(self.base.tokenizer.encode(&answer.content)?);
+            input_ids.extend(tokenizer.encode(&answer.content)?);
             let is_readable = start > 0 && input_ids.len() > start && input_ids.len() <= longest;
             places.push(is_readable.then_some(requests.len()));
             if is_readable {
@@ -180,17 +190,13 @@ impl Scorer for LocalTeacher {
                 requests.push(log_likelihood::Request { sequences, greedy: false });
             }
         }
-        let subject = Subject {
-            decoder: &self.decoder,
-            tokenizer: &self.base.tokenizer,
-            device: &self.device,
-            collective: &Single,
-        };
+        let subject = Subject { decoder, tokenizer, device, collective };
         let mut progress = |count| {
             done(count);
             Ok(())
         };
-        let scored = log_likelihoods(&subject, &requests, &mut progress).expect("nothing ends it");
+        let scored = log_likelihoods_together(&subject, &requests, &mut progress);
+        let scored = scored.map_err(|error| of_peer(collective, error))?;
         let loss = |place: usize| -scored[place].sums[0] / requests[place].scored() as f64;
         Ok(places.into_iter().map(|place| place.map(loss)).collect())
     }

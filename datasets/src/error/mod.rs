@@ -107,6 +107,16 @@ pub enum DataError {
     /// Samples cannot be made.
     #[error(transparent)]
     Synth(#[from] SynthError),
+    /// The processes of a work cannot go on together.
+    #[error("rank {rank} of {ranks}: {reason}")]
+    Peer {
+        /// The process that cannot, counted from 0.
+        rank: usize,
+        /// How many there are.
+        ranks: usize,
+        /// Why, and the remedy.
+        reason: String,
+    },
 }
 
 impl DataError {

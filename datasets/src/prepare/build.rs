@@ -6,19 +6,20 @@ use std::path::PathBuf;
 
 use crate::cache::Cache;
 use crate::config::DataConfig;
-use crate::conversation::Origin;
-use crate::error::{DataError, ExampleError};
+use crate::error::DataError;
 use crate::key;
 use crate::near_duplicates::{DedupGroups, DedupText, NearDuplicates};
-use crate::samples::Lineage;
+use crate::peers::{Alone, Peers, exchange};
 use crate::screen::{Screened, Screening};
 use crate::source::{Format, Located};
-use crate::split::{HeldOut, content_hash, is_held_out};
-use crate::store::{self, Counts, Examples, Expected, Index, Summary, Writer};
-use crate::tokenize::{Outcome, tokenize};
+use crate::split::{HeldOut, is_held_out};
+use crate::store::{self, Examples, Expected, Index, Summary, Writer};
+use crate::tokenize::Outcome;
 use crate::tokenizer::ChatTokenizer;
 
 use super::Progress;
+use super::tally::Tally;
+use super::tokenised::{ENDED, Printed, Reading, Tokenised};
 
 /// The data of a recipe, found but not read.
 pub(super) struct Build<'a> {
@@ -33,6 +34,8 @@ pub(super) struct Build<'a> {
     pub(super) cache: &'a Cache,
     /// The recipe's gate.
     pub(super) screening: Option<Screening>,
+    /// Those that make it together.
+    pub(super) peers: &'a dyn Peers,
 }
 
 /// The examples, mapped, and what is known of them.
@@ -69,8 +72,64 @@ impl From<io::Error> for Failure {
 }
 
 impl Build<'_> {
+    /// The data, and whether it is that of an earlier run. Several processes make it together where there is a cache that
+    /// the first one writes and the others read; without one, and where the others do not find it, each makes its own.
+    pub(super) fn get(self, progress: &mut dyn FnMut(Progress)) -> Result<(Built, bool), DataError> {
+        let (peers, found) = (self.peers, self.cached());
+        if peers.ranks() == 1 {
+            return self.found_or_made(found, progress);
+        }
+        let all: Vec<(bool, Option<String>)> = exchange(peers, &(found.is_some(), &self.key))?;
+        let (is_found, key) = &all[0];
+        if let Some(rank) = all.iter().position(|(_, other)| other != key) {
+            let reason =
+                "its data is not that of rank 0; give all of them the same recipe, the same files and the same greffon";
+            return Err(DataError::Peer { rank, ranks: peers.ranks(), reason: reason.to_owned() });
+        }
+        let alone = |build: Self| Build { peers: &Alone, ..build };
+        if *is_found || key.is_none() {
+            return alone(self).found_or_made(found, progress);
+        }
+        if peers.rank() == 0 {
+            return Ok((self.run(progress)?, false));
+        }
+        self.help()?;
+        let found = self.cached();
+        alone(self).found_or_made(found, progress)
+    }
+
+    fn found_or_made(
+        &self,
+        found: Option<Built>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(Built, bool), DataError> {
+        match found {
+            Some(found) => Ok((found, true)),
+            None => Ok((self.run(progress)?, false)),
+        }
+    }
+
+    /// Tokenises its part for the first process, until that one has all.
+    fn help(&self) -> Result<(), DataError> {
+        for number in self.in_order() {
+            let mut reading = Reading::open(self, number, self.peers)?;
+            while reading.next(&mut Printed::new())?.is_some() {}
+            if reading.is_given_up() {
+                return Ok(());
+            }
+        }
+        self.peers.gather(&[]).map(|_| ())
+    }
+
+    /// The sources as they are read, the validation sources first: the leak check knows them before it sees what is trained
+    /// on.
+    fn in_order(&self) -> impl Iterator<Item = usize> {
+        let (trained, all) = (self.config.train.len(), self.sources.len());
+        (trained..all).chain(0..trained)
+    }
+
     /// What an earlier run made of the same data. A file that is not sound is told, and made anew.
-    pub(super) fn cached(&self) -> Option<Built> {
+    fn cached(&self) -> Option<Built> {
         let key = self.key.as_deref()?;
         let (file, path) = match self.cache.open(key) {
             Ok(found) => found?,
@@ -103,16 +162,20 @@ impl Build<'_> {
     }
 
     /// Reads and tokenises the sources.
-    pub(super) fn run(&self, progress: &mut dyn FnMut(Progress)) -> Result<Built, DataError> {
+    fn run(&self, progress: &mut dyn FnMut(Progress)) -> Result<Built, DataError> {
         if let Some(key) = &self.key {
-            match self.keep(key, progress) {
+            let kept = self.keep(key, progress);
+            if self.peers.ranks() > 1 && !matches!(kept, Err(Failure::Data(_))) {
+                self.peers.gather(&ENDED)?;
+            }
+            match kept {
                 Ok(built) => return Ok(built),
                 Err(Failure::Data(error)) => return Err(error),
                 Err(Failure::Storage(error)) => self.warn_not_kept(&error),
             }
         }
         let made = tempfile::tempfile().map_err(Failure::from).and_then(|file| {
-            let (file, index, summary) = self.write(file, progress)?;
+            let (file, index, summary) = self.write(file, &Alone, progress)?;
             Ok(Built { digests: self.unchanged()?, ..self.map(&file, index, summary)? })
         });
         made.map_err(|failure| match failure {
@@ -124,7 +187,7 @@ impl Build<'_> {
     /// Makes a file in the cache.
     fn keep(&self, key: &str, progress: &mut dyn FnMut(Progress)) -> Result<Built, Failure> {
         let target = self.cache.create()?;
-        let (file, index, summary) = self.write(target.as_file().try_clone()?, progress)?;
+        let (file, index, summary) = self.write(target.as_file().try_clone()?, self.peers, progress)?;
         let built = self.map(&file, index, summary)?;
         // The files were read twice, once for the key; what changed in between must not stand under that key.
         let built = Built { digests: self.unchanged()?, ..built };
@@ -190,7 +253,12 @@ impl Build<'_> {
         Ok(Built { train, validation, counts: index.counts, summary, digests, cache_file: None })
     }
 
-    fn write(&self, file: File, progress: &mut dyn FnMut(Progress)) -> Result<(File, Index, Summary), Failure> {
+    fn write(
+        &self,
+        file: File,
+        peers: &dyn Peers,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(File, Index, Summary), Failure> {
         let mut total_bytes = 0;
         for source in self.sources {
             let metadata = source.file.metadata();
@@ -199,6 +267,7 @@ impl Build<'_> {
         }
         let mut pass = Pass {
             build: self,
+            peers,
             groups: self.near_duplicates()?,
             read: 0,
             writer: Writer::new(file, self.sources.len())?,
@@ -206,22 +275,19 @@ impl Build<'_> {
             held_out: HeldOut::default(),
             leaked: 0,
             screened: Screened::new(),
+            printed: Printed::new(),
         };
-        let trained = self.config.train.len();
         let (mut train, mut validation) = (Tally::default(), Tally::default());
-        // The validation sources first: the leak check knows them before it sees what is trained on.
-        let mut held_out_formats = Vec::new();
-        for number in trained..self.sources.len() {
-            held_out_formats.push(pass.source(number, &mut Tally::default(), &mut validation, progress)?);
-        }
         let mut formats = Vec::new();
-        for number in 0..trained {
+        for number in self.in_order() {
             let mut tally = Tally::default();
             formats.push(pass.source(number, &mut tally, &mut validation, progress)?);
-            tally.check(self.config.max_length)?;
-            train.add(&tally);
+            if number < self.config.train.len() {
+                tally.check(self.config.max_length)?;
+                train.add(&tally);
+            }
         }
-        formats.append(&mut held_out_formats);
+        formats.rotate_left(self.config.validation.len());
         validation.check(self.config.max_length)?;
         let summary = Summary {
             key: self.key.clone().unwrap_or_default(),
@@ -231,7 +297,10 @@ impl Build<'_> {
             leaked: pass.leaked,
             screened: pass.screened,
             fingerprint: String::new(),
-            printed: self.tokenizer.template()?.printed(),
+            printed: {
+                pass.printed.extend(self.tokenizer.template()?.printed());
+                pass.printed
+            },
         };
         Ok(pass.writer.finish(summary)?)
     }
@@ -240,6 +309,7 @@ impl Build<'_> {
 /// A pass over all sources.
 struct Pass<'a> {
     build: &'a Build<'a>,
+    peers: &'a dyn Peers,
     /// The training conversations in groups of near-duplicates, where those are left out.
     groups: Option<DedupGroups>,
     /// The training conversations that were read.
@@ -249,15 +319,8 @@ struct Pass<'a> {
     held_out: HeldOut,
     leaked: u64,
     screened: Screened,
-}
-
-/// What became of one conversation.
-struct Tokenised {
-    hash: [u8; 32],
-    lineage: Lineage,
-    origin: Origin,
-    outcome: Outcome,
-    screened: Screened,
+    /// What the templates of the others printed of the date.
+    printed: Printed,
 }
 
 impl Pass<'_> {
@@ -276,115 +339,37 @@ impl Pass<'_> {
         validation: &mut Tally,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Format, Failure> {
-        let Build { config, tokenizer, sources, screening, .. } = self.build;
+        let config = self.build.config;
         let is_validation = number >= config.train.len();
         let fraction = if config.validation.is_empty() { config.validation_fraction } else { 0.0 };
-        let mut stream = sources[number].stream()?;
+        let mut reading = Reading::open(self.build, number, self.peers)?;
         let begin = self.progress.done_bytes;
-        loop {
-            let batch = stream.next_batch(|mut conversation| {
-                let lineage = std::mem::take(&mut conversation.lineage).named(&conversation.messages);
-                let screened = match screening {
-                    Some(screening) => screening.conversation(&mut conversation)?,
-                    None => Screened::new(),
-                };
-                if let Some(content) = &config.system_prompt {
-                    conversation.set_default_system(content);
+        while let Some(batch) = reading.next(&mut self.printed)? {
+            for Tokenised { hash, lineage, origin, outcome, screened } in batch {
+                for (kind, count) in screened {
+                    *self.screened.entry(kind).or_default() += count;
                 }
-                let hash = content_hash(&conversation);
-                let outcome = tokenize(tokenizer, &conversation, config.max_length, config.overlong)?;
-                Ok(Tokenised { hash, lineage, origin: conversation.origin, outcome, screened })
-            })?;
-            let Some(format) = stream.format().filter(|_| batch.is_empty()) else {
-                for Tokenised { hash, lineage, origin, outcome, screened } in batch {
-                    for (kind, count) in screened {
-                        *self.screened.entry(kind).or_default() += count;
-                    }
-                    if !is_validation && self.is_near_duplicate() {
-                        train.leave_out(origin);
-                        self.progress.conversations += 1;
-                        continue;
-                    }
-                    let held_out = is_validation || is_held_out(&hash, fraction);
-                    if is_validation {
-                        self.held_out.insert(hash);
-                    } else {
-                        self.leaked += self.held_out.take(&hash);
-                    }
-                    if let Outcome::Kept { example, .. } = &outcome {
-                        self.progress.tokens += example.input_ids.len() as u64;
-                        self.writer.push(example, &hash, &lineage, number, held_out)?;
-                    }
+                if !is_validation && self.is_near_duplicate() {
+                    train.leave_out(origin);
                     self.progress.conversations += 1;
-                    if held_out { &mut *validation } else { &mut *train }.count(origin, &outcome);
+                    continue;
                 }
-                self.progress.done_bytes = begin + stream.done_bytes();
-                progress(self.progress);
-                continue;
-            };
-            return Ok(format);
-        }
-    }
-}
-
-/// What was counted, and what is needed to tell that nothing is left.
-#[derive(Default)]
-struct Tally {
-    counts: Counts,
-    /// The first conversation.
-    first: Option<Origin>,
-    /// The length of the shortest conversation that was left out.
-    shortest: Option<usize>,
-}
-
-impl Tally {
-    fn count(&mut self, origin: Origin, outcome: &Outcome) {
-        self.first.get_or_insert(origin);
-        let counts = &mut self.counts;
-        counts.conversations += 1;
-        match outcome {
-            Outcome::Kept { example, truncated, unsupervised_turns } => {
-                counts.examples += 1;
-                counts.tokens += example.input_ids.len() as u64;
-                counts.supervised += example.loss_mask.iter().filter(|learned| **learned).count() as u64;
-                counts.truncated += u64::from(*truncated);
-                counts.unsupervised_turns += *unsupervised_turns as u64;
+                let held_out = is_validation || is_held_out(&hash, fraction);
+                if is_validation {
+                    self.held_out.insert(hash);
+                } else {
+                    self.leaked += self.held_out.take(&hash);
+                }
+                if let Outcome::Kept { example, .. } = &outcome {
+                    self.progress.tokens += example.input_ids.len() as u64;
+                    self.writer.push(example, &hash, &lineage, number, held_out)?;
+                }
+                self.progress.conversations += 1;
+                if held_out { &mut *validation } else { &mut *train }.count(origin, &outcome);
             }
-            Outcome::Dropped { tokens } => {
-                counts.dropped_overlong += 1;
-                self.shortest = Some(self.shortest.map_or(*tokens, |shortest| shortest.min(*tokens)));
-            }
+            self.progress.done_bytes = begin + reading.done_bytes();
+            progress(self.progress);
         }
-    }
-
-    fn leave_out(&mut self, origin: Origin) {
-        self.first.get_or_insert(origin);
-        self.counts.conversations += 1;
-        self.counts.near_duplicates += 1;
-    }
-
-    /// Refuses a part of which nothing is left.
-    fn check(&self, max_length: usize) -> Result<(), DataError> {
-        match (&self.first, self.shortest, self.counts.examples) {
-            (Some(first), Some(shortest), 0) => Err(DataError::Example(ExampleError::AllOverlong {
-                origin: first.clone(),
-                dropped: usize::try_from(self.counts.dropped_overlong).unwrap_or(usize::MAX),
-                shortest,
-                max_length,
-            })),
-            _ => Ok(()),
-        }
-    }
-
-    fn add(&mut self, other: &Self) {
-        let (sum, part) = (&mut self.counts, &other.counts);
-        sum.conversations += part.conversations;
-        sum.examples += part.examples;
-        sum.tokens += part.tokens;
-        sum.supervised += part.supervised;
-        sum.near_duplicates += part.near_duplicates;
-        sum.dropped_overlong += part.dropped_overlong;
-        sum.truncated += part.truncated;
-        sum.unsupervised_turns += part.unsupervised_turns;
+        Ok(reading.format().expect("a source without a record is refused"))
     }
 }

@@ -1,6 +1,7 @@
 //! The data of a recipe: its order, its counts, its first error, and the same whatever the number of threads.
 
 mod cache;
+mod together;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -99,15 +99,25 @@ impl<F: Sync> Batches<F> {
         work: impl Fn(&F, Origin, Content) -> Result<T, DataError> + Sync,
     ) -> Result<Vec<T>, DataError> {
         let batch = self.read(settle);
+        self.work(batch, work)
+    }
+
+    /// Does some work on each of the records that were read.
+    fn work<T: Send>(
+        &self,
+        batch: Vec<Result<Raw, DataError>>,
+        work: impl Fn(&F, Origin, Content) -> Result<T, DataError> + Sync,
+    ) -> Result<Vec<T>, DataError> {
         let Some(form) = &self.form else {
             return match batch.into_iter().next() {
                 Some(Err(error)) => Err(error),
                 _ => Err(DataError::Empty { path: self.name.to_path_buf() }),
             };
         };
+        let name = &self.name;
         let work = |raw: Result<Raw, DataError>| {
             let Raw { line, content } = raw?;
-            work(form, Origin { path: self.name.clone(), line }, content)
+            work(form, Origin { path: name.clone(), line }, content)
         };
         // Collected in order first: of several errors, the first one of the file is told.
         let done: Vec<Result<T, DataError>> = batch.into_par_iter().map(work).collect();
@@ -174,10 +184,35 @@ impl<'a> Stream<'a> {
         &mut self,
         work: impl Fn(Conversation) -> Result<T, DataError> + Sync,
     ) -> Result<Vec<T>, DataError> {
-        self.batches.next(
-            |first, origin| Converter::new(self.source, first, origin),
-            |converter, origin, content| work(content.read(origin, |value, origin| converter.convert(value, origin))?),
-        )
+        self.next_share(0, 1, work).unwrap_or_else(|| Ok(Vec::new()))
+    }
+
+    /// Reads as many batches as there are processes, and does some work on that of this one; none when the source is over.
+    /// What the processes make of theirs is, in the order of the ranks, in the file's order.
+    ///
+    /// # Errors
+    /// As [`Batches::next`], of what this process works on.
+    pub(crate) fn next_share<T: Send>(
+        &mut self,
+        rank: usize,
+        ranks: usize,
+        work: impl Fn(Conversation) -> Result<T, DataError> + Sync,
+    ) -> Option<Result<Vec<T>, DataError>> {
+        let settle = |first: &Value, origin: &Origin| Converter::new(self.source, first, origin);
+        let (mut own, mut is_over) = (Vec::new(), true);
+        for turn in 0..ranks {
+            let batch = self.batches.read(settle);
+            is_over &= batch.is_empty();
+            if turn == rank {
+                own = batch;
+            }
+        }
+        if own.is_empty() && (!is_over || self.batches.form.is_some()) {
+            return (!is_over).then(|| Ok(Vec::new()));
+        }
+        Some(self.batches.work(own, |converter, origin, content| {
+            work(content.read(origin, |value, origin| converter.convert(value, origin))?)
+        }))
     }
 
     /// The form of the records, never `auto`; none before the first batch.

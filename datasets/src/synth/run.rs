@@ -25,6 +25,7 @@ use crate::atomic;
 use crate::error::DataError;
 use crate::filter::{FilterReport, Filters, HeldOutQuestions};
 use crate::hub::Hub;
+use crate::peers::Peers;
 
 /// The answers of the teacher.
 pub const ANSWERS: &str = "answers.jsonl";
@@ -47,7 +48,7 @@ pub struct Report {
     /// Whether every step came to its end.
     pub finished: bool,
     /// Why it ended early.
-    pub ended: Option<String>,
+    pub ended: Option<Early>,
     /// Documents read.
     pub documents: usize,
     /// Seeds read.
@@ -89,10 +90,12 @@ pub struct Making<'a> {
     pub hub: &'a Hub,
     /// Ends the work between two requests; what was answered is kept, and the set has what could be made of it.
     pub stop: &'a AtomicBool,
+    /// The processes that make it together: all ask, and the first one writes.
+    pub peers: &'a dyn Peers,
 }
 
 /// Makes a set in its folder, without a sample that holds one of the questions `held_out`. Returns how it came about, and
-/// the samples.
+/// the samples: the same on any number of processes, as far as the teacher gives the same answers again.
 ///
 /// # Errors
 /// A source that cannot be read, has a licence that is not accepted, or personal data where that is refused; a teacher that
@@ -108,12 +111,15 @@ pub fn make(
     let mut gate = Gate::new(config)?;
     gate.check_licences(config, &documents)?;
     gate.documents(&mut documents)?;
-    let Making { teacher, price, count_tokens, scorer, hub, stop } = making;
+    let Making { teacher, price, count_tokens, scorer, hub, stop, peers } = making;
     let seeds = read_seeds(config, hub, &mut gate)?;
     let folder = &config.output;
-    std::fs::create_dir_all(folder).map_err(|source| DataError::Write { path: folder.clone(), source })?;
-    let journal = Mutex::new(Journal::open(&folder.join(ANSWERS))?);
-    let asking = teacher.map(|teacher| Asking { teacher, journal: &journal, budget: config.budget, price, stop });
+    if peers.rank() == 0 {
+        std::fs::create_dir_all(folder).map_err(|source| DataError::Write { path: folder.clone(), source })?;
+    }
+    let journal = Mutex::new(Journal::open_together(&folder.join(ANSWERS), peers)?);
+    let asking =
+        teacher.map(|teacher| Asking { teacher, journal: &journal, budget: config.budget, price, stop, peers });
     let mut workshop = Workshop {
         config,
         documents: &documents,
@@ -145,10 +151,7 @@ pub fn make(
         recipe: config.clone(),
         teacher: teacher.map(|teacher| teacher.identity().clone()),
         finished: early.is_none(),
-        ended: early.map(|early| match early {
-            Early::Budget(limit) => format!("{limit}, is reached"),
-            Early::Stopped => "stopped".to_owned(),
-        }),
+        ended: early,
         documents: documents.len(),
         seeds: seeds.len(),
         made,
@@ -162,7 +165,9 @@ pub fn make(
         spent,
         cost: spent.cost(price),
     };
-    write(folder, &report, &samples)?;
+    if peers.rank() == 0 {
+        write(folder, &report, &samples)?;
+    }
     Ok((report, samples))
 }
 

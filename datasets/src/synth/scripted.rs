@@ -13,6 +13,7 @@ use super::teacher::{Completion, Failure, Hands, Identity, Price, Prompt, Reques
 use crate::error::DataError;
 use crate::filter::HeldOutQuestions;
 use crate::hub::Hub;
+use crate::peers::Alone;
 
 /// What is written after a text: a completion's own, or the last message of a conversation.
 type Script = Box<dyn Fn(&str) -> String + Sync>;
@@ -42,7 +43,7 @@ impl Teacher for Scripted {
     }
 
     fn hands(&self) -> Hands {
-        Hands { threads: 1, batch: 3 }
+        Hands { threads: 1, batch: 3, first_alone: false }
     }
 
     fn user_prefix(&self) -> Option<String> {
@@ -91,7 +92,8 @@ pub(super) fn run_scored(
 ) -> Result<(Report, Vec<Sample>), DataError> {
     let (stop, hub) = (AtomicBool::new(false), Hub::from_env());
     let (teacher, count_tokens): (Option<&dyn Teacher>, _) = (Some(teacher), &words_and_marks);
-    let making = Making { teacher, price: Price::default(), count_tokens, scorer, hub: &hub, stop: &stop };
+    let making =
+        Making { teacher, price: Price::default(), count_tokens, scorer, hub: &hub, stop: &stop, peers: &Alone };
     make(config, making, HeldOutQuestions::default(), &mut |_, _| ())
 }
 

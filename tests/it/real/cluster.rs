@@ -13,7 +13,7 @@ use crate::resume::{adapter_bytes, metrics, numbers};
 use crate::support::{assert_near, greffon, greffon_command, tiny_recipe, write_replayed};
 
 /// The variable by which a rank knows its number.
-const RANK: &str = "OMPI_COMM_WORLD_RANK";
+pub(super) const RANK: &str = "OMPI_COMM_WORLD_RANK";
 
 /// The recipe of the runs: dropout, replay, validation, several epochs, and fewer examples in a step than ranks may be.
 pub(super) fn recipe(folder: &Path, more: &[&str]) -> String {

@@ -16,6 +16,7 @@ mod slurm;
 mod sweep;
 mod synth;
 mod table;
+mod together;
 
 use std::path::{Path, PathBuf};
 

@@ -87,13 +87,14 @@ Examples:
   greffon synth synth.yaml --set teacher.endpoint.url=http://127.0.0.1:8080
   greffon synth synth.yaml --set budget.requests=1000
   greffon synth synth.yaml --force --json
+  greffon launch -n 4 synth synth.yaml
 
 The set is a folder: samples.jsonl is what one trains on, answers.jsonl keeps every answer of the teacher, report.json \
 says how the set came about. Run again with --force, only what has no answer yet is asked; so a run that was stopped or \
 killed goes on where it was.
 
 Exit codes: 0 done, or a budget is reached; 1 the teacher does not answer; 2 the input must be mended; 130 stopped with \
-everything kept.")]
+everything kept, or what the environment variable GREFFON_REQUEUE_CODE says.")]
     Synth(SynthArgs),
     /// Say what a run will cost before it is run: memory, time, and whether it fits.
     #[command(after_help = "\
@@ -127,8 +128,11 @@ Examples:
   greffon launch -n 4 --threads 8 recipe.yaml --set train.max_steps=20
   greffon launch -n 2 train --resume runs/recipe
   greffon launch -n 4 forgetting measure runs/recipe
+  greffon launch -n 4 synth synth.yaml
+  greffon launch -n 4 data prepare recipe.yaml
 
-The recipe is that of one process, and so are the numbers, within the rounding of sums. Each process holds the whole \
+The recipe is that of one process, and so are the numbers, within the rounding of sums; prepared data, and samples of a \
+teacher that gives the same answers again, are the same bytes. Each process holds the whole \
 base; the gradients are added up over MPI. Under `mpirun` and `srun --mpi=pmix` a process finds its place by itself:
 start `greffon train recipe.yaml` with them to use several machines.
 

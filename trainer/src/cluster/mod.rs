@@ -11,14 +11,16 @@ mod mpi;
 mod nccl;
 #[cfg(any(feature = "mpi", feature = "nccl"))]
 mod patience;
+mod peers;
 #[cfg(feature = "nccl")]
 mod rendezvous;
 mod single;
 mod spread;
 
 pub use launcher::{Launcher, Place};
+pub use peers::of_peer;
 pub use single::Single;
-pub use spread::{first_before_others, from_first, spread};
+pub use spread::{from_first, spread};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

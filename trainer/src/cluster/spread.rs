@@ -77,23 +77,6 @@ pub fn from_first<R: Serialize + DeserializeOwned>(
     }
 }
 
-/// Does on rank 0, then on all the others at once, what leaves something behind that spares the others the work.
-///
-/// # Errors
-/// What the work gives; [`TrainError::Cluster`].
-pub fn first_before_others<R>(
-    collective: &dyn Collective,
-    work: impl FnOnce() -> Result<R, TrainError>,
-) -> Result<R, TrainError> {
-    if collective.is_first() {
-        let done = work()?;
-        collective.all_gather(&[])?;
-        return Ok(done);
-    }
-    collective.all_gather(&[])?;
-    work()
-}
-
 fn written<R: Serialize>(part: &Part<R>) -> Vec<u8> {
     serde_json::to_vec(part).expect("what is spread is plain data")
 }

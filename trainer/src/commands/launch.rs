@@ -15,7 +15,7 @@ use crate::cli::LaunchArgs;
 use crate::error::TrainError;
 
 /// The verbs that several processes share.
-const SHARED: [&str; 3] = ["train", "eval", "forgetting"];
+const SHARED: [&str; 5] = ["train", "eval", "forgetting", "synth", "data"];
 /// How long a signal takes to be passed on, at most.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -123,7 +123,7 @@ fn of_mpirun(text: &str) -> Option<String> {
     }
     let Some((_, killed)) = text.split_once("mpirun noticed that process ") else { return Some(text) };
     Some(format!(
-        "{} the others were ended; go on from the last checkpoint with --resume",
+        "{} the others were ended; a run goes on from its last checkpoint with --resume, a set from its answers with --force",
         killed.replacen(" exited on signal", " was ended by signal", 1)
     ))
 }

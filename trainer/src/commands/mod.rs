@@ -35,6 +35,7 @@ use std::thread;
 use std::time::Duration;
 
 use anstream::eprintln;
+use datasets::DataError;
 use owo_colors::OwoColorize as _;
 
 use crate::cli::{Cli, DataVerb, Verb};
@@ -62,6 +63,10 @@ fn verb(verb: Verb, place: &Place) -> anyhow::Result<ExitCode> {
         Verb::Train(args) => return together(place, |collective| train::train(&args, collective)),
         Verb::Forgetting(verb) => return together(place, |collective| forgetting::forgetting(&verb, collective)),
         Verb::Eval(args) => return together(place, |collective| eval::eval(&args, collective)),
+        Verb::Synth(args) => return together(place, |collective| synth::synth(&args, collective)),
+        Verb::Data(DataVerb::Prepare(args)) => {
+            return together(place, |collective| prepare::prepare(&args, collective));
+        }
         _ if place.ranks > 1 => anyhow::bail!(
             "{} processes were started for work that one does; start it without the launcher",
             place.ranks
@@ -71,7 +76,6 @@ fn verb(verb: Verb, place: &Place) -> anyhow::Result<ExitCode> {
         Verb::Launch(args) => return launch::launch(&args),
         Verb::Sweep(args) => return sweep::sweep(&args),
         Verb::Submit(args) => return submit::submit(&args),
-        Verb::Synth(args) => return synth::synth(&args),
         Verb::Data(DataVerb::Screen(args)) => return screen::screen(&args),
         Verb::Data(DataVerb::Trace(args)) => return trace::trace(&args),
         Verb::Init(args) => init::init(&args),
@@ -79,7 +83,6 @@ fn verb(verb: Verb, place: &Place) -> anyhow::Result<ExitCode> {
         Verb::Schema(args) => schema::schema(&args),
         Verb::Fetch(args) => fetch::fetch(&args),
         Verb::Data(DataVerb::Preview(args)) => preview::preview(&args),
-        Verb::Data(DataVerb::Prepare(args)) => prepare::prepare(&args),
         Verb::Data(DataVerb::Dedup(args)) => dedup::dedup(&args),
         Verb::Plan(args) => plan::plan(&args),
         Verb::Generate(args) => generate::generate(&args),
@@ -107,9 +110,22 @@ fn together(place: &Place, work: impl FnOnce(&dyn Collective) -> anyhow::Result<
     if !collective.is_first() {
         thread::sleep(AFTER_THE_FIRST);
     }
+    if is_anothers(error, collective.rank()) {
+        // Who met it says so, with its exit code, which ends this process.
+        thread::sleep(2 * AFTER_THE_FIRST);
+    }
     fail(error);
     collective.abort(code);
     Ok(ExitCode::from(code))
+}
+
+/// Whether an error was met by another rank than this.
+fn is_anothers(error: &anyhow::Error, own: usize) -> bool {
+    let error = error.chain().find_map(|cause| cause.downcast_ref::<TrainError>());
+    let Some(TrainError::Cluster { rank, .. } | TrainError::Data(DataError::Peer { rank, .. })) = error else {
+        return false;
+    };
+    *rank != own
 }
 
 /// Prints an error with its causes, once, and gives the exit code.

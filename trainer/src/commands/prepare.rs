@@ -1,5 +1,6 @@
 //! `greffon data prepare`: the tokens of a recipe's data, made once and kept for its runs.
 
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anstream::println;
@@ -7,11 +8,12 @@ use datasets::{Cache, Counts};
 
 use super::progress;
 use crate::cli::PrepareArgs;
+use crate::cluster::Collective;
 use crate::error::TrainError;
 use crate::model::BaseModel;
 use crate::recipe::Recipe;
 
-pub(super) fn prepare(args: &PrepareArgs) -> anyhow::Result<()> {
+pub(super) fn prepare(args: &PrepareArgs, collective: &dyn Collective) -> anyhow::Result<ExitCode> {
     let loaded = Recipe::load(&args.recipe.recipe, &args.recipe.set).map_err(TrainError::from)?;
     let recipe = &loaded.recipe;
     let hub = progress::hub();
@@ -19,11 +21,18 @@ pub(super) fn prepare(args: &PrepareArgs) -> anyhow::Result<()> {
 
     let started = Instant::now();
     let mut bar = progress::Tokenising::default();
-    let data = datasets::prepare(&recipe.data, &tokenizer, recipe.train.seed, &hub, &Cache::from_env(), &mut |done| {
-        bar.show(&done);
-    })
-    .map_err(TrainError::from)?;
+    let (config, seed, cache) = (&recipe.data, recipe.train.seed, Cache::from_env());
+    let mut show = |done| {
+        if collective.is_first() {
+            bar.show(&done);
+        }
+    };
+    let data = datasets::prepare_together(config, &tokenizer, seed, &hub, &cache, &collective, &mut show)
+        .map_err(TrainError::from)?;
     bar.clear();
+    if !collective.is_first() {
+        return Ok(ExitCode::SUCCESS);
+    }
     let seconds = started.elapsed().as_secs_f64();
 
     let parts = [("train", &data.train_counts), ("validation", &data.validation_counts)];
@@ -42,7 +51,7 @@ pub(super) fn prepare(args: &PrepareArgs) -> anyhow::Result<()> {
             "notes": data.notes,
         });
         println!("{}", serde_json::to_string_pretty(&json)?);
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
     for (name, counts) in parts {
         let Counts { conversations, examples, tokens, supervised, .. } = counts;
@@ -59,5 +68,5 @@ pub(super) fn prepare(args: &PrepareArgs) -> anyhow::Result<()> {
         Some(path) => println!("tokens: {}", path.display()),
         None => println!("the tokens are not kept"),
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

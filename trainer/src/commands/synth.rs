@@ -2,7 +2,6 @@
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 
 use anstream::{eprintln, println};
 use comfy_table::{CellAlignment, Table, presets};
@@ -11,50 +10,55 @@ use datasets::synth::config::SynthConfig;
 use datasets::synth::document::words_and_marks;
 use datasets::synth::run::{CARD, Making, Report, SAMPLES, make};
 use datasets::synth::select::Scorer;
-use datasets::synth::teacher::ask::Progress;
+use datasets::synth::teacher::ask::{Early, Progress};
 use datasets::synth::teacher::{Endpoint, Price};
 use indicatif::ProgressBar;
 
-use super::interrupt::on_stop;
+use super::interrupt::{interrupted_code, on_stop};
 use super::progress;
 use crate::cli::SynthArgs;
+use crate::cluster::{Collective, from_first};
 use crate::error::TrainError;
 use crate::forgetting::suite::Questions;
 use crate::recipe::load_synth;
-use crate::teacher::open_both;
+use crate::teacher::{Learner, open_both};
 
-/// The exit code of what was stopped with everything kept.
-const INTERRUPTED: u8 = 130;
-
-pub(super) fn synth(args: &SynthArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn synth(args: &SynthArgs, collective: &dyn Collective) -> anyhow::Result<ExitCode> {
     let config = load_synth(&args.recipe, &args.set).map_err(TrainError::from)?;
     let samples = config.output.join(SAMPLES);
-    if samples.exists() && !args.force {
-        let reason = format!(
-            "{}: the set is there already; --force makes it again from the answers that are kept",
-            samples.display()
-        );
-        return Err(TrainError::Run(reason).into());
-    }
+    // The others could find the samples that the first one writes.
+    from_first(collective, || {
+        if samples.exists() && !args.force {
+            return Err(TrainError::Run(format!(
+                "{}: the set is there already; --force makes it again from the answers that are kept",
+                samples.display()
+            )));
+        }
+        Ok(())
+    })?;
+    let interrupted = interrupted_code()?;
     let hub = progress::hub();
     let held_out = HeldOutQuestions::new(&Questions::every_item()?, &config.held_out).map_err(TrainError::from)?;
     let local = config.teacher.as_ref().and_then(|teacher| teacher.local.as_ref());
     let model = config.difficulty.as_ref().map(|difficulty| &difficulty.model);
     let [local, learner] = open_both(local, model, &hub)?;
     let stop = on_stop(Some("the requests under way"))?;
+    let learner = learner.as_deref().map(|model| Learner { model, collective });
     let making = Making {
         teacher: None,
         price: Price::default(),
         count_tokens: &words_and_marks,
-        scorer: learner.as_deref().map(|learner| learner as &dyn Scorer),
+        scorer: learner.as_ref().map(|learner| learner as &dyn Scorer),
         hub: &hub,
         stop: &stop,
+        peers: &collective,
     };
     let endpoint = config.teacher.as_ref().and_then(|teacher| teacher.endpoint.as_ref());
     let report = match (endpoint, local.as_deref()) {
         (Some(endpoint), _) => {
             let key = endpoint.api_key_env.as_ref().and_then(|variable| std::env::var(variable).ok());
-            let teacher = Endpoint::new(endpoint, key.filter(|key| !key.is_empty()));
+            let endpoint = endpoint.shared(collective.rank(), collective.ranks());
+            let teacher = Endpoint::new(&endpoint, key.filter(|key| !key.is_empty()));
             run(&config, Making { teacher: Some(&teacher), price: endpoint.price, ..making }, held_out)?
         }
         (None, Some(teacher)) => {
@@ -64,18 +68,25 @@ pub(super) fn synth(args: &SynthArgs) -> anyhow::Result<ExitCode> {
         // Recipes whose steps ask somebody name a teacher.
         (None, None) => run(&config, making, held_out)?,
     };
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        show(&config, &report);
+    if collective.is_first() {
+        if args.json {
+            println!("{}", serde_json::to_string_pretty(&report)?);
+        } else {
+            show(&config, &report);
+        }
     }
-    let stopped = stop.load(Ordering::Relaxed) && !report.finished;
-    Ok(if stopped { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+    let is_stopped = report.ended == Some(Early::Stopped);
+    Ok(if is_stopped { ExitCode::from(interrupted) } else { ExitCode::SUCCESS })
 }
 
 fn run(config: &SynthConfig, making: Making<'_>, held_out: HeldOutQuestions) -> Result<Report, TrainError> {
+    let is_first = making.peers.rank() == 0;
     let mut asking = Bar::default();
-    let made = make(config, making, held_out, &mut |what, at| asking.show(what, at));
+    let made = make(config, making, held_out, &mut |what, at| {
+        if is_first {
+            asking.show(what, at);
+        }
+    });
     asking.clear();
     Ok(made?.0)
 }

@@ -8,8 +8,10 @@ use std::ops::Range;
 
 use burn::tensor::Tensor;
 use datasets::permutation;
+use serde::{Deserialize, Serialize};
 
 use super::Subject;
+use crate::cluster::{Collective, Single, spread};
 use crate::device::{indices, read};
 use crate::error::TrainError;
 use crate::model::generate::argmax;
@@ -39,7 +41,7 @@ pub struct Request {
 }
 
 /// The answer to a request.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scored {
     /// The summed log-probability of each sequence's scored tokens, in nats.
     pub sums: Vec<f64>,
@@ -122,15 +124,41 @@ pub fn log_likelihoods(
     requests: &[Request],
     progress: &mut dyn FnMut(usize) -> Result<(), TrainError>,
 ) -> Result<Vec<Scored>, TrainError> {
-    let mut scored: Vec<Option<Scored>> = vec![None; requests.len()];
+    in_passes(subject, &Single, requests, progress)
+}
+
+/// The same by all ranks of the subject, each with its part of the passes. A pass is the same on any number of them, so the
+/// numbers are too. `progress` is told how many are done on this rank.
+///
+/// # Errors
+/// As [`log_likelihoods`]; [`TrainError::Cluster`].
+pub fn log_likelihoods_together(
+    subject: &Subject<'_>,
+    requests: &[Request],
+    progress: &mut dyn FnMut(usize) -> Result<(), TrainError>,
+) -> Result<Vec<Scored>, TrainError> {
+    in_passes(subject, subject.collective, requests, progress)
+}
+
+fn in_passes(
+    subject: &Subject<'_>,
+    collective: &dyn Collective,
+    requests: &[Request],
+    progress: &mut dyn FnMut(usize) -> Result<(), TrainError>,
+) -> Result<Vec<Scored>, TrainError> {
+    let passes = passes(requests);
     let mut done = 0;
-    for pass in passes(requests) {
-        let answers = score(subject, &pass.iter().map(|index| &requests[*index]).collect::<Vec<_>>());
-        for (index, answer) in pass.iter().zip(answers) {
-            scored[*index] = Some(answer);
-        }
-        done += pass.len();
-        progress(done)?;
+    let answers = spread(collective, &passes, |own| {
+        let one = |pass: &Vec<usize>| {
+            let answers = score(subject, &pass.iter().map(|index| &requests[*index]).collect::<Vec<_>>());
+            done += pass.len();
+            progress(done).map(|()| answers)
+        };
+        own.iter().map(one).collect()
+    })?;
+    let mut scored: Vec<Option<Scored>> = vec![None; requests.len()];
+    for (index, answer) in passes.into_iter().flatten().zip(answers.into_iter().flatten()) {
+        scored[index] = Some(answer);
     }
     Ok(scored.into_iter().map(|answer| answer.expect("every request is in a pass")).collect())
 }

@@ -126,10 +126,10 @@ pub struct EndpointConfig {
     /// The environment variable that holds the key; null for a server that wants none.
     #[serde(default)]
     pub api_key_env: Option<String>,
-    /// Requests at a time, 1 to 256.
+    /// Requests at a time, 1 to 256; of all processes together.
     #[serde(default = "default_concurrency")]
     pub concurrency: usize,
-    /// The most requests a minute, above 0; null for as many as it takes.
+    /// The most requests a minute, above 0, of all processes together; null for as many as it takes.
     #[serde(default)]
     pub requests_per_minute: Option<f64>,
     /// Seconds after which a request has failed, above 0.
@@ -141,6 +141,18 @@ pub struct EndpointConfig {
     /// What a million tokens cost.
     #[serde(default)]
     pub price: Price,
+}
+
+impl EndpointConfig {
+    /// The part of one process. Where there are more processes than `concurrency`, some have none of it and ask nothing.
+    #[must_use]
+    pub fn shared(&self, rank: usize, ranks: usize) -> Self {
+        let before = |rank| self.concurrency * rank / ranks;
+        let concurrency = before(rank + 1) - before(rank);
+        let part = concurrency.max(1) as f64 / self.concurrency as f64;
+        let requests_per_minute = self.requests_per_minute.map(|rate| rate * part);
+        Self { concurrency, requests_per_minute, ..self.clone() }
+    }
 }
 
 /// A model that runs in this program.

@@ -57,12 +57,6 @@ impl Spent {
         self.completion_tokens += other.completion_tokens;
     }
 
-    pub(super) fn subtract(&mut self, other: Self) {
-        self.requests -= other.requests;
-        self.prompt_tokens -= other.prompt_tokens;
-        self.completion_tokens -= other.completion_tokens;
-    }
-
     /// In money.
     pub fn cost(&self, price: Price) -> f64 {
         (self.prompt_tokens as f64 * price.input + self.completion_tokens as f64 * price.output) / 1e6

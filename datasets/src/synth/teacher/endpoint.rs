@@ -186,7 +186,7 @@ impl Teacher for Endpoint {
     }
 
     fn hands(&self) -> Hands {
-        Hands { threads: self.threads, batch: 1 }
+        Hands { threads: self.threads, batch: 1, first_alone: true }
     }
 
     fn complete(&self, requests: &[&Request]) -> Vec<Result<Completion, Failure>> {

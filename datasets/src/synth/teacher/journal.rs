@@ -1,7 +1,7 @@
 //! The answers that were given, one JSON object a line: what was paid for is written to the disk before it is used.
 //!
 //! The file is only ever added to. A line that a kill cut off is dropped when it is opened again; a second program that
-//! opens it is refused.
+//! opens it is refused. Of several processes that make a set together the first one has the file, and all have the answers.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -13,12 +13,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{Completion, Identity, Request, Spent, key};
 use crate::error::{DataError, SynthError};
+use crate::peers::{Peers, exchange};
 
 /// The answers of a set of samples.
 #[derive(Debug)]
 pub struct Journal {
-    path: PathBuf,
-    file: File,
+    /// Where it is kept; `None` where another process does so.
+    kept: Option<(PathBuf, File)>,
     answers: HashMap<String, Completion>,
     spent: Spent,
 }
@@ -26,13 +27,30 @@ pub struct Journal {
 /// One line.
 #[derive(Serialize, Deserialize)]
 struct Line<'a> {
-    key: String,
+    key: Cow<'a, str>,
     teacher: Cow<'a, Identity>,
     request: Cow<'a, Request>,
     completion: Cow<'a, Completion>,
 }
 
 impl Journal {
+    /// Opens the journal of a set, or begins one; the first process does, and the others have its answers.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; [`DataError::Peer`].
+    pub fn open_together(path: &Path, peers: &dyn Peers) -> Result<Self, DataError> {
+        let own = if peers.rank() == 0 { Some(Self::open(path)?) } else { None };
+        if peers.ranks() == 1
+            && let Some(own) = own
+        {
+            return Ok(own);
+        }
+        let mut all: Vec<Option<(HashMap<String, Completion>, Spent)>> =
+            exchange(peers, &own.as_ref().map(|own| (&own.answers, own.spent)))?;
+        let (answers, spent) = all.swap_remove(0).unwrap_or_default();
+        Ok(own.unwrap_or(Self { kept: None, answers, spent }))
+    }
+
     /// Opens the journal of a set, or begins one.
     ///
     /// # Errors
@@ -59,7 +77,7 @@ impl Journal {
             match serde_json::from_slice::<Line<'_>>(&line) {
                 Ok(Line { key, completion, .. }) if line.ends_with(b"\n") => {
                     spent.add(Spent::of(&completion));
-                    answers.insert(key, completion.into_owned());
+                    answers.insert(key.into_owned(), completion.into_owned());
                     sound += count as u64;
                 }
                 // What a kill cut off is at the end.
@@ -73,7 +91,7 @@ impl Journal {
         }
         file.set_len(sound).map_err(write)?;
         file.seek(SeekFrom::End(0)).map_err(write)?;
-        Ok(Self { path: path.to_owned(), file, answers, spent })
+        Ok(Self { kept: Some((path.to_owned(), file)), answers, spent })
     }
 
     /// The answer under a key.
@@ -86,29 +104,31 @@ impl Journal {
         self.spent
     }
 
-    /// Keeps an answer; on the disk when this returns.
+    /// Keeps the answers of some requests, in one piece; on the disk when this returns.
     ///
     /// # Errors
     /// [`DataError::Write`], for instance on a full disk.
-    pub(super) fn put(
-        &mut self,
-        identity: &Identity,
-        request: &Request,
-        completion: &Completion,
-    ) -> Result<(), DataError> {
-        let key = key(identity, request);
-        let line = Line {
-            key: key.clone(),
-            teacher: Cow::Borrowed(identity),
-            request: Cow::Borrowed(request),
-            completion: Cow::Borrowed(completion),
-        };
-        let mut text = serde_json::to_vec(&line).expect("plain data");
-        text.push(b'\n');
-        let written = self.file.write_all(&text).and_then(|()| self.file.sync_data());
-        written.map_err(|source| DataError::Write { path: self.path.clone(), source })?;
-        self.spent.add(Spent::of(completion));
-        self.answers.insert(key, completion.clone());
+    pub(super) fn put(&mut self, identity: &Identity, made: &[(&Request, Completion)]) -> Result<(), DataError> {
+        let keys: Vec<String> = made.iter().map(|(request, _)| key(identity, request)).collect();
+        if let Some((path, file)) = self.kept.as_mut().filter(|_| !made.is_empty()) {
+            let mut text = Vec::new();
+            for ((request, completion), key) in made.iter().zip(&keys) {
+                let line = Line {
+                    key: Cow::Borrowed(key),
+                    teacher: Cow::Borrowed(identity),
+                    request: Cow::Borrowed(request),
+                    completion: Cow::Borrowed(completion),
+                };
+                serde_json::to_writer(&mut text, &line).expect("plain data");
+                text.push(b'\n');
+            }
+            let written = file.write_all(&text).and_then(|()| file.sync_data());
+            written.map_err(|source| DataError::Write { path: path.clone(), source })?;
+        }
+        for (key, (_, completion)) in keys.into_iter().zip(made) {
+            self.spent.add(Spent::of(completion));
+            self.answers.insert(key, completion.clone());
+        }
         Ok(())
     }
 }
@@ -137,7 +157,7 @@ mod tests {
         let path = folder.path().join("answers.jsonl");
         let mut journal = Journal::open(&path).unwrap();
         for text in ["é\n", "b"] {
-            journal.put(&teacher(), &request(text), &completion(text)).unwrap();
+            journal.put(&teacher(), &[(&request(text), completion(text))]).unwrap();
         }
         drop(journal);
         let whole = std::fs::read(&path).unwrap();
@@ -150,7 +170,7 @@ mod tests {
                 Spent { requests: lines, prompt_tokens: 3 * lines, completion_tokens: 2 * lines }
             );
             // What is added goes after whole lines.
-            journal.put(&teacher(), &request("c"), &completion("c")).unwrap();
+            journal.put(&teacher(), &[(&request("c"), completion("c"))]).unwrap();
             drop(journal);
             let journal = Journal::open(&path).unwrap();
             assert_eq!(journal.spent().requests, lines + 1);

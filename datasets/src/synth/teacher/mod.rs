@@ -9,6 +9,7 @@ mod budget;
 mod endpoint;
 mod journal;
 mod pace;
+mod round;
 #[cfg(test)]
 mod tests;
 
@@ -93,14 +94,16 @@ pub struct Identity {
 /// How a teacher wants to be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hands {
-    /// Threads that ask at the same time, at least 1.
+    /// Threads of this process that ask at the same time; 0 where others do all the asking.
     pub threads: usize,
     /// Requests that one of them asks at once, at least 1.
     pub batch: usize,
+    /// Whether the first batch goes alone: a key that is wrong is then refused once.
+    pub first_alone: bool,
 }
 
 /// Why there is no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Failure {
     /// This request cannot be answered; others may be.
     Request(String),

@@ -1,5 +1,7 @@
 //! Asking against a small server on this machine that misbehaves as servers do.
 
+mod together;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
@@ -12,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::ask::{Answer, Answered, Asking, Early, ask};
 use super::*;
+use crate::peers::Alone;
 use crate::synth::config::EndpointConfig;
 
 /// What the server does with a request, by the count of requests before it; the body, for good answers.
@@ -112,7 +115,7 @@ type Asked = Result<(Vec<Answered>, Option<Early>), crate::DataError>;
 
 /// Asking without a budget.
 fn asking<'a>(teacher: &'a Endpoint, journal: &'a Mutex<Journal>, stop: &'a AtomicBool) -> Asking<'a> {
-    Asking { teacher, journal, budget: Budget::default(), price: Price::default(), stop }
+    Asking { teacher, journal, budget: Budget::default(), price: Price::default(), stop, peers: &Alone }
 }
 
 fn run(server: &Server, folder: &Path, requests: &[Request], budget: Budget) -> Asked {
