@@ -33,7 +33,7 @@ impl Set {
             "teacher: {{local: {{base: {model}, batch_size: 4}}}}\n\
              steps: [{{self_replay: {{prompts: [{{path: prompts.jsonl}}], temperature: 1.0, max_tokens: 150}}}}]\n\
              filters: {{toxicity: false, refusals: false, repetition: null, near_duplicates: null}}\n\
-             difficulty: {{model: {{base: {model}}}, least: 0.0, most: 6.5}}\noutput: set\n",
+             difficulty: {{model: {{base: {model}}}, least: 0.0, most: 6.8}}\noutput: set\n",
             model = model.display()
         );
         let recipe = folder.join("synth.yaml");
