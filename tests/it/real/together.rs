@@ -47,7 +47,7 @@ impl Set {
         if ranks > 1 {
             command.args(["launch", "-n", &ranks.to_string()]);
         }
-        command.arg("synth").arg(&self.recipe).args(["--force", "--json"]);
+        command.arg("synth").arg(&self.recipe).arg("--force");
         command.args(["--set", &format!("output={}", self.path(name).display())]);
         command
     }
@@ -60,8 +60,8 @@ impl Set {
     fn make(&self, ranks: usize, name: &str) -> (String, Value) {
         let out = self.command(ranks, name).output().expect("greffon starts");
         succeed(&out);
-        let samples = fs::read_to_string(self.path(name).join("samples.jsonl")).expect("samples");
-        (samples, serde_json::from_slice(&out.stdout).expect("one JSON value"))
+        let read = |file: &str| fs::read_to_string(self.path(name).join(file)).expect("it was written");
+        (read("samples.jsonl"), serde_json::from_str(&read("report.json")).expect("one JSON value"))
     }
 
     /// The keys of its answers; none is there twice.
