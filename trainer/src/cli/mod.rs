@@ -87,7 +87,6 @@ Examples:
   greffon synth synth.yaml --set teacher.endpoint.url=http://127.0.0.1:8080
   greffon synth synth.yaml --set budget.requests=1000
   greffon synth synth.yaml --force --json
-  greffon launch -n 4 synth synth.yaml
 
 The set is a folder: samples.jsonl is what one trains on, answers.jsonl keeps every answer of the teacher, report.json \
 says how the set came about. Run again with --force, only what has no answer yet is asked; so a run that was stopped or \
