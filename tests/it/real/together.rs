@@ -148,7 +148,8 @@ fn a_stop_ends_all_ranks_with_the_answers_kept() {
     let said = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(130), "{said}");
     assert_eq!(said.matches("stopping after the requests under way").count(), 1, "{said}");
-    let report: Value = serde_json::from_slice(&out.stdout).expect("one JSON value");
+    let report = fs::read(set.path("set").join("report.json")).expect("it was written");
+    let report: Value = serde_json::from_slice(&report).expect("one JSON value");
     assert_eq!((&report["ended"], &report["finished"]), (&"stopped".into(), &false.into()));
     assert!(set.keys("set").len() < 400);
     let (samples, _) = set.make(1, "set");
