@@ -37,7 +37,7 @@ pub use decontaminate::{Contaminated, Decontamination, contaminated};
 pub use digest::{hex, sha256_files};
 pub use error::{
     DataError, ExampleError, HubError, InstructionError, ProbeError, RecordError, ScreenError, SynthError,
-    TemplateError, TokenizerError,
+    TemplateError, TokenizerError, with_causes,
 };
 pub use hub::{Hub, HubFile, Push, PushFile, Pushed, RepoKind, TransferProgress};
 pub use mixture::{Order, permutation};

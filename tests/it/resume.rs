@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::support::{fixture, greffon, tiny_recipe, write_replayed};
+use crate::support::{fixture, greffon, signal, tiny_recipe, write_replayed};
 
 /// The files of the result, by name.
 pub(crate) fn adapter_bytes(run: &Path) -> Vec<(String, Vec<u8>)> {
@@ -147,7 +147,7 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
         std::thread::sleep(Duration::from_millis(1));
     }
     let pid = child.id().to_string();
-    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().expect("kill").success());
+    signal("INT", [pid]);
     let out = child.wait_with_output().expect("it ends");
     let said = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(130), "{said}");
@@ -205,7 +205,7 @@ fn or_resume_starts_a_run_goes_on_with_it_and_refuses_another() {
         assert!(start.elapsed() < Duration::from_mins(2), "the run makes no steps");
         std::thread::sleep(Duration::from_millis(1));
     }
-    assert!(std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    signal("TERM", [child.id()]);
     let stopped = child.wait_with_output().expect("it ends");
     assert_eq!(stopped.status.code(), Some(85), "{}", String::from_utf8_lossy(&stopped.stderr));
 

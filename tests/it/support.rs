@@ -1,6 +1,7 @@
 //! What several tests need: the fixtures, and comparisons that name the worst place.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use burn::tensor::{Device, Tensor};
 use datasets::{Cache, ChatTokenizer, DataConfig, Example, Hub, Origin, Prepared};
@@ -193,4 +194,11 @@ pub(crate) fn tiny_recipe(folder: &Path, set: &[&str]) -> String {
     let path = folder.join("recipe.yaml");
     std::fs::write(&path, recipe.resolved_yaml()).expect("a file");
     path.to_str().expect("plain path").to_owned()
+}
+
+/// Sends processes a signal, such as `KILL`.
+#[track_caller]
+pub(crate) fn signal(name: &str, pids: impl IntoIterator<Item = impl ToString>) {
+    let pids = pids.into_iter().map(|pid| pid.to_string());
+    assert!(Command::new("kill").arg(format!("-{name}")).args(pids).status().expect("kill").success());
 }

@@ -1,6 +1,5 @@
 //! Everything that can go wrong in a run, named with its place.
 
-use std::error::Error as _;
 use std::path::{Path, PathBuf};
 
 use crate::recipe::RecipeError;
@@ -202,12 +201,6 @@ impl TrainError {
 
     /// The message with its causes, as the command prints it.
     pub fn with_causes(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
-        text
+        datasets::with_causes(self)
     }
 }

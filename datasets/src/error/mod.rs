@@ -12,6 +12,7 @@ mod synth;
 mod template;
 mod tokenizer;
 
+use std::error::Error;
 use std::path::PathBuf;
 
 use crate::conversation::Origin;
@@ -117,6 +118,17 @@ pub enum DataError {
         /// Why, and the remedy.
         reason: String,
     },
+}
+
+/// An error's message with its causes, as a command prints it.
+pub fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 impl DataError {

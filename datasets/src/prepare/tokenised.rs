@@ -3,7 +3,6 @@
 //! Each process reads the whole source and works on every so-many-th batch; the first one gets what the others made.
 
 use std::collections::BTreeMap;
-use std::error::Error as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::DataConfig;
 use crate::conversation::{Conversation, Origin};
-use crate::error::DataError;
+use crate::error::{DataError, with_causes};
 use crate::peers::Peers;
 use crate::samples::Lineage;
 use crate::screen::{Screened, Screening};
@@ -203,15 +202,4 @@ fn read(part: &[u8], name: &Arc<Path>, printed: &mut Printed) -> Option<Vec<Toke
         all.push(Tokenised { hash, lineage, origin, outcome, screened });
     }
     rest.is_empty().then_some(all)
-}
-
-/// An error with what it comes from.
-fn with_causes(error: &DataError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

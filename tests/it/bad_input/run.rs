@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::{Case, assert_error, files, greffon_with_limit};
-use crate::support::{greffon, greffon_command};
+use crate::support::{greffon, greffon_command, signal};
 
 #[test]
 fn a_folder_that_holds_a_run_is_not_written_over() {
@@ -87,7 +87,7 @@ fn a_full_disk_leaves_the_checkpoint_before_and_the_run_goes_on_from_it_bit_for_
         std::thread::sleep(Duration::from_millis(1));
     }
     let pid = child.id().to_string();
-    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().expect("kill").success());
+    signal("INT", [pid]);
     assert_eq!(child.wait_with_output().expect("it ends").status.code(), Some(130));
     let before = checkpoints(&run);
     let saved = files(&run.join("checkpoints"));

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use adapters::PeftAdapter;
 use serde_json::Value;
 
-use super::processes::{kill, rank as rank_of};
+use super::processes::rank as rank_of;
 use crate::resume::{adapter_bytes, metrics, numbers};
-use crate::support::{assert_near, greffon, greffon_command, tiny_recipe, write_replayed};
+use crate::support::{assert_near, greffon, greffon_command, signal, tiny_recipe, write_replayed};
 
 /// The variable by which a rank knows its number.
 pub(super) const RANK: &str = "OMPI_COMM_WORLD_RANK";
@@ -37,8 +37,30 @@ fn succeed(output: &Output) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// Holds the losses and the adapter of a run against those of another, and gives the largest difference of each.
+#[track_caller]
+pub(super) fn assert_same_run(what: &str, run: &Path, other: &Path) -> (f64, f32) {
+    let (lines, others) = (numbers(run), numbers(other));
+    assert_eq!(lines.len(), others.len());
+    let mut of_losses = 0.0_f64;
+    for (line, expected) in lines.iter().zip(&others) {
+        for key in ["loss", "replay_loss", "kl", "validation_loss"] {
+            let value = |line: &Value| line.get(key).map(|value| value.as_f64().expect("a number"));
+            let (Some(got), Some(expected)) = (value(line), value(expected)) else {
+                assert_eq!(value(line).is_some(), value(expected).is_some(), "{key}");
+                continue;
+            };
+            of_losses = of_losses.max((got - expected).abs());
+            assert_near(&format!("{key}, {what}: {line}"), got, expected, 1e-5);
+        }
+    }
+    let of_adapter = adapter_difference(run, other);
+    assert!(of_adapter <= 1e-4, "{of_adapter}");
+    (of_losses, of_adapter)
+}
+
 /// The largest difference between the numbers of two runs' adapters.
-pub(super) fn adapter_difference(run: &Path, other: &Path) -> f32 {
+fn adapter_difference(run: &Path, other: &Path) -> f32 {
     let read = |run: &Path| PeftAdapter::read(&run.join("adapter")).expect("the run has an adapter");
     let (adapter, other) = (read(run), read(other));
     assert_eq!(adapter.pairs.len(), other.pairs.len());
@@ -56,32 +78,16 @@ fn any_number_of_ranks_gives_the_numbers_of_one() {
     let recipe = recipe(folder.path(), &[]);
     let run = |name: &str| folder.path().join(name);
     succeed(&greffon(&["train", &recipe, "--set", &format!("output={}", run("1").display())]));
-    let alone = numbers(&run("1"));
     for ranks in [2, 4] {
         let name = ranks.to_string();
         succeed(&launch(folder.path(), ranks, &recipe, &name));
-        let mut of_losses = 0.0_f64;
-        let lines = numbers(&run(&name));
-        assert_eq!(lines.len(), alone.len());
-        for (line, expected) in lines.iter().zip(&alone) {
-            for key in ["loss", "replay_loss", "kl", "validation_loss"] {
-                let value = |line: &Value| line.get(key).map(|value| value.as_f64().expect("a number"));
-                let (Some(got), Some(expected)) = (value(line), value(expected)) else {
-                    assert_eq!(value(line).is_some(), value(expected).is_some(), "{key}");
-                    continue;
-                };
-                of_losses = of_losses.max((got - expected).abs());
-                assert_near(&format!("{key} on {ranks} ranks: {line}"), got, expected, 1e-5);
-            }
-            if line.get("loss").is_some() {
-                let waited = &line["ranks"];
-                assert_eq!(waited["seconds"].as_array().map(Vec::len), Some(ranks), "{line}");
-                assert!(waited["idle"].as_f64().is_some_and(|idle| (0.0..1.0).contains(&idle)), "{line}");
-            }
-        }
-        let of_adapter = adapter_difference(&run(&name), &run("1"));
+        let (of_losses, of_adapter) = assert_same_run(&format!("{ranks} ranks"), &run(&name), &run("1"));
         println!("{ranks} ranks, 50 steps: losses within {of_losses:.1e}, adapter within {of_adapter:.1e}");
-        assert!(of_adapter <= 1e-4, "{of_adapter}");
+        for line in numbers(&run(&name)).iter().filter(|line| line.get("loss").is_some()) {
+            let waited = &line["ranks"];
+            assert_eq!(waited["seconds"].as_array().map(Vec::len), Some(ranks), "{line}");
+            assert!(waited["idle"].as_f64().is_some_and(|idle| (0.0..1.0).contains(&idle)), "{line}");
+        }
     }
 }
 
@@ -101,7 +107,7 @@ fn a_killed_rank_ends_all_and_the_resumed_run_is_that_which_was_not_killed() {
             std::thread::sleep(Duration::from_millis(1));
         }
         let pid = rank_of(&run, RANK, rank).expect("the rank runs");
-        kill(&[pid]);
+        signal("KILL", [pid]);
         let killed = Instant::now();
         let out = child.wait_with_output().expect("it ends");
         let (said, seconds) = (String::from_utf8_lossy(&out.stderr), killed.elapsed().as_secs_f64());
@@ -127,7 +133,7 @@ fn a_stop_saves_on_all_ranks() {
         assert!(started.elapsed() < Duration::from_mins(2), "the run makes no steps");
         std::thread::sleep(Duration::from_millis(1));
     }
-    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill").success());
+    signal("TERM", [child.id()]);
     let out = child.wait_with_output().expect("it ends");
     let said = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(130), "{said}");
@@ -186,7 +192,7 @@ fn a_rank_that_waits_for_one_that_stands_still_ends() {
         std::thread::sleep(Duration::from_millis(1));
     }
     let pid = rank_of(&run, RANK, 1).expect("the rank runs");
-    assert!(Command::new("kill").args(["-STOP", &pid]).status().expect("kill").success());
+    signal("STOP", [pid]);
     let stopped = Instant::now();
     let out = child.wait_with_output().expect("it ends");
     let said = String::from_utf8_lossy(&out.stderr);

@@ -1,8 +1,7 @@
-//! The processes of this machine, and their ends.
+//! The processes of this machine.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// The processes for whose folder in `/proc` something holds.
 pub(super) fn processes(is_one: impl Fn(&Path) -> bool) -> Vec<String> {
@@ -20,9 +19,4 @@ pub(super) fn rank(run: &Path, variable: &str, rank: usize) -> Option<String> {
     };
     let run = run.to_str().expect("plain path");
     processes(|folder| has(folder, "cmdline", run) && has(folder, "environ", &format!("\0{variable}={rank}\0"))).pop()
-}
-
-/// Ends processes as the kernel does when memory is out.
-pub(super) fn kill(pids: &[String]) {
-    assert!(Command::new("kill").arg("-KILL").args(pids).status().expect("kill").success());
 }

@@ -6,11 +6,11 @@ use std::process::{Child, Command, Output};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::cluster::{adapter_difference, recipe};
+use super::cluster::{assert_same_run, recipe};
 use super::processes::processes;
 use super::variable;
-use crate::resume::{metrics, numbers};
-use crate::support::{assert_near, greffon, greffon_command};
+use crate::resume::metrics;
+use crate::support::{greffon, greffon_command, signal};
 
 /// What a local Slurm needs that a cluster does not: Open MPI over the loopback device, `PMIx` without shared memory, and
 /// ranks that wait without taking the core of one that computes.
@@ -193,20 +193,8 @@ fn equals_one_process(slurm: &Slurm, folder: &Path, recipe: &str, set: &[&str]) 
     for words in ["job ", "running on n[1-2]", "trained 50 steps", "completed"] {
         assert!(said.contains(words), "no `{words}` in: {said}");
     }
-    let (got, expected) = (numbers(&together), numbers(&alone));
-    assert_eq!(got.len(), expected.len());
-    let mut worst = 0.0_f64;
-    for (line, expected) in got.iter().zip(&expected) {
-        for key in ["loss", "replay_loss", "kl", "validation_loss"] {
-            let Some(expected) = expected.get(key) else { continue };
-            let (got, expected) = (line[key].as_f64().expect("a number"), expected.as_f64().expect("a number"));
-            worst = worst.max((got - expected).abs());
-            assert_near(&format!("{key}: {line}"), got, expected, 1e-5);
-        }
-    }
-    let of_adapter = adapter_difference(&together, &alone);
-    assert!(of_adapter <= 1e-4, "{of_adapter}");
-    println!("2 nodes with 2 ranks, 50 steps: losses within {worst:.1e}, adapter within {of_adapter:.1e}");
+    let (of_losses, of_adapter) = assert_same_run("2 nodes with 2 ranks", &together, &alone);
+    println!("2 nodes with 2 ranks, 50 steps: losses within {of_losses:.1e}, adapter within {of_adapter:.1e}");
 }
 
 #[test]
@@ -218,7 +206,6 @@ fn two_nodes_with_two_ranks_give_the_numbers_of_one_process() {
 }
 
 #[test]
-#[ignore = "takes ten minutes where other tests run beside it, and has not passed there yet"]
 fn the_quick_start_on_two_nodes_gives_the_numbers_of_one_process() {
     let slurm = Slurm::start();
     let folder = tempfile::tempdir().expect("a folder");
@@ -272,7 +259,7 @@ fn ctrl_c_leaves_the_job_alone() {
     let run = folder.path().join("run");
     let job = slurm.submit(&recipe, &run, &["--json"]);
     wait("steps", || steps(&run) >= 2);
-    assert!(Command::new("kill").args(["-INT", &job.id().to_string()]).status().expect("kill").success());
+    signal("INT", [job.id()]);
     let out = end(job);
     let said = lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(130), "{said}");

@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output};
+use std::process::{Child, Output};
 
 use serde_json::Value;
 
-use super::processes::{kill, rank};
+use super::processes::rank;
 use super::slurm::{LOCAL, Slurm, end, lossy, wait};
 use crate::resume::adapter_bytes;
-use crate::support::{greffon_command, tiny_recipe};
+use crate::support::{greffon_command, signal, tiny_recipe};
 
 const GRID: [&str; 4] = ["--over", "train.learning_rate=1e-2,1e-5", "--over", "lora.rank=2,4"];
 
@@ -58,15 +58,13 @@ fn rows(found: &Value) -> Vec<[Value; 4]> {
     trials.map(|trial| ["number", "point", "max_steps", "best"].map(|key| trial[key].clone())).collect()
 }
 
-fn interrupt(sweep: &Child) {
-    assert!(Command::new("kill").args(["-INT", &sweep.id().to_string()]).status().expect("kill").success());
-}
-
 #[test]
 fn an_array_gives_the_table_of_the_local_queue_and_is_not_made_again() {
     let slurm = Slurm::start();
     let folder = tempfile::tempdir().expect("a folder");
-    let recipe = tiny_recipe(folder.path(), &["train.max_steps=8", "train.eval_every=4"]);
+    // Steps so long that Slurm is asked while the trials run.
+    let set = ["train.max_steps=8", "train.eval_every=4", "train.global_batch_size=400"];
+    let recipe = tiny_recipe(folder.path(), &set);
     let local = Sweep { slurm: &slurm, recipe: recipe.clone(), to: folder.path().join("local") };
     let (expected, _) = succeed(local.start(&GRID));
 
@@ -117,7 +115,7 @@ fn ctrl_c_leaves_the_trials_alone_and_the_same_command_follows_them_again() {
     let arguments = [&GRID[..], &["--jobs", "1"]].concat();
     let sweep = array.under_slurm(&arguments);
     wait("the first trial runs", || array.to.join("trial-001/metrics.jsonl").is_file());
-    interrupt(&sweep);
+    signal("INT", [sweep.id()]);
     let out = end(sweep);
     let said = lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(130), "{said}");
@@ -144,7 +142,7 @@ fn a_killed_task_goes_on_and_one_that_fails_is_told() {
     // The last task has the number of the whole array; its restart is its own.
     let last = array.to.join("trial-003");
     wait("steps", || fs::read_to_string(last.join("metrics.jsonl")).is_ok_and(|text| text.lines().count() > 30));
-    kill(&[rank(&last, "SLURM_PROCID", 1).expect("the rank runs")]);
+    signal("KILL", [rank(&last, "SLURM_PROCID", 1).expect("the rank runs")]);
     let (found, said) = succeed(sweep);
     let of = |number: usize| {
         let trials = found["trials"].as_array().expect("trials");

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::cluster::RANK;
 use super::processes::rank as rank_of;
-use crate::support::{fixture, greffon_command, tiny_recipe};
+use crate::support::{fixture, greffon_command, signal, tiny_recipe};
 
 /// A set of answers by the tiny model, which learns them too.
 struct Set {
@@ -93,10 +93,6 @@ fn succeed(output: &Output) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn kill(signal: &str, pid: &str) {
-    assert!(Command::new("kill").args([signal, pid]).status().expect("kill").success());
-}
-
 #[test]
 fn any_number_of_ranks_makes_the_samples_of_one() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -123,7 +119,7 @@ fn what_a_killed_rank_leaves_is_not_asked_again() {
     for (rank, ranks) in [(1, 3), (0, 2)] {
         let name = format!("killed-{rank}");
         let child = set.under_way(2, &name);
-        kill("-KILL", &rank_of(&set.path(&name), RANK, rank).expect("the rank runs"));
+        signal("KILL", [rank_of(&set.path(&name), RANK, rank).expect("the rank runs")]);
         let said = child.wait_with_output().expect("it ends").stderr;
         let said = String::from_utf8_lossy(&said);
         assert!(said.contains(&format!("rank {rank} with PID")) && said.contains("signal 9 (Killed)"), "{said}");
@@ -143,7 +139,7 @@ fn a_stop_ends_all_ranks_with_the_answers_kept() {
     let folder = tempfile::tempdir().expect("a folder");
     let set = Set::new(folder.path(), 400);
     let child = set.under_way(2, "set");
-    kill("-TERM", &child.id().to_string());
+    signal("TERM", [child.id()]);
     let out = child.wait_with_output().expect("it ends");
     let said = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(130), "{said}");

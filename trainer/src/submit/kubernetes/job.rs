@@ -17,7 +17,7 @@ pub(super) fn job(name: &str, job: &submit::Job, of: &Kubernetes) -> Job {
     let backoff = i32::try_from(job.max_restarts.saturating_mul(nodes)).unwrap_or(i32::MAX);
     // The pods of an indexed job have its name and their number, within the service of the same name.
     let first = format!("{name}-0.{name}");
-    let mut spec = spec(name, job, of, backoff, (nodes > 1).then_some(&first));
+    let mut spec = spec(name, job, of, backoff, (nodes > 1).then_some(first.as_str()));
     spec.suspend = of.queue.as_ref().map(|_| true);
     if let Some(pod) = spec.template.spec.as_mut().filter(|_| nodes > 1) {
         pod.subdomain = Some(name.to_owned());
@@ -27,7 +27,7 @@ pub(super) fn job(name: &str, job: &submit::Job, of: &Kubernetes) -> Job {
 
 /// The specification of the pods; after `backoff` failures that count, it is over. `first` is the name of the first pod
 /// where there are several.
-pub(super) fn spec(name: &str, job: &submit::Job, of: &Kubernetes, backoff: i32, first: Option<&String>) -> JobSpec {
+pub(super) fn spec(name: &str, job: &submit::Job, of: &Kubernetes, backoff: i32, first: Option<&str>) -> JobSpec {
     let pods = i32::try_from(job.resources.nodes).unwrap_or(i32::MAX);
     JobSpec {
         completion_mode: Some("Indexed".to_owned()),
@@ -38,7 +38,7 @@ pub(super) fn spec(name: &str, job: &submit::Job, of: &Kubernetes, backoff: i32,
         pod_replacement_policy: Some("Failed".to_owned()),
         active_deadline_seconds: job.time.map(|time| i64::try_from(time.seconds()).unwrap_or(i64::MAX)),
         pod_failure_policy: Some(failure_policy()),
-        template: template(name, job, of, first.map(String::as_str)),
+        template: template(name, job, of, first),
         ..JobSpec::default()
     }
 }

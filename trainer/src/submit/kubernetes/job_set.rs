@@ -67,7 +67,7 @@ pub(super) fn job_set(name: &str, job: &Job, of: &Kubernetes) -> JobSet {
     // up for itself.
     // The set names the pods after itself, the replicated job, and two numbers.
     let first = format!("{name}-{RUN}-0-0.{name}");
-    let spec = job::spec(name, job, of, 0, (job.resources.nodes > 1).then_some(&first));
+    let spec = job::spec(name, job, of, 0, (job.resources.nodes > 1).then_some(first.as_str()));
     let template = JobTemplateSpec {
         metadata: Some(ObjectMeta { labels: Some(labels(job)), ..ObjectMeta::default() }),
         spec: Some(spec),
