@@ -35,7 +35,9 @@ fn documents_are_kept_as_they_stand_and_nothing_is_overwritten() {
     let folder = tempfile::tempdir().expect("a folder");
     let document = |id: u32, text: &str| json!({"id": id, "title": "t", "text": text});
     let first = write(folder.path(), "a.jsonl", &[document(1, LONG), document(2, "Autre chose."), document(3, "…")]);
-    let second = write(folder.path(), "b.jsonl", &[document(4, &format!("{LONG}.")), document(5, "Encore une autre.")]);
+    // A character that a terminal swallows is printed all the same.
+    let second =
+        write(folder.path(), "b\u{7f}.jsonl", &[document(4, &format!("{LONG}.")), document(5, "Encore une autre.")]);
     let to = folder.path().join("kept.jsonl");
     let to = to.to_str().expect("plain path");
     let pairs = folder.path().join("pairs.jsonl");

@@ -46,52 +46,15 @@ impl Victim {
 }
 
 #[test]
-fn killed_ranks_and_machines_cost_a_checkpoint_interval_at_most() {
-    let slurm = Slurm::start();
-    let folder = tempfile::tempdir().expect("a folder");
-    let recipe = recipe(folder.path(), &["train.max_steps=400", "train.eval_every=200"]);
-    let whole = folder.path().join("whole");
-    succeed(slurm.submit(&recipe, &whole, &[]));
-
-    let run = folder.path().join("killed");
-    let job = slurm.submit(&recipe, &run, &[]);
-    for (index, after) in [3, 100, 200].into_iter().enumerate() {
-        wait("steps", || steps(&run) >= after);
-        let before = steps(&run);
-        signal("KILL", [rank(&run, RANK, index).expect("the rank runs")]);
-        let killed = Instant::now();
-        wait("the run goes on", || starts(&run) == index + 2);
-        println!("rank {index} killed after step {before}: on again after {:.1} s", killed.elapsed().as_secs_f64());
-    }
-    // A machine: its daemon and all that it has started.
-    wait("steps", || steps(&run) >= 300);
-    signal("KILL", slurm.machine("n2"));
-    let killed = Instant::now();
-    // A dead machine says nothing: Slurm misses it after SlurmdTimeout, ends the others and starts the job again.
-    let state = || slurm.tell("sinfo", &["--noheader", "--nodes=n2", "--partition=low", "--format=%T"]);
-    wait("Slurm misses the machine", || state().starts_with("down"));
-    println!("machine n2 killed: missed after {:.1} s", killed.elapsed().as_secs_f64());
-    slurm.start_machine("n2");
-    let said = succeed(job);
-    println!("started again: done after {:.1} s", killed.elapsed().as_secs_f64());
-    assert!(said.contains("restart 4"), "{said}");
-    for resumed in said.lines().filter_map(|line| line.strip_prefix("resuming after step ")) {
-        println!("resumed after step {resumed}");
-        assert_eq!(resumed.parse::<usize>().expect("a step") % 4, 0, "{said}");
-    }
-    assert_eq!(adapter_bytes(&run), adapter_bytes(&whole), "{said}");
-    assert_eq!(numbers(&run).len(), numbers(&whole).len());
-}
-
-#[test]
 fn ten_kills_in_a_row_cost_a_checkpoint_interval_each_at_most() {
-    const EVERY: usize = 10;
+    const EVERY: usize = 5;
     let slurm = Slurm::start();
     let folder = tempfile::tempdir().expect("a folder");
-    // Steps so long that a checkpoint is written in less than one.
+    // Steps so long that a checkpoint is written in less than one, and that ranks without their daemon, which work on until
+    // Slurm misses it, leave some for the kills after.
     let recipe = recipe(
         folder.path(),
-        &["train.max_steps=400", "train.save_every=10", "train.eval_every=200", "train.global_batch_size=64"],
+        &["train.max_steps=400", "train.save_every=5", "train.eval_every=200", "train.global_batch_size=128"],
     );
     let whole = folder.path().join("whole");
     succeed(slurm.submit(&recipe, &whole, &[]));
@@ -117,7 +80,7 @@ fn ten_kills_in_a_row_cost_a_checkpoint_interval_each_at_most() {
     for (index, victim) in victims.into_iter().enumerate() {
         wait("the run goes on", || starts(&run) == index + 1);
         let first = steps(&run);
-        let after = first + random.random_range(0..30);
+        let after = first + random.random_range(0..12);
         wait("steps", || steps(&run) >= after);
         let killed = Instant::now();
         before.push(steps(&run));
@@ -127,6 +90,7 @@ fn ten_kills_in_a_row_cost_a_checkpoint_interval_each_at_most() {
         println!("{victim:?} killed after step {}: on again after {seconds:.1} s", before[index]);
     }
     let said = succeed(job);
+    assert!(said.contains("restart 10"), "{said}");
     // What each start said; one that found no checkpoint began with the first step.
     let resumed: Vec<usize> = said
         .split(" of memory at its peak")

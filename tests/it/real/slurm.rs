@@ -26,7 +26,7 @@ pub(super) const LOCAL: [&str; 8] = [
 ];
 
 /// The most that a job takes here, waiting and starting again included.
-const PATIENCE: Duration = Duration::from_mins(10);
+const PATIENCE: Duration = Duration::from_mins(20);
 
 /// A Slurm that ends with its value; the tests have it one after the other.
 pub(super) struct Slurm {

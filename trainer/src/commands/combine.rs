@@ -5,6 +5,7 @@ use adapters::merge::{Combination, MajoritySign, Method, Part, combine};
 use anstream::println;
 use serde_json::json;
 
+use super::output;
 use super::verify;
 use crate::cli::{MergeArgs, SignMethod};
 use crate::error::TrainError;
@@ -41,7 +42,7 @@ pub(super) fn adapter(args: &MergeArgs) -> Result<Part, TrainError> {
 }
 
 /// Writes the adapter as a PEFT folder.
-pub(super) fn write(args: &MergeArgs, adapter: &PeftAdapter) -> Result<(), TrainError> {
+pub(super) fn write(args: &MergeArgs, adapter: &PeftAdapter) -> anyhow::Result<()> {
     adapter.write(&args.to, args.force)?;
     let PeftAdapter { config, pairs, .. } = adapter;
     let base = config.base_model_name_or_path.as_deref();
@@ -55,7 +56,7 @@ pub(super) fn write(args: &MergeArgs, adapter: &PeftAdapter) -> Result<(), Train
             "rank": rank,
             "modules": modules,
         });
-        println!("{report:#}");
+        output::json(&report)?;
     } else {
         println!("wrote {to}: PEFT adapter, rank {rank}, {modules} modules, base {}", base.unwrap_or("unnamed"));
     }

@@ -9,6 +9,7 @@ use anstream::println;
 use datasets::{DataError, DedupExample, DedupFiles};
 use serde_json::{Value, json};
 
+use super::output;
 use super::progress;
 use crate::cli::DedupArgs;
 use crate::error::TrainError;
@@ -40,7 +41,7 @@ pub(super) fn dedup(args: &DedupArgs) -> anyhow::Result<()> {
         write(path, args.force, |out| write_pairs(&found, out))?;
     }
     if args.json {
-        println!("{:#}", report(args, &found, &examples, seconds));
+        output::json(&report(args, &found, &examples, seconds))?;
     } else {
         print(args, &found, &examples, seconds);
     }

@@ -7,6 +7,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use datasets::{Conversation, Hub};
 use serde::Serialize;
 
+use super::output;
 use super::progress;
 use super::subject::Comparing;
 use crate::cli::EvalArgs;
@@ -73,10 +74,7 @@ pub(super) fn eval(args: &EvalArgs, collective: &dyn Collective) -> anyhow::Resu
     if args.json {
         let comparisons: Vec<Comparison> = pairs.iter().map(|(b, a)| compare(b, a)).collect();
         let answers = answers(&conversations, &plain, &adapted);
-        println!(
-            "{}",
-            serde_json::to_string_pretty(&serde_json::json!({ "metrics": comparisons, "answers": answers }))?
-        );
+        output::json(&serde_json::json!({ "metrics": comparisons, "answers": answers }))?;
     } else {
         println!("{}", table(&pairs));
         println!("{} conversations never trained on; intervals: 95 %, paired bootstrap", conversations.len());

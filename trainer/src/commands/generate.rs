@@ -9,6 +9,7 @@ use datasets::{Message, Role};
 use owo_colors::OwoColorize as _;
 use serde_json::json;
 
+use super::output;
 use super::subject::Loading;
 use crate::cli::{GenerateArgs, SamplingArgs};
 use crate::error::TrainError;
@@ -41,7 +42,7 @@ pub(super) fn generate(args: &GenerateArgs) -> anyhow::Result<()> {
     let seconds = started.elapsed().as_secs_f64();
     if args.json {
         let report = json!({ "new_tokens": new_tokens, "seconds": seconds, "answers": answers });
-        anstream::println!("{}", serde_json::to_string_pretty(&report)?);
+        output::json(&report)?;
     } else {
         for (question, answer) in questions.iter().zip(&answers) {
             anstream::println!("{}\n{answer}\n", question.dimmed());

@@ -8,6 +8,7 @@ use adapters::{AdapterConfig, LoraPair};
 use anstream::println;
 use serde_json::json;
 
+use super::output;
 use super::progress;
 use crate::cli::ImportArgs;
 use crate::error::TrainError;
@@ -51,7 +52,7 @@ pub(super) fn import(args: &ImportArgs) -> anyhow::Result<()> {
             "alpha": config.lora_alpha,
             "modules": pairs.len(),
         });
-        println!("{imported:#}");
+        output::json(&imported)?;
     } else {
         let (to, rank, modules) = (args.to.display(), config.r, pairs.len());
         println!("wrote {to}: PEFT adapter, rank {rank}, {modules} modules, base {}", base_name.unwrap_or("unnamed"));

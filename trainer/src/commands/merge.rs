@@ -10,6 +10,7 @@ use anstream::println;
 use clap::ValueEnum as _;
 use serde_json::json;
 
+use super::output;
 use super::{combine, progress};
 use crate::cli::{MergeArgs, MergedAs, MergedType};
 use crate::error::TrainError;
@@ -61,7 +62,7 @@ pub(super) fn merge(args: &MergeArgs) -> anyhow::Result<()> {
     Place::carry(&sources, &place(&args.to)?)?;
     if args.json {
         let report = json!({ "model": args.to, "form": what, "base": name, "adapters": args.adapters });
-        println!("{report:#}");
+        output::json(&report)?;
         return Ok(());
     }
     let folded = if args.adapters.len() == 1 { "the adapter" } else { "the combined adapters" };

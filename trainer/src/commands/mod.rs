@@ -14,6 +14,7 @@ mod init;
 mod interrupt;
 mod launch;
 mod merge;
+mod output;
 mod plan;
 mod prepare;
 mod preview;

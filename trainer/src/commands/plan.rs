@@ -5,6 +5,7 @@ use comfy_table::{Table, presets};
 use datasets::{Cache, DataError, Hub, Prepared};
 use serde::Serialize;
 
+use super::output;
 use super::progress;
 use crate::cli::PlanArgs;
 use crate::device;
@@ -49,7 +50,7 @@ pub(super) fn plan(args: &PlanArgs) -> anyhow::Result<()> {
     let recipe = &loaded.recipe;
     let (costs, checkpointing) = planned(recipe, args.probe, cluster(args, recipe)?)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&costs)?);
+        output::json(&costs)?;
         return Ok(());
     }
     println!("{}", table(&costs));

@@ -6,6 +6,7 @@ use std::time::Instant;
 use anstream::println;
 use datasets::{Cache, Counts};
 
+use super::output;
 use super::progress;
 use crate::cli::PrepareArgs;
 use crate::cluster::Collective;
@@ -50,7 +51,7 @@ pub(super) fn prepare(args: &PrepareArgs, collective: &dyn Collective) -> anyhow
             "fingerprint": data.fingerprint,
             "notes": data.notes,
         });
-        println!("{}", serde_json::to_string_pretty(&json)?);
+        output::json(&json)?;
         return Ok(ExitCode::SUCCESS);
     }
     for (name, counts) in parts {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anstream::println;
 use comfy_table::{Table, presets};
 
+use super::output;
 use super::progress;
 use super::verify::REFUSED;
 use crate::cli::VerifyArgs;
@@ -32,7 +33,7 @@ pub(super) fn prove(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let outcome = compare(&export, &base, proof.adapter.as_deref(), &server, proof.limit, &device)?;
     let written = manifest.add(&export, outcome.proof.clone())?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&outcome)?);
+        output::json(&outcome)?;
     } else {
         println!("{}", table(&outcome.proof));
         for reason in &outcome.reasons {

@@ -12,6 +12,7 @@ use datasets::{Push, PushFile};
 use owo_colors::OwoColorize as _;
 use serde_json::json;
 
+use super::output;
 use super::verify::REFUSED;
 use super::{progress, verify};
 use crate::cli::PushArgs;
@@ -69,7 +70,7 @@ pub(super) fn push(args: &PushArgs) -> anyhow::Result<ExitCode> {
             "committed": pushed.committed,
             "unchanged": pushed.unchanged,
         });
-        println!("{report:#}");
+        output::json(&report)?;
         return Ok(ExitCode::SUCCESS);
     }
     match pushed.commit {

@@ -1,7 +1,6 @@
 //! `greffon schema`.
 
-use anstream::println;
-
+use super::output;
 use crate::cli::{SchemaArgs, SchemaOf};
 use crate::recipe;
 
@@ -10,6 +9,5 @@ pub(super) fn schema(args: &SchemaArgs) -> anyhow::Result<()> {
         SchemaOf::Run => recipe::schema(),
         SchemaOf::Synth => recipe::synth_schema(),
     };
-    println!("{}", serde_json::to_string_pretty(&schema)?);
-    Ok(())
+    output::json(&schema)
 }

@@ -15,6 +15,7 @@ use datasets::{DataError, SourceConfig};
 use rayon::prelude::*;
 use serde_json::json;
 
+use super::output;
 use super::progress;
 use super::verify::REFUSED;
 use crate::cli::{ScreenAction, ScreenArgs};
@@ -258,7 +259,7 @@ fn print(args: &ScreenArgs, report: &Report, seconds: f64) -> anyhow::Result<()>
         if args.show {
             json["findings"] = json!(report.findings);
         }
-        println!("{}", serde_json::to_string_pretty(&json)?);
+        output::json(&json)?;
         return Ok(());
     }
     let mut table = Table::new();

@@ -15,6 +15,7 @@ use datasets::synth::teacher::{Endpoint, Price};
 use indicatif::ProgressBar;
 
 use super::interrupt::{interrupted_code, on_stop};
+use super::output;
 use super::progress;
 use crate::cli::SynthArgs;
 use crate::cluster::{Collective, from_first};
@@ -70,7 +71,7 @@ pub(super) fn synth(args: &SynthArgs, collective: &dyn Collective) -> anyhow::Re
     };
     if collective.is_first() {
         if args.json {
-            println!("{}", serde_json::to_string_pretty(&report)?);
+            output::json(&report)?;
         } else {
             show(&config, &report);
         }

@@ -8,6 +8,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use datasets::{SampleRecord, sha256_files, source_record};
 use serde_json::{Value, json};
 
+use super::output;
 use super::verify::REFUSED;
 use crate::cli::TraceArgs;
 use crate::error::TrainError;
@@ -38,7 +39,7 @@ pub(super) fn trace(args: &TraceArgs) -> anyhow::Result<ExitCode> {
     let places = single.map_or_else(|| places(&args.paths), |place| Ok(vec![place]))?;
     let found = trace::trace(&places, query.as_ref())?;
     if args.json {
-        println!("{:#}", report(&found, data.as_ref(), query.is_some()));
+        output::json(&report(&found, data.as_ref(), query.is_some()))?;
     } else {
         print(&found, data.as_ref(), query.is_some());
     }
@@ -55,7 +56,7 @@ fn summary(args: &TraceArgs, place: &Place) -> anyhow::Result<ExitCode> {
     let runs = data.as_ref().map(|data| trace::summary(place, data)).transpose()?.unwrap_or_default();
     let unknown = data.map_or_else(|| vec![place.path().display().to_string()], |data| data.unknown);
     if args.json {
-        println!("{:#}", json!({ "adapter": place.path(), "runs": runs, "unknown": unknown }));
+        output::json(&json!({ "adapter": place.path(), "runs": runs, "unknown": unknown }))?;
         return Ok(ExitCode::SUCCESS);
     }
     for summary in &runs {

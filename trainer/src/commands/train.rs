@@ -6,6 +6,7 @@ use anstream::println;
 
 use super::forgetting::show;
 use super::interrupt::{interrupted_code, on_stop};
+use super::output;
 use super::progress::{self, TrainProgress};
 use super::subject::run_recipe;
 use super::verify::REFUSED;
@@ -69,7 +70,7 @@ pub(super) fn train(args: &TrainArgs, collective: &dyn Collective) -> anyhow::Re
             "validation_loss": progress.best_loss,
             "best_step": progress.best_step,
         });
-        println!("{}", serde_json::to_string_pretty(&json)?);
+        output::json(&json)?;
         return Ok(code);
     }
     let early = match outcome.stopped_early {

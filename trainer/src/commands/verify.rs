@@ -9,6 +9,7 @@ use anstream::println;
 use comfy_table::Table;
 use serde_json::json;
 
+use super::output;
 use super::prove::{self, describe_proof};
 use crate::cli::VerifyArgs;
 use crate::error::TrainError;
@@ -42,7 +43,7 @@ pub(super) fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
             "proofs": proofs.collect::<Vec<_>>(),
             "forgetting": manifest.forgetting,
         });
-        println!("{report:#}");
+        output::json(&report)?;
     } else {
         let mut table = Table::new();
         table.load_style(comfy_table::presets::NOTHING);

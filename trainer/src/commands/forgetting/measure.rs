@@ -2,11 +2,10 @@
 
 use std::process::ExitCode;
 
-use anstream::println;
-
 use super::show;
 use crate::cli::{MeasureArgs, QuestionArgs};
 use crate::cluster::Collective;
+use crate::commands::output;
 use crate::commands::progress;
 use crate::commands::subject::Comparing;
 use crate::commands::verify::REFUSED;
@@ -47,7 +46,7 @@ pub(super) fn measure(args: &MeasureArgs, collective: &dyn Collective) -> anyhow
         adapters::write_atomic(file, args.force, |out| out.write_all(text.as_bytes())).map_err(TrainError::from)?;
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&found)?);
+        output::json(&found)?;
     } else {
         show::print(&found);
     }

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::measure::asked;
 use crate::cli::RepairArgs;
 use crate::cluster::Collective;
+use crate::commands::output;
 use crate::commands::progress;
 use crate::commands::subject::Comparing;
 use crate::commands::verify::REFUSED;
@@ -77,12 +78,7 @@ pub(super) fn repair(args: &RepairArgs, collective: &dyn Collective) -> anyhow::
         Place::carry(&[Place::of_export(&Export::open(adapter)?)], &Place::of_export(&to))?;
     }
     if args.json {
-        println!(
-            "{}",
-            serde_json::to_string_pretty(
-                &json!({ "tried": tried, "best": best, "written": best.and(args.to.as_ref()) })
-            )?
-        );
+        output::json(&json!({ "tried": tried, "best": best, "written": best.and(args.to.as_ref()) }))?;
     } else {
         show(args, recipe, &tried, best);
     }

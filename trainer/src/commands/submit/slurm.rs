@@ -13,6 +13,7 @@ use super::super::plan;
 use super::follow::{End, follow};
 use super::{job, load};
 use crate::cli::{Begin, ResourceArgs, SlurmArgs, SubmitArgs};
+use crate::commands::output;
 use crate::error::TrainError;
 use crate::recipe::Recipe;
 use crate::submit::carbon::{Forecast, Start};
@@ -57,7 +58,7 @@ pub(super) fn submit(args: &SubmitArgs) -> anyhow::Result<ExitCode> {
             "restarts": end.as_ref().map(|end| end.restarts),
             "exit_code": end.as_ref().map(End::code),
         });
-        println!("{}", serde_json::to_string_pretty(&json)?);
+        output::json(&json)?;
     }
     Ok(end.map_or(ExitCode::SUCCESS, |end| ExitCode::from(end.code())))
 }

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use self::slurm::Template;
 use super::interrupt::on_stop;
-use super::progress;
+use super::{output, progress};
 use crate::cli::SweepArgs;
 use crate::error::TrainError;
 use crate::recipe::Recipe;
@@ -79,18 +79,18 @@ pub(super) fn sweep(args: &SweepArgs) -> anyhow::Result<ExitCode> {
     };
 
     let keys = args.over.iter().map(|axis| axis.key.as_str()).collect();
-    let text = serde_json::to_string_pretty(&Sweep { recipe: &args.recipe, keys, trials: &trials })?;
+    let sweep = Sweep { recipe: &args.recipe, keys, trials: &trials };
     let write = |name: &str, text: &str| {
         adapters::write_atomic(&folder.join(name), true, |out| out.write_all(text.as_bytes())).map_err(TrainError::from)
     };
-    write("sweep.json", &text)?;
+    write("sweep.json", &serde_json::to_string_pretty(&sweep)?)?;
     let drawn = plot::svg(&args.over, &trials)?;
     if let Some(drawn) = &drawn {
         write("sweep.svg", drawn)?;
     }
     let best = trials.first().filter(|tried| tried.best.is_some());
     if args.json {
-        println!("{text}");
+        output::json(&sweep)?;
     } else {
         println!("{}", table(&args.over, &trials));
         for tried in &trials {
