@@ -190,7 +190,7 @@ fn equals_one_process(slurm: &Slurm, folder: &Path, recipe: &str, set: &[&str]) 
     assert!(done.status.success(), "{}", lossy(&done.stderr));
 
     let said = succeed(slurm.submit(recipe, &together, &[&["--follow"], &values[..]].concat()));
-    for words in ["job ", "running on n[1-2]", "trained 50 steps", "completed"] {
+    for words in ["job ", "trained 50 steps", "completed on n[1-2]"] {
         assert!(said.contains(words), "no `{words}` in: {said}");
     }
     let (of_losses, of_adapter) = assert_same_run("2 nodes with 2 ranks", &together, &alone);

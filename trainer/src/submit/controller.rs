@@ -77,10 +77,10 @@ impl Seen {
     /// The state, for people.
     pub fn told(&self) -> String {
         let again = if self.restarts > 0 { format!(", restart {}", self.restarts) } else { String::new() };
-        match self.state.as_str() {
-            "RUNNING" => format!("{} on {}{again}", self.state_told(), self.nodes),
-            _ => format!("{}{again}{}", self.state_told(), self.never()),
-        }
+        // A job that waits has none, and a short one is seen for the first time when it is over.
+        let has_nodes = self.nodes.starts_with(char::is_alphanumeric);
+        let nodes = if has_nodes { format!(" on {}", self.nodes) } else { String::new() };
+        format!("{}{nodes}{again}{}", self.state_told(), self.never())
     }
 
     /// The state with the reason for waiting.
@@ -292,6 +292,9 @@ mod tests {
         assert!(never.told().contains("ask for less"), "{}", never.told());
         let running = Seen::read("JobState=RUNNING ReqNodeList=(null) NodeList=n[1-2] ExitCode=0:0").unwrap();
         assert_eq!(running.told(), "running on n[1-2]");
+        assert_eq!(Seen { state: "COMPLETED".to_owned(), ..running }.told(), "completed on n[1-2]");
+        let cancelled = Seen::read("JobState=CANCELLED NodeList=(null) ExitCode=0:0").unwrap();
+        assert_eq!(cancelled.told(), "cancelled");
         assert_eq!(Seen::read("slurm_load_jobs error"), None);
     }
 
