@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::cluster::{Collective, from_first};
 use crate::device;
+use crate::energy::{Account, EnergyRecord, Stage};
 use crate::error::TrainError;
 use crate::eval::Subject;
 use crate::forgetting::{Forgetting, Watch};
@@ -52,6 +53,8 @@ pub struct Outcome {
     pub stopped_early: Option<EarlyStop>,
     /// What of the steps' time the ranks did not compute; `None` for one process.
     pub waits: Option<Waits>,
+    /// What it took.
+    pub energy: EnergyRecord,
     /// What the result lost of the base; `None` where the recipe does not ask.
     pub forgetting: Option<Forgetting>,
 }
@@ -71,6 +74,7 @@ pub fn finetune(
     collective: &dyn Collective,
 ) -> Result<Outcome, TrainError> {
     let recipe = &loaded.recipe;
+    let mut energy = Account::start(&recipe.energy, collective);
     let is_first = collective.is_first();
 
     // 1. The base model and its tokenizer, and the memory that is left for them.
@@ -94,12 +98,9 @@ pub fn finetune(
     let optimizer = optimizer(recipe, &decoder, &device);
 
     // 4. What forgetting is measured by, and what is replayed against it.
-    let watch = match &recipe.forgetting {
-        config if config.is_measured() => {
-            Some(Watch::open(recipe, config, &base, plain.clone(), &device, collective, hub)?)
-        }
-        _ => None,
-    };
+    let config = &recipe.forgetting;
+    let open_watch = || Watch::open(recipe, config, &base, plain.clone(), &device, collective, hub);
+    let watch = config.is_measured().then(open_watch).transpose()?;
     let total_steps = total_steps(recipe, &data)?;
     let asked = Subject { decoder: &plain, tokenizer: &base.tokenizer, device: &device, collective };
     let (replay, answered) = prepare_replay(recipe, start, total_steps, &asked, hub, stop, trackers)?;
@@ -123,6 +124,7 @@ pub fn finetune(
     let checkpoints = Checkpoints::new(folder.checkpoints(), recipe.train.keep_checkpoints);
     let fingerprint = fingerprint(&data, replay.as_ref(), &penalties);
     let recorder = is_first.then(|| Recorder::new(&folder, recipe, &base, &info, total_examples)).transpose()?;
+    energy.book(Stage::Data, collective)?;
     let mut run = Run {
         recipe,
         collective,
@@ -142,6 +144,7 @@ pub fn finetune(
         recomputed_blocks: checkpointing.recomputed_blocks,
         recorder: recorder.map(|recorder| Arc::new(Mutex::new(recorder))),
         pace: Pace::default(),
+        energy,
         saving: None,
     };
     if start == Start::Resume {
@@ -168,13 +171,7 @@ pub fn finetune(
 
     // 7. The steps.
     let ended = run.steps(stop, trackers, &folder, watch.as_ref()).map_err(|error| run.explain(error, &folder));
-    let (status, reason) = match &ended {
-        Ok(_) => (RunStatus::Finished, None),
-        Err(TrainError::Interrupted { .. }) => (RunStatus::Interrupted, None),
-        Err(error) => (RunStatus::Failed, Some(error.with_causes())),
-    };
-    info.update(status, run.progress.step, run.best(), reason);
-    let noted = if is_first { run.record().and_then(|()| folder.save_info(&info)) } else { Ok(()) };
+    let noted = run.note_end(&ended, &mut info, &folder);
     // On a full disk the note fails too; what ended the run is what is told.
     let stopped_early = ended?;
     noted?;
@@ -187,7 +184,8 @@ pub fn finetune(
         Some(watch) => Some(run.forgetting(watch, &folder, stop, trackers)?),
         None => None,
     };
-    Ok(Outcome { folder, waits: run.pace.waits(), progress: run.progress, stopped_early, forgetting })
+    let energy = run.note_energy(Stage::Evaluate, &mut info, &folder)?;
+    Ok(Outcome { folder, waits: run.pace.waits(), progress: run.progress, stopped_early, energy, forgetting })
 }
 
 /// The base, and the facts of the run that is resumed.

@@ -6,6 +6,7 @@ pub mod cli;
 pub mod cluster;
 pub mod commands;
 pub mod device;
+pub mod energy;
 pub mod error;
 pub mod eval;
 pub mod finetune;

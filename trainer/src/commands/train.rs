@@ -12,6 +12,7 @@ use super::subject::run_recipe;
 use super::verify::REFUSED;
 use crate::cli::TrainArgs;
 use crate::cluster::{Collective, from_first};
+use crate::energy::EnergyRecord;
 use crate::error::TrainError;
 use crate::finetune::{Start, finetune};
 use crate::recipe::{Loaded, Recipe, first_difference};
@@ -67,6 +68,7 @@ pub(super) fn train(args: &TrainArgs, collective: &dyn Collective) -> anyhow::Re
             "seconds": progress.seconds,
             "ranks": collective.ranks(),
             "waits": outcome.waits,
+            "energy": outcome.energy,
             "validation_loss": progress.best_loss,
             "best_step": progress.best_step,
         });
@@ -75,6 +77,7 @@ pub(super) fn train(args: &TrainArgs, collective: &dyn Collective) -> anyhow::Re
     }
     let early = match outcome.stopped_early {
         Some(EarlyStop::Validation) => ", stopped early",
+        Some(EarlyStop::Energy) => ", stopped before it took more than energy.max_kwh",
         Some(EarlyStop::Forgetting) => ", stopped by the forgetting gate",
         None => "",
     };
@@ -93,6 +96,7 @@ pub(super) fn train(args: &TrainArgs, collective: &dyn Collective) -> anyhow::Re
             100.0 * waits.communication
         );
     }
+    println!("{}", energy(&outcome.energy));
     if let Some(loss) = progress.best_loss {
         println!("lowest validation loss {loss:.4} at step {}", progress.best_step);
     }
@@ -107,6 +111,18 @@ pub(super) fn train(args: &TrainArgs, collective: &dyn Collective) -> anyhow::Re
         println!("next: greffon forgetting repair {run}; an export needs --accept-forgetting \"REASON\"");
     }
     Ok(code)
+}
+
+/// What a run took, in a line.
+fn energy(record: &EnergyRecord) -> String {
+    let emitted = match (record.grams_co2e, &record.grid) {
+        (Some(grams), Some(grid)) => format!(", {grams:.2} g CO2e ({})", grid.source),
+        _ => String::new(),
+    };
+    let per_tokens = record
+        .kwh_per_million_tokens
+        .map_or_else(String::new, |kwh| format!(", {:.2} Wh for a million tokens", 1e3 * kwh));
+    format!("energy: {:.3} Wh{emitted}{per_tokens}; processor {}", 1e3 * record.kwh, record.method.cpu)
 }
 
 /// Whether the recipe's output folder holds a run of it that goes on.

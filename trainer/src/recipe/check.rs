@@ -158,7 +158,8 @@ fn base_problem(path: &Path) -> Option<String> {
 }
 
 fn summary(recipe: &Recipe) -> Vec<(&'static str, String)> {
-    let Recipe { model, data, lora, train, eval, forgetting, device, output, kernels, cluster: _, plan: _ } = recipe;
+    let Recipe { model, data, lora, train, eval, forgetting, device, output, kernels, cluster: _, energy: _, plan: _ } =
+        recipe;
     let revision = model.revision.as_deref().filter(|_| model.is_on_hub());
     let count = |sources: &[SourceConfig]| match sources.len() {
         1 => "1 source".to_owned(),

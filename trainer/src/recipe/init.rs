@@ -9,7 +9,8 @@ use datasets::{DataConfig, Format, SourceConfig};
 use serde_json::{Map, Value};
 
 use super::{
-    ClusterConfig, EvalConfig, ForgettingConfig, ModelConfig, PlanConfig, Recipe, RecipeError, TrainConfig, schema,
+    ClusterConfig, EnergyConfig, EvalConfig, ForgettingConfig, ModelConfig, PlanConfig, Recipe, RecipeError,
+    TrainConfig, schema,
 };
 use crate::kernels::Kernels;
 
@@ -45,6 +46,7 @@ pub(super) fn recipe_text(base: &str, data: &Path, format: Format) -> String {
         device: "flex".to_owned(),
         kernels: Kernels::default(),
         cluster: ClusterConfig::default(),
+        energy: EnergyConfig::default(),
         plan: PlanConfig::default(),
         output: PathBuf::new(),
     };

@@ -9,6 +9,7 @@ mod check;
 mod cluster;
 mod device_name;
 mod difference;
+mod energy;
 mod error;
 mod eval;
 mod forgetting;
@@ -42,6 +43,7 @@ pub use check::Report;
 pub use cluster::ClusterConfig;
 pub use device_name::DeviceName;
 pub use difference::{Difference, first_difference};
+pub use energy::EnergyConfig;
 pub use error::{FileProblem, Place, Problem, RecipeError};
 pub use eval::EvalConfig;
 pub use forgetting::{Answers, ForgettingConfig, LimitsConfig, OrthogonalConfig, ReplayConfig, SuiteName};
@@ -85,6 +87,9 @@ pub struct Recipe {
     /// How the processes of one run work together.
     #[serde(default)]
     pub cluster: ClusterConfig,
+    /// What the run's energy is reckoned by, and how much it may take.
+    #[serde(default)]
+    pub energy: EnergyConfig,
     /// What `greffon plan` reckons with. It changes no run.
     #[serde(default)]
     pub plan: PlanConfig,

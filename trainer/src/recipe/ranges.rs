@@ -19,8 +19,20 @@ pub(super) struct Ranges {
 impl Ranges {
     /// All that is out of range in a recipe, in the order of its sections.
     pub(super) fn problems(recipe: &Recipe) -> Vec<Problem> {
-        let Recipe { model, data, lora, train, eval, forgetting, output: _, device, kernels: _, cluster: _, plan } =
-            recipe;
+        let Recipe {
+            model,
+            data,
+            lora,
+            train,
+            eval,
+            forgetting,
+            output: _,
+            device,
+            kernels: _,
+            cluster: _,
+            energy,
+            plan,
+        } = recipe;
         let mut ranges = Self { section: "model.", ..Self::default() };
         model.validate(&mut ranges);
         ranges.section = "data.";
@@ -42,6 +54,8 @@ impl Ranges {
         if let Some(replay) = &forgetting.replay {
             ranges.sources(&replay.sources, "replay.sources");
         }
+        ranges.section = "energy.";
+        energy.validate(&mut ranges);
         ranges.section = "plan.";
         plan.validate(&mut ranges);
         ranges.section = "";

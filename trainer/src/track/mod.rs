@@ -77,6 +77,9 @@ pub struct StepRecord {
     pub supervised_tokens: usize,
     /// Wall-clock seconds of the step.
     pub seconds: f64,
+    /// What the run has taken so far, in kilowatt-hours, of all ranks and with the data centre's part.
+    #[serde(default)]
+    pub kwh: f64,
     /// How the ranks waited for each other; `None` for one alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ranks: Option<RanksRecord>,

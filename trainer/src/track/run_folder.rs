@@ -20,6 +20,7 @@ use std::process::Command;
 use serde::{Deserialize, Serialize};
 
 use super::lock::{Lock, is_lock};
+use crate::energy::EnergyRecord;
 use crate::error::TrainError;
 use crate::model::BaseModel;
 use crate::recipe::{Loaded, Recipe};
@@ -78,6 +79,9 @@ pub struct RunInfo {
     pub step: u64,
     /// The lowest validation loss and its step.
     pub best: Option<(f64, u64)>,
+    /// What it took; `None` before the first step, and in the folders of earlier versions.
+    #[serde(default)]
+    pub energy: Option<EnergyRecord>,
     /// Why the run ended early, or failed.
     pub reason: Option<String>,
 }
@@ -222,6 +226,7 @@ impl RunInfo {
             template_clock: base.tokenizer.template()?.clock(),
             step: 0,
             best: None,
+            energy: None,
             reason: None,
         })
     }

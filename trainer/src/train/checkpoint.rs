@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::optimizer::AdamW;
 use crate::device::read;
+use crate::energy::Energy;
 use crate::error::TrainError;
 use crate::model::{Decoder, adapter};
 
@@ -36,6 +37,9 @@ pub struct Progress {
     /// The step after which forgetting was measured last.
     #[serde(default)]
     pub measured_step: u64,
+    /// What the steps took.
+    #[serde(default)]
+    pub energy: Energy,
     /// Digest of the examples and of the settings that decide the numbers.
     pub fingerprint: String,
 }

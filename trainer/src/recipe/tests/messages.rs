@@ -187,7 +187,7 @@ fn what_is_not_yaml_is_refused_with_its_place() {
     );
     assert!(refusal("hello\n", &[]).starts_with(
         "recipe.yaml:1:1: the recipe: expected a section with keys among model, data, lora, train, eval, forgetting, device, \
-         kernels, cluster, plan, output, got the text \"hello\""
+         kernels, cluster, energy, plan, output, got the text \"hello\""
     ));
 }
 
@@ -278,6 +278,7 @@ eval:
   temperature: -1
   limit: 0
 device: gpu
+energy: {country: FR, grams_per_kwh: -1, pue: 0.9, cpu_watts: 0, max_kwh: 0}
 plan: {device: {tflops: 0, bandwidth: -1, memory: 0 B}}
 ";
     let expected = "\
@@ -314,9 +315,14 @@ recipe.yaml:30:15: eval.batch_size: expected at least 1, got 0
 recipe.yaml:31:16: eval.temperature: expected a number from 0 to 10, got -1
 recipe.yaml:32:10: eval.limit: expected at least 1, or null, got 0
 recipe.yaml:28:34: eval.test[0].weight: expected a number above 0 and at most 1000, got -1
-recipe.yaml:34:25: plan.device.tflops: expected a number above 0 and at most 1000000, got 0
-recipe.yaml:34:39: plan.device.bandwidth: expected a number above 0 and at most 1000000, got -1
-recipe.yaml:34:51: plan.device.memory: expected more than 0 B, got \"0 B\"
+recipe.yaml:34:19: energy.country: expected the three letters of a country, such as FRA, got \"FR\"
+recipe.yaml:34:38: energy.grams_per_kwh: expected a number from 0 to 5000, got -1
+recipe.yaml:34:47: energy.pue: expected a number from 1 to 10, got 0.9
+recipe.yaml:34:63: energy.cpu_watts: expected a number above 0 and at most 10000, got 0
+recipe.yaml:34:75: energy.max_kwh: expected a number above 0, got 0
+recipe.yaml:35:25: plan.device.tflops: expected a number above 0 and at most 1000000, got 0
+recipe.yaml:35:39: plan.device.bandwidth: expected a number above 0 and at most 1000000, got -1
+recipe.yaml:35:51: plan.device.memory: expected more than 0 B, got \"0 B\"
 recipe.yaml:33:9: device: expected flex, cuda, cuda:N, vulkan, vulkan:N, webgpu or libtorch, got \"gpu\"";
     let got = refusal(text, &[]);
     for (got, expected) in got.lines().zip(expected.lines()) {

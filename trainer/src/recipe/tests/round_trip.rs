@@ -10,9 +10,9 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use super::super::{
-    ActivationCheckpointing, Answers, ClusterConfig, DeviceConfig, EvalConfig, ForgettingConfig, LimitsConfig,
-    MemorySize, ModelConfig, OrthogonalConfig, PlanConfig, Recipe, ReplayConfig, Schedule, SuiteName, TrainConfig,
-    WeightType,
+    ActivationCheckpointing, Answers, ClusterConfig, DeviceConfig, EnergyConfig, EvalConfig, ForgettingConfig,
+    LimitsConfig, MemorySize, ModelConfig, OrthogonalConfig, PlanConfig, Recipe, ReplayConfig, Schedule, SuiteName,
+    TrainConfig, WeightType,
 };
 use super::{SMALL, load_in};
 use crate::cluster::Wire;
@@ -190,6 +190,20 @@ fn plan() -> impl Strategy<Value = PlanConfig> {
     option::of(device).prop_map(|device| PlanConfig { device })
 }
 
+fn energy() -> impl Strategy<Value = EnergyConfig> {
+    let country = option::of(select(vec!["FRA", "DEU"]));
+    let watts = option::of(number(1.0, 1e4));
+    (country, option::of(number(0.0, 5000.0)), number(1.0, 10.0), watts, option::of(number(1e-6, 1e6))).prop_map(
+        |(country, grams_per_kwh, pue, cpu_watts, max_kwh)| EnergyConfig {
+            country: country.map(str::to_owned),
+            grams_per_kwh,
+            pue,
+            cpu_watts,
+            max_kwh,
+        },
+    )
+}
+
 fn forgetting() -> impl Strategy<Value = ForgettingConfig> {
     let suite = select(vec![SuiteName::Quick, SuiteName::Standard, SuiteName::French, SuiteName::None]);
     let share = || option::of(number(0.0, 0.99));
@@ -247,21 +261,23 @@ fn recipe() -> impl Strategy<Value = Recipe> {
     let device = select(vec!["flex", "cuda", "cuda:3", "vulkan:1", "webgpu", "libtorch"]);
     let kernels = select(vec![Kernels::Fused, Kernels::Reference]);
     let cluster = select(vec![Wire::F32, Wire::Bf16]).prop_map(|gradients| ClusterConfig { gradients });
-    (model, data(), lora(), train(), (eval, forgetting()), (device, kernels, cluster, plan()), path()).prop_map(
-        |(model, data, lora, train, (eval, forgetting), (device, kernels, cluster, plan), output)| Recipe {
-            model,
-            data,
-            lora,
-            train,
-            eval,
-            forgetting,
-            device: device.to_owned(),
-            kernels,
-            cluster,
-            plan,
-            output: output.into(),
-        },
-    )
+    (model, data(), lora(), train(), (eval, forgetting()), (device, kernels, cluster, energy(), plan()), path())
+        .prop_map(|(model, data, lora, train, (eval, forgetting), (device, kernels, cluster, energy, plan), output)| {
+            Recipe {
+                model,
+                data,
+                lora,
+                train,
+                eval,
+                forgetting,
+                device: device.to_owned(),
+                kernels,
+                cluster,
+                energy,
+                plan,
+                output: output.into(),
+            }
+        })
 }
 
 proptest! {

@@ -24,11 +24,12 @@ use super::share::{Division, examples_of_step};
 use super::step::{self, StepLosses, StepSettings};
 use super::{parameters, reduce};
 use crate::cluster::Collective;
+use crate::energy::{Account, Stage};
 use crate::error::TrainError;
 use crate::forgetting::Watch;
 use crate::model::Decoder;
 use crate::provenance::Recorder;
-use crate::recipe::Recipe;
+use crate::recipe::{EnergyConfig, Recipe};
 use crate::track::{RunFolder, StepRecord, Tracker};
 
 /// Why training ends before its last step.
@@ -38,6 +39,8 @@ pub enum EarlyStop {
     Validation,
     /// More was forgotten than the recipe allows.
     Forgetting,
+    /// The next step would take more energy than the recipe allows.
+    Energy,
 }
 
 /// A run under way.
@@ -61,6 +64,7 @@ pub(crate) struct Run<'a> {
     /// Of rank 0.
     pub(crate) recorder: Option<Arc<Mutex<Recorder>>>,
     pub(crate) pace: Pace,
+    pub(crate) energy: Account,
     /// What is being written beside the steps.
     pub(crate) saving: Option<JoinHandle<Result<(), TrainError>>>,
 }
@@ -130,7 +134,8 @@ impl Run<'_> {
                 let patience = self.recipe.train.early_stopping;
                 patience_over = patience.is_some_and(|p| self.progress.evaluations_without_gain >= p);
             }
-            if last || patience_over || self.progress.step.is_multiple_of(save_every) {
+            let budget_over = !last && self.is_budget_over(record.kwh);
+            if last || patience_over || budget_over || self.progress.step.is_multiple_of(save_every) {
                 kept.push(Kept::Checkpoint);
                 saved = self.progress.step;
             }
@@ -139,6 +144,9 @@ impl Run<'_> {
             }
             if patience_over && !last {
                 return Ok(Some(EarlyStop::Validation));
+            }
+            if budget_over {
+                return Ok(Some(EarlyStop::Energy));
             }
         }
         Ok(None)
@@ -187,6 +195,9 @@ impl Run<'_> {
         self.progress.step += 1;
         self.progress.tokens += share.size.tokens as u64;
         self.progress.seconds += seconds;
+        self.energy.book(Stage::Train, self.collective)?;
+        self.progress.energy = self.energy.of(Stage::Train);
+        let kwh = self.energy.kwh(&self.recipe.energy);
         Ok(Some(StepRecord {
             step: self.progress.step,
             loss,
@@ -198,8 +209,16 @@ impl Run<'_> {
             tokens: share.size.tokens,
             supervised_tokens: share.size.supervised,
             seconds,
+            kwh,
             ranks,
         }))
+    }
+
+    /// Whether another step like those so far would go beyond what the recipe allows, after so many kilowatt-hours.
+    fn is_budget_over(&self, kwh: f64) -> bool {
+        let EnergyConfig { max_kwh, pue, .. } = self.recipe.energy;
+        let step = self.progress.energy.kwh() * pue / self.progress.step as f64;
+        max_kwh.is_some_and(|most| kwh + step > most)
     }
 
     /// Of a step, counted from 0.

@@ -11,10 +11,11 @@ use rayon::ThreadPoolBuilder;
 use super::{EarlyStop, Run};
 use crate::cluster::from_first;
 use crate::device::read;
+use crate::energy::{EnergyRecord, Stage};
 use crate::error::TrainError;
 use crate::model::{BaseModel, adapter};
 use crate::provenance::Recorder;
-use crate::track::{RunFolder, Tracker};
+use crate::track::{RunFolder, RunInfo, RunStatus, Tracker};
 use crate::train::checkpoint::ADAPTER;
 use crate::train::{parameters, reduce};
 
@@ -84,6 +85,44 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Notes how the steps ended.
+    pub(crate) fn note_end(
+        &mut self,
+        ended: &Result<Option<EarlyStop>, TrainError>,
+        info: &mut RunInfo,
+        folder: &RunFolder,
+    ) -> Result<(), TrainError> {
+        let (status, reason) = match ended {
+            Ok(_) => (RunStatus::Finished, None),
+            Err(TrainError::Interrupted { .. }) => (RunStatus::Interrupted, None),
+            Err(error) => (RunStatus::Failed, Some(error.with_causes())),
+        };
+        info.update(status, self.progress.step, self.best(), reason);
+        self.record()?;
+        if status == RunStatus::Failed {
+            // The others may not know of it, and wait for nothing more.
+            return if self.collective.is_first() { folder.save_info(info) } else { Ok(()) };
+        }
+        // What came after the last step, such as its validation.
+        self.note_energy(Stage::Train, info, folder).map(drop)
+    }
+
+    /// Books what all ranks took since the last time, and notes all that is booked.
+    pub(crate) fn note_energy(
+        &mut self,
+        stage: Stage,
+        info: &mut RunInfo,
+        folder: &RunFolder,
+    ) -> Result<EnergyRecord, TrainError> {
+        self.energy.book(stage, self.collective)?;
+        let record = self.energy.record(&self.recipe.energy, self.progress.tokens);
+        info.energy = Some(record.clone());
+        if self.collective.is_first() {
+            folder.save_info(info)?;
+        }
+        Ok(record)
+    }
+
     /// Writes the adapter that the run is about: the best where there was a validation, else the last; after a stop by
     /// the forgetting gate the last that it let pass.
     pub(crate) fn save_result(&mut self, stopped: Option<EarlyStop>, folder: &RunFolder) -> Result<(), TrainError> {
@@ -142,6 +181,7 @@ impl Run<'_> {
                     .to_owned(),
             ));
         }
+        self.energy.resume(progress.energy);
         self.progress = progress;
         Ok(())
     }

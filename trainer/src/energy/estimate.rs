@@ -1,0 +1,103 @@
+//! The energy of a process where no counter tells: CodeCarbon's estimate for one process, version 3.
+//!
+//! Sources: <https://docs.codecarbon.io/latest/explanation/methodology/>; `proc(5)`.
+
+use std::fs;
+
+/// What a hardware thread of a processor that is not known takes, in watts.
+pub(super) const WATTS_PER_THREAD: f64 = 4.0;
+
+/// Ticks of the processor's time in a second, as the kernel tells them to programs (`USER_HZ`).
+const TICKS: f64 = 100.0;
+
+/// The seconds of the processor that this process has had, in all its threads. `None` where the system does not tell.
+pub(super) fn cpu_seconds() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    // The name of the program may hold spaces and brackets; what follows the last bracket begins with the third field.
+    let fields = &stat[stat.rfind(')')? + 1..];
+    let mut ticks = fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<f64>().ok());
+    Some((ticks.next()?? + ticks.next()??) / TICKS)
+}
+
+/// The bytes of memory that this process holds. `None` where the system does not tell.
+pub(super) fn memory_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let kibibytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next())?;
+    Some(kibibytes.parse::<u64>().ok()? * 1024)
+}
+
+/// What memory of a size takes, in watts: by how many modules it would be, 5 W each on x86 and 1.5 W on ARM, each of many
+/// somewhat less.
+pub(super) fn memory_watts(bytes: u64) -> f64 {
+    let (each, least) = if cfg!(target_arch = "aarch64") { (1.5, 3.0) } else { (5.0, 10.0) };
+    let modules = modules(bytes as f64 / f64::from(1 << 30));
+    // Of the first four, the next four, the next eight, and the rest.
+    let parts = [(4, 1.0), (4, 0.9), (8, 0.8), (u32::MAX, 0.7)];
+    let (_, watts) = parts.into_iter().fold((modules, 0.0), |(left, watts), (most, share)| {
+        let these = left.min(most);
+        (left - these, watts + f64::from(these) * each * share)
+    });
+    watts.max(least)
+}
+
+/// How many modules a memory of some gibibytes is likely to be.
+fn modules(gibibytes: f64) -> u32 {
+    match gibibytes {
+        size if size <= 2.0 => 1,
+        size if size <= 16.0 => 2,
+        size if size <= 64.0 => 4,
+        size if size <= 128.0 => 8,
+        size => {
+            let largest = [128.0, 64.0, 32.0, 16.0].into_iter().find(|module| *module <= size / 8.0).unwrap_or(16.0);
+            (1..32).find(|count| f64::from(*count) * largest >= size).unwrap_or(32)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn memory_takes_what_codecarbon_says() {
+        // RAM()._calculate_ram_power(n) of CodeCarbon 3.3.2 on x86.
+        for (gibibytes, watts) in MEMORY_WATTS {
+            let got = memory_watts(gibibytes << 30);
+            assert!((got - watts).abs() < 1e-9, "{gibibytes} GiB: {got} W, expected {watts} W");
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    const MEMORY_WATTS: [(u64, f64); 14] = [
+        (1, 10.0),
+        (16, 10.0),
+        (17, 20.0),
+        (64, 20.0),
+        (65, 38.0),
+        (128, 38.0),
+        (129, 42.0),
+        (192, 54.0),
+        (256, 38.0),
+        (500, 70.0),
+        (512, 38.0),
+        (1500, 54.0),
+        (2048, 70.0),
+        (8192, 126.0),
+    ];
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn work_takes_the_processors_time() {
+        let before = cpu_seconds().unwrap();
+        let started = std::time::Instant::now();
+        let mut sum = 0_u64;
+        while started.elapsed() < std::time::Duration::from_millis(200) {
+            sum = std::hint::black_box(sum.wrapping_add(1));
+        }
+        let had = cpu_seconds().unwrap() - before;
+        // Other tests of this process work beside it, and other processes take their part.
+        assert!(had >= 0.02, "{had}");
+        assert!(memory_bytes().unwrap() > 1 << 20);
+    }
+}

@@ -1,0 +1,126 @@
+//! What a process takes from when it is first asked.
+
+use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::rapl::{self, Rapl};
+use super::{Energy, estimate};
+
+/// How often it looks. Memory changes slowly, and counters begin again after minutes.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// The share of its power that a processor is taken to use where nothing tells its load.
+const UNKNOWN_LOAD: f64 = 0.5;
+
+/// How energy is known.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Method {
+    /// The processor's.
+    pub cpu: String,
+    /// The memory's.
+    pub memory: String,
+}
+
+/// Measures what a process takes until it is dropped, in a thread of its own.
+#[derive(Debug)]
+pub struct Meter {
+    state: Arc<Mutex<State>>,
+    method: Method,
+    _ends_the_thread: Sender<()>,
+}
+
+#[derive(Debug)]
+struct State {
+    rapl: Option<Rapl>,
+    /// Of the processor at full load.
+    watts: f64,
+    threads: f64,
+    estimated: Energy,
+    seen: Instant,
+    cpu_seconds: Option<f64>,
+}
+
+impl Meter {
+    /// Starts to measure. `watts` is the power of the processor at full load; without it, 4 W a hardware thread.
+    pub fn start(watts: Option<f64>) -> Self {
+        Self::over(Path::new(rapl::FOLDER), watts)
+    }
+
+    fn over(counters: &Path, watts: Option<f64>) -> Self {
+        let threads = thread::available_parallelism().map_or(1.0, |threads| threads.get() as f64);
+        let watts = watts.unwrap_or(threads * estimate::WATTS_PER_THREAD);
+        let rapl = Rapl::open(counters);
+        let estimated_memory = "estimated from the memory of this process".to_owned();
+        let counted = "measured by RAPL, of the whole machine".to_owned();
+        let method = match &rapl {
+            Ok(rapl) if rapl.counts_memory() => Method { cpu: counted.clone(), memory: counted },
+            Ok(_) => Method { cpu: counted, memory: estimated_memory },
+            Err(reason) => Method {
+                cpu: format!("estimated from this process's time on a processor of {watts} W ({reason})"),
+                memory: estimated_memory,
+            },
+        };
+        let state = State {
+            rapl: rapl.ok(),
+            watts,
+            threads,
+            estimated: Energy::default(),
+            seen: Instant::now(),
+            cpu_seconds: estimate::cpu_seconds(),
+        };
+        let state = Arc::new(Mutex::new(state));
+        let (ends, ended) = mpsc::channel();
+        let looked_at = Arc::clone(&state);
+        thread::spawn(move || {
+            while ended.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
+                lock(&looked_at).read();
+            }
+        });
+        Self { state, method, _ends_the_thread: ends }
+    }
+
+    /// What was taken since the start.
+    pub fn read(&self) -> Energy {
+        lock(&self.state).read()
+    }
+
+    /// Whether it counts what the whole machine takes, and not this process alone.
+    pub fn is_of_the_machine(&self) -> bool {
+        lock(&self.state).rapl.is_some()
+    }
+
+    /// How that is known.
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl State {
+    fn read(&mut self) -> Energy {
+        let now = Instant::now();
+        let seconds = now.duration_since(self.seen).as_secs_f64();
+        self.seen = now;
+        let memory = estimate::memory_bytes().map_or(0.0, estimate::memory_watts);
+        self.estimated.memory += memory * seconds;
+        let had = estimate::cpu_seconds();
+        let share = match (had, self.cpu_seconds) {
+            (Some(now), Some(before)) => (now - before) / self.threads,
+            _ => seconds * UNKNOWN_LOAD,
+        };
+        self.cpu_seconds = had;
+        self.estimated.cpu += self.watts * share;
+        let Some(rapl) = &mut self.rapl else { return self.estimated };
+        let counted = rapl.read();
+        let memory = if rapl.counts_memory() { counted.memory } else { self.estimated.memory };
+        Energy { cpu: counted.cpu, memory }
+    }
+}
