@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::cluster::{Collective, from_first};
 use crate::device;
-use crate::energy::{Account, EnergyRecord, Stage};
+use crate::energy::{Account, EnergyRecord, Load, Stage};
 use crate::error::TrainError;
 use crate::eval::Subject;
 use crate::forgetting::{Forgetting, Watch};
@@ -145,6 +145,7 @@ pub fn finetune(
         recorder: recorder.map(|recorder| Arc::new(Mutex::new(recorder))),
         pace: Pace::default(),
         energy,
+        load: Load::new(),
         saving: None,
     };
     if start == Start::Resume {
@@ -152,11 +153,6 @@ pub fn finetune(
     }
     run.check_ranks()?;
     run.record()?;
-    info.update(RunStatus::Running, run.progress.step, run.best(), None);
-    if is_first {
-        folder.save_info(&info)?;
-        trackers.extend(track::open(folder.path(), run.progress.step)?);
-    }
     let plan = Plan {
         total_steps,
         first_step: run.progress.step,
@@ -167,6 +163,12 @@ pub fn finetune(
         ranks: collective.ranks(),
         checkpointing,
     };
+    info.update(RunStatus::Running, run.progress.step, run.best(), None);
+    info.plan = Some(plan.clone());
+    if is_first {
+        folder.save_info(&info)?;
+        trackers.extend(track::open(folder.path(), run.progress.step)?);
+    }
     trackers.iter_mut().try_for_each(|t| t.started(&plan))?;
 
     // 7. The steps.

@@ -3,6 +3,8 @@
 //! Sources: <https://docs.codecarbon.io/latest/explanation/methodology/>; `proc(5)`.
 
 use std::fs;
+use std::thread;
+use std::time::Instant;
 
 /// What a hardware thread of a processor that is not known takes, in watts.
 pub(super) const WATTS_PER_THREAD: f64 = 4.0;
@@ -19,8 +21,39 @@ pub(super) fn cpu_seconds() -> Option<f64> {
     Some((ticks.next()?? + ticks.next()??) / TICKS)
 }
 
+/// How busy this process keeps the machine.
+#[derive(Debug)]
+pub(crate) struct Load {
+    threads: f64,
+    seen: Instant,
+    cpu_seconds: Option<f64>,
+}
+
+impl Load {
+    /// Begins to look.
+    pub(crate) fn new() -> Self {
+        let threads = thread::available_parallelism().map_or(1.0, |threads| threads.get() as f64);
+        Self { threads, seen: Instant::now(), cpu_seconds: cpu_seconds() }
+    }
+
+    /// The machine's hardware threads.
+    pub(super) fn threads(&self) -> f64 {
+        self.threads
+    }
+
+    /// The seconds since it was last asked, and the share of them that this process kept all hardware threads at work;
+    /// `None` where the system does not tell.
+    pub(crate) fn since(&mut self) -> (f64, Option<f64>) {
+        let (now, had) = (Instant::now(), cpu_seconds());
+        let seconds = now.duration_since(self.seen).as_secs_f64();
+        let worked = had.zip(self.cpu_seconds).map(|(had, before)| had - before);
+        (self.seen, self.cpu_seconds) = (now, had);
+        (seconds, worked.filter(|_| seconds > 0.0).map(|worked| worked / seconds / self.threads))
+    }
+}
+
 /// The bytes of memory that this process holds. `None` where the system does not tell.
-pub(super) fn memory_bytes() -> Option<u64> {
+pub(crate) fn memory_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let kibibytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next())?;
     Some(kibibytes.parse::<u64>().ok()? * 1024)

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::estimate::Load;
 use super::rapl::{self, Rapl};
 use super::{Energy, estimate};
 
@@ -39,10 +40,8 @@ struct State {
     rapl: Option<Rapl>,
     /// Of the processor at full load.
     watts: f64,
-    threads: f64,
+    load: Load,
     estimated: Energy,
-    seen: Instant,
-    cpu_seconds: Option<f64>,
 }
 
 impl Meter {
@@ -52,8 +51,8 @@ impl Meter {
     }
 
     fn over(counters: &Path, watts: Option<f64>) -> Self {
-        let threads = thread::available_parallelism().map_or(1.0, |threads| threads.get() as f64);
-        let watts = watts.unwrap_or(threads * estimate::WATTS_PER_THREAD);
+        let load = Load::new();
+        let watts = watts.unwrap_or(load.threads() * estimate::WATTS_PER_THREAD);
         let rapl = Rapl::open(counters);
         let estimated_memory = "estimated from the memory of this process".to_owned();
         let counted = "measured by RAPL, of the whole machine".to_owned();
@@ -65,14 +64,7 @@ impl Meter {
                 memory: estimated_memory,
             },
         };
-        let state = State {
-            rapl: rapl.ok(),
-            watts,
-            threads,
-            estimated: Energy::default(),
-            seen: Instant::now(),
-            cpu_seconds: estimate::cpu_seconds(),
-        };
+        let state = State { rapl: rapl.ok(), watts, load, estimated: Energy::default() };
         let state = Arc::new(Mutex::new(state));
         let (ends, ended) = mpsc::channel();
         let looked_at = Arc::clone(&state);
@@ -106,18 +98,10 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 
 impl State {
     fn read(&mut self) -> Energy {
-        let now = Instant::now();
-        let seconds = now.duration_since(self.seen).as_secs_f64();
-        self.seen = now;
+        let (seconds, load) = self.load.since();
         let memory = estimate::memory_bytes().map_or(0.0, estimate::memory_watts);
         self.estimated.memory += memory * seconds;
-        let had = estimate::cpu_seconds();
-        let share = match (had, self.cpu_seconds) {
-            (Some(now), Some(before)) => (now - before) / self.threads,
-            _ => seconds * UNKNOWN_LOAD,
-        };
-        self.cpu_seconds = had;
-        self.estimated.cpu += self.watts * share;
+        self.estimated.cpu += self.watts * load.unwrap_or(UNKNOWN_LOAD) * seconds;
         let Some(rapl) = &mut self.rapl else { return self.estimated };
         let counted = rapl.read();
         let memory = if rapl.counts_memory() { counted.memory } else { self.estimated.memory };

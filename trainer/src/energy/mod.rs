@@ -23,6 +23,7 @@ use std::ops::{Add, Sub};
 use serde::{Deserialize, Serialize};
 
 pub use account::{Account, EnergyRecord, Stage};
+pub(crate) use estimate::{Load, memory_bytes};
 pub use grid::Grid;
 pub use meter::{Meter, Method};
 

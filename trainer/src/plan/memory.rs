@@ -5,7 +5,7 @@
 //! and moments, the base, and the program itself. `scripts/bench/plan_memory.py` wrote the
 //! measurements that the constants are chosen by, and that the tests hold the model to.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::model::ModelSizes;
 use super::workload::{Shape, Workload};
@@ -21,7 +21,7 @@ const PROGRAM: u64 = 45_000_000;
 const FRAGMENTATION: f64 = 0.03;
 
 /// Peak memory and its parts, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryPlan {
     /// The program, its tokenizer and its data.
     pub program: u64,

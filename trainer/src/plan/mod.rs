@@ -19,7 +19,7 @@ mod tests;
 pub mod time;
 pub mod workload;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
 use crate::model::BaseModel;
@@ -30,7 +30,7 @@ use model::ModelSizes;
 use workload::Workload;
 
 /// Which blocks a run computes again, and what it needs then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpointing {
     /// Blocks that keep only their input and are computed again in the backward pass.
     pub recomputed_blocks: usize,

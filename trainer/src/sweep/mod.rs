@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::TrainError;
-use crate::track::{RunFolder, RunInfo, RunStatus};
+use crate::track::{Record, RunFolder, RunInfo, RunStatus, read_metrics};
 use space::{Axis, Point};
 
 /// The exit code of a run that forgot more than its recipe allows.
@@ -113,7 +113,7 @@ impl Tried {
         let within_limits = forgetting
             .and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok())
             .and_then(|found| found["verdict"]["passed"].as_bool());
-        let tokens_per_second = speed(&fs::read_to_string(run.path().join("metrics.jsonl")).unwrap_or_default());
+        let tokens_per_second = speed(run.path());
         Some(Self { trial: trial.clone(), best: info.best, tokens_per_second, within_limits, error: None })
     }
 
@@ -128,11 +128,15 @@ impl Tried {
 }
 
 /// Tokens a second over the steps of a run.
-fn speed(metrics: &str) -> Option<f64> {
-    let lines = metrics.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let steps = lines.filter_map(|line| Some((line["tokens"].as_f64()?, line["seconds"].as_f64()?)));
-    let (tokens, seconds) = steps.fold((0.0, 0.0), |sum, step| (sum.0 + step.0, sum.1 + step.1));
-    (seconds > 0.0).then(|| tokens / seconds)
+fn speed(run: &Path) -> Option<f64> {
+    let (mut tokens, mut seconds) = (0, 0.0);
+    for line in read_metrics(run).ok()? {
+        if let Record::Step(step) = line.record {
+            tokens += step.tokens;
+            seconds += step.seconds;
+        }
+    }
+    (seconds > 0.0).then(|| tokens as f64 / seconds)
 }
 
 /// The folder of a trial, in that of the sweep.

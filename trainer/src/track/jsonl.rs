@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{ForgettingRecord, Plan, StepRecord, Tracker, ValidationRecord};
+use super::{ForgettingRecord, Line, METRICS, Plan, StepRecord, Tracker, ValidationRecord};
 use crate::error::TrainError;
 
 /// Writes one JSON object a line, flushed line by line.
@@ -24,7 +24,7 @@ impl JsonLines {
     /// # Errors
     /// When a file cannot be read or written.
     pub fn open(folder: &Path, step: u64) -> Result<Self, TrainError> {
-        let path = folder.join("metrics.jsonl");
+        let path = folder.join(METRICS);
         if path.exists() {
             let text = fs::read_to_string(&path).map_err(|source| TrainError::Read { path: path.clone(), source })?;
             let kept: String =
@@ -42,7 +42,8 @@ impl JsonLines {
     }
 
     fn write(&mut self, record: &impl Serialize) -> Result<(), TrainError> {
-        let mut line = serde_json::to_string(record).expect("records are plain data");
+        let line = Line { time: jiff::Timestamp::now(), record };
+        let mut line = serde_json::to_string(&line).expect("records are plain data");
         line.push('\n');
         self.metrics.write_all(line.as_bytes()).map_err(|source| TrainError::Write { path: self.path.clone(), source })
     }

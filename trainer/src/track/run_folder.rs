@@ -3,7 +3,7 @@
 //! ```text
 //! recipe.yaml      the resolved recipe, every default visible
 //! run.json         versions, seed, host, git state, status, figures
-//! metrics.jsonl    one line a step or validation
+//! metrics.jsonl    one line a step, validation or measurement of forgetting
 //! log.txt          what happened when
 //! replay.jsonl     the base's answers that are replayed, where the recipe asks for them
 //! checkpoints/     step-00000040/ …, best/
@@ -19,6 +19,7 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
+use super::Plan;
 use super::lock::{Lock, is_lock};
 use crate::energy::EnergyRecord;
 use crate::error::TrainError;
@@ -75,6 +76,8 @@ pub struct RunInfo {
     pub base_digest: String,
     /// The time that a template which prints the date was given.
     pub template_clock: Option<String>,
+    /// What it was about to do when it was last started; `None` before it was ready to.
+    pub plan: Option<Plan>,
     /// The last step made.
     pub step: u64,
     /// The lowest validation loss and its step.
@@ -224,6 +227,7 @@ impl RunInfo {
             seed: loaded.recipe.train.seed,
             base_digest: base.digest()?,
             template_clock: base.tokenizer.template()?.clock(),
+            plan: None,
             step: 0,
             best: None,
             energy: None,

@@ -24,7 +24,7 @@ use super::share::{Division, examples_of_step};
 use super::step::{self, StepLosses, StepSettings};
 use super::{parameters, reduce};
 use crate::cluster::Collective;
-use crate::energy::{Account, Stage};
+use crate::energy::{Account, Load, Stage, memory_bytes};
 use crate::error::TrainError;
 use crate::forgetting::Watch;
 use crate::model::Decoder;
@@ -65,6 +65,8 @@ pub(crate) struct Run<'a> {
     pub(crate) recorder: Option<Arc<Mutex<Recorder>>>,
     pub(crate) pace: Pace,
     pub(crate) energy: Account,
+    /// How busy the steps keep the machine.
+    pub(crate) load: Load,
     /// What is being written beside the steps.
     pub(crate) saving: Option<JoinHandle<Result<(), TrainError>>>,
 }
@@ -210,6 +212,8 @@ impl Run<'_> {
             supervised_tokens: share.size.supervised,
             seconds,
             kwh,
+            memory: memory_bytes(),
+            cpu: self.load.since().1,
             ranks,
         }))
     }
