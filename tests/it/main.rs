@@ -12,6 +12,7 @@ mod command;
 mod data;
 mod dedup;
 mod determinism;
+mod energy;
 mod families;
 mod forgetting;
 mod import;

@@ -36,14 +36,17 @@ pub(crate) fn metrics(run: &Path) -> String {
     fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default()
 }
 
-/// The metrics without the wall-clock seconds, which no two runs share.
+/// The metrics without time, memory and energy, which no two runs share.
 pub(crate) fn numbers(run: &Path) -> Vec<serde_json::Value> {
     let lines = metrics(run);
     lines
         .lines()
         .map(|line| {
             let mut value: serde_json::Value = serde_json::from_str(line).expect("whole lines");
-            value.as_object_mut().expect("an object").remove("seconds");
+            let object = value.as_object_mut().expect("an object");
+            for measured in ["time", "seconds", "kwh", "memory", "cpu"] {
+                assert!(object.remove(measured).is_some() || object.contains_key("validation_loss"), "{measured}");
+            }
             value
         })
         .collect()

@@ -49,10 +49,15 @@ pub fn open(name: &str) -> Result<Device, TrainError> {
 /// # Errors
 /// As [`open`].
 pub fn open_for(name: &str, collective: &dyn Collective) -> Result<Device, TrainError> {
-    open(&of_rank(name, collective.ranks(), collective.local_rank()))
+    open(&of_rank(name, collective))
 }
 
-fn of_rank(name: &str, ranks: usize, local_rank: usize) -> String {
+/// The name of a rank's own device.
+pub fn of_rank(name: &str, collective: &dyn Collective) -> String {
+    numbered(name, collective.ranks(), collective.local_rank())
+}
+
+fn numbered(name: &str, ranks: usize, local_rank: usize) -> String {
     match name {
         "cuda" | "vulkan" if ranks > 1 => format!("{name}:{local_rank}"),
         name => name.to_owned(),
@@ -96,13 +101,13 @@ pub fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
-    use super::of_rank;
+    use super::numbered;
 
     #[test]
     fn each_rank_of_several_gets_the_card_of_its_number() {
-        assert_eq!(of_rank("cuda", 4, 3), "cuda:3");
-        assert_eq!(of_rank("cuda", 1, 0), "cuda");
-        assert_eq!(of_rank("cuda:1", 4, 3), "cuda:1");
-        assert_eq!(of_rank("flex", 4, 3), "flex");
+        assert_eq!(numbered("cuda", 4, 3), "cuda:3");
+        assert_eq!(numbered("cuda", 1, 0), "cuda");
+        assert_eq!(numbered("cuda:1", 4, 3), "cuda:1");
+        assert_eq!(numbered("flex", 4, 3), "flex");
     }
 }

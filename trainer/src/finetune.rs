@@ -74,7 +74,7 @@ pub fn finetune(
     collective: &dyn Collective,
 ) -> Result<Outcome, TrainError> {
     let recipe = &loaded.recipe;
-    let mut energy = Account::start(&recipe.energy, collective);
+    let mut energy = Account::start(&recipe.energy, &recipe.device, collective);
     let is_first = collective.is_first();
 
     // 1. The base model and its tokenizer, and the memory that is left for them.
@@ -150,6 +150,7 @@ pub fn finetune(
     };
     if start == Start::Resume {
         run.resume(&base, &fingerprint)?;
+        run.energy.resume(info.energy.as_ref(), run.progress.energy);
     }
     run.check_ranks()?;
     run.record()?;
@@ -165,6 +166,7 @@ pub fn finetune(
     };
     info.update(RunStatus::Running, run.progress.step, run.best(), None);
     info.plan = Some(plan.clone());
+    info.energy = Some(run.energy.record(&recipe.energy, run.progress.tokens));
     if is_first {
         folder.save_info(&info)?;
         trackers.extend(track::open(folder.path(), run.progress.step)?);

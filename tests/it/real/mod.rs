@@ -5,6 +5,7 @@
 //! were written by `scripts/fixtures/smollm2.py` and `gemma3.py`.
 
 mod cluster;
+mod energy;
 mod faults;
 mod kubernetes;
 mod merged;

@@ -1,6 +1,6 @@
 //! The arguments of `greffon forgetting`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -35,6 +35,16 @@ instead (replay, a divergence from the base in the loss, ...) is told with its r
 
 Exit codes: 0 a scale within the limits was found, or none was needed; 3 none was; 2 the input must be mended.")]
     Repair(RepairArgs),
+}
+
+impl ForgettingVerb {
+    /// The run folder or recipe that it is about.
+    pub fn subject(&self) -> &Path {
+        match self {
+            Self::Measure(args) => &args.subject,
+            Self::Repair(args) => &args.run,
+        }
+    }
 }
 
 /// The suites by name.

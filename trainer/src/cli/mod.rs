@@ -22,7 +22,9 @@ pub use forgetting::{ForgettingVerb, MeasureArgs, QuestionArgs, RepairArgs};
 pub use launch::LaunchArgs;
 pub use merge::{CombineArgs, MergeArgs, MergedAs, MergedType, SignMethod};
 pub use model::{ChatArgs, GenerateArgs, ModelArgs, SamplingArgs};
-pub use run::{DataVerb, EvalArgs, FetchArgs, InitArgs, PlanArgs, PrepareArgs, PreviewArgs, RecipeArgs, TrainArgs};
+pub use run::{
+    DataVerb, EvalArgs, FetchArgs, InitArgs, PlanArgs, PrepareArgs, PreviewArgs, RecipeArgs, TrainArgs, WatchArgs,
+};
 pub use screen::{ScreenAction, ScreenArgs};
 pub use submit::{Begin, FollowArgs, Kind, KubernetesArgs, ResourceArgs, SlurmArgs, SubmitArgs};
 pub use sweep::SweepArgs;
@@ -111,6 +113,7 @@ there for the run. The recipe's `plan.device` describes another device than this
 Examples:
   greffon train recipe.yaml
   greffon train recipe.yaml --set train.max_steps=20 --set lora.rank=8
+  greffon train recipe.yaml --tui
   greffon train --resume runs/recipe
   greffon train recipe.yaml --or-resume
 
@@ -120,6 +123,14 @@ Exit codes: 0 done; 3 more was forgotten than the recipe allows, with the adapte
 interrupted with everything saved, or what the environment variable GREFFON_REQUEUE_CODE says: a scheduler that starts \
 jobs of this exit code again then starts it again.")]
     Train(TrainArgs),
+    /// Follow a run, of this machine or of another that shares the folder: losses, speed, memory, energy, forgetting.
+    #[command(after_help = "\
+Examples:
+  greffon watch runs/recipe
+  greffon watch runs/recipe --once
+
+q or Ctrl-C ends the watching, not the run. Where the output is no terminal, lines are printed as with --once.")]
+    Watch(WatchArgs),
     /// Have several processes on this machine make one run.
     #[command(after_help = "\
 Examples:

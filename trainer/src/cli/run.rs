@@ -160,9 +160,22 @@ pub struct TrainArgs {
     /// Give up the run that the output folder holds, and start over.
     #[arg(long, conflicts_with = "resume")]
     pub force: bool,
+    /// Show losses, throughput, memory, energy and forgetting on the whole terminal; plain lines where there is none.
+    #[arg(long)]
+    pub tui: bool,
     /// Print the outcome as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `greffon watch`.
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// The run folder.
+    pub run: PathBuf,
+    /// Print what was reported so far, a line each, and end.
+    #[arg(long)]
+    pub once: bool,
 }
 
 /// `greffon eval`.

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::{env, process};
 
-use anstream::eprintln;
 use anyhow::Context as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
+use super::dashboard::tell;
 use crate::cluster::Place;
 use crate::error::TrainError;
 
@@ -47,7 +47,7 @@ pub(super) fn on_stop(doing: Option<&'static str>) -> anyhow::Result<Arc<AtomicB
             }
             if let Some(doing) = doing.filter(|_| !is_again) {
                 let again = if signal == SIGINT { "; press Ctrl-C again to give up at once" } else { "" };
-                eprintln!("\nstopping after {doing}{again}");
+                tell(&format!("\nstopping after {doing}{again}"));
             }
         }
     });

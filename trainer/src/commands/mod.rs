@@ -1,8 +1,10 @@
 //! The verbs, one file each; the only code that prints.
 
+mod booked;
 mod chat;
 mod check;
 mod combine;
+mod dashboard;
 mod dedup;
 mod eval;
 mod export;
@@ -30,6 +32,7 @@ mod synth;
 mod trace;
 mod train;
 mod verify;
+mod watch;
 
 use std::process::ExitCode;
 use std::thread;
@@ -39,8 +42,11 @@ use anstream::eprintln;
 use datasets::DataError;
 use owo_colors::OwoColorize as _;
 
+use booked::booked;
+
 use crate::cli::{Cli, DataVerb, Verb};
-use crate::cluster::{self, Collective, Place};
+use crate::cluster::{self, Collective, Place, Single};
+use crate::energy::Stage;
 use crate::error::TrainError;
 
 /// How long another rank than the first waits before it tells an error: what all ranks meet, the first one tells.
@@ -51,7 +57,7 @@ pub fn run(cli: Cli) -> ExitCode {
     let place = Place::from_env();
     let level = if place.rank == 0 { tracing::Level::WARN } else { tracing::Level::ERROR };
     tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(dashboard::Warnings::default)
         .with_max_level(level)
         .with_target(false)
         .without_time()
@@ -62,8 +68,16 @@ pub fn run(cli: Cli) -> ExitCode {
 fn verb(verb: Verb, place: &Place) -> anyhow::Result<ExitCode> {
     let done = match verb {
         Verb::Train(args) => return together(place, |collective| train::train(&args, collective)),
-        Verb::Forgetting(verb) => return together(place, |collective| forgetting::forgetting(&verb, collective)),
-        Verb::Eval(args) => return together(place, |collective| eval::eval(&args, collective)),
+        Verb::Forgetting(verb) => {
+            return together(place, |collective| {
+                booked(Stage::Evaluate, verb.subject(), collective, || forgetting::forgetting(&verb, collective))
+            });
+        }
+        Verb::Eval(args) => {
+            return together(place, |collective| {
+                booked(Stage::Evaluate, &args.subject, collective, || eval::eval(&args, collective))
+            });
+        }
         Verb::Synth(args) => return together(place, |collective| synth::synth(&args, collective)),
         Verb::Data(DataVerb::Prepare(args)) => {
             return together(place, |collective| prepare::prepare(&args, collective));
@@ -86,9 +100,10 @@ fn verb(verb: Verb, place: &Place) -> anyhow::Result<ExitCode> {
         Verb::Data(DataVerb::Preview(args)) => preview::preview(&args),
         Verb::Data(DataVerb::Dedup(args)) => dedup::dedup(&args),
         Verb::Plan(args) => plan::plan(&args),
+        Verb::Watch(args) => watch::watch(&args),
         Verb::Generate(args) => generate::generate(&args),
         Verb::Chat(args) => chat::chat(&args),
-        Verb::Export(args) => export::export(&args),
+        Verb::Export(args) => booked(Stage::Export, &args.run, &Single, || export::export(&args)),
         Verb::Import(args) => import::import(&args),
         Verb::Merge(args) => merge::merge(&args),
     };

@@ -9,6 +9,7 @@ use super::output;
 use super::progress;
 use crate::cli::PlanArgs;
 use crate::device;
+use crate::energy::{self, Energy};
 use crate::error::TrainError;
 use crate::kernels::Kernels;
 use crate::model::BaseModel;
@@ -39,6 +40,9 @@ struct Costs {
     fits: bool,
     time: TimePlan,
     total_seconds: f64,
+    /// With the data centre's part; `None` where the device's power is not known.
+    kwh: Option<f64>,
+    grams_co2e: Option<f64>,
     rates: Rates,
     corrections: Corrections,
     rates_from: &'static str,
@@ -173,6 +177,7 @@ fn costs(
         }
     };
     let time = time::time(model, workload, checkpointing.recomputed_blocks, rates, corrections, cluster);
+    let kwh = energy(recipe, &time, checkpointing.memory.total()).map(|energy| energy.kwh() * recipe.energy.pue);
     Ok(Costs {
         base: recipe.model.base.clone(),
         trainable_parameters: model.parameters(),
@@ -188,10 +193,27 @@ fn costs(
         fits: checkpointing.fits(),
         time,
         total_seconds: time.total_seconds(),
+        kwh,
+        grams_co2e: kwh.zip(recipe.energy.grid()).map(|(kwh, grid)| kwh * grid.grams_per_kwh),
         rates,
         corrections,
         rates_from,
     })
+}
+
+/// What the run will take, where the device's power is known; of a device by its data sheet that of the device alone.
+fn energy(recipe: &Recipe, time: &TimePlan, peak_bytes: u64) -> Option<Energy> {
+    let (seconds, cluster) = (time.total_seconds(), time.step.cluster);
+    match &recipe.plan.device {
+        Some(device) => {
+            let gpu = device.watts? * cluster.used_devices() * seconds;
+            Some(Energy { gpu, ..Energy::default() })
+        }
+        None => {
+            let watts = recipe.energy.cpu_watts;
+            Some(energy::planned(seconds, watts, cluster.used_devices(), cluster.ranks, peak_bytes))
+        }
+    }
 }
 
 /// The processes that the arguments name.
@@ -238,6 +260,8 @@ fn table(costs: &Costs) -> Table {
         step.travel_seconds,
         step.bytes_per_rank / 1e6
     );
+    let emitted = costs.grams_co2e.map_or_else(String::new, |grams| format!(", {grams:.2} g CO2e"));
+    let energy = format!("{:.3} Wh at full load{emitted}", 1e3 * costs.kwh.unwrap_or_default());
     let rows = [
         ("trained numbers", costs.trainable_parameters.to_string()),
         ("steps", steps),
@@ -259,8 +283,10 @@ fn table(costs: &Costs) -> Table {
         ("forgetting", duration(costs.time.question_seconds)),
         ("base's answers", duration(answers)),
         ("total time", duration(costs.total_seconds)),
+        ("energy", energy),
     ];
     let is_told = |what: &str| match what {
+        "energy" => costs.kwh.is_some(),
         "base's answers" => answers > 0.0,
         "processes" | "  a step" => ranks > 1,
         _ => true,

@@ -1,9 +1,12 @@
 //! `greffon train`.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anstream::println;
 
+use super::dashboard::Dashboard;
 use super::forgetting::show;
 use super::interrupt::{interrupted_code, on_stop};
 use super::output;
@@ -46,7 +49,11 @@ pub(super) fn train(args: &TrainArgs, collective: &dyn Collective) -> anyhow::Re
     let stop = on_stop(Some("the micro-batch under way and saving"))?;
     let mut trackers: Vec<Box<dyn Tracker>> = Vec::new();
     if collective.is_first() {
-        trackers.push(Box::new(TrainProgress::new()));
+        let follower: Box<dyn Tracker> = match args.tui && std::io::stderr().is_terminal() {
+            true => Box::new(Dashboard::new(loaded.recipe.output.display().to_string(), Arc::clone(&stop))),
+            false => Box::new(TrainProgress::new()),
+        };
+        trackers.push(follower);
     }
     let outcome = finetune(&loaded, start, &progress::hub(), &stop, &mut trackers, collective)?;
     drop(trackers);
@@ -122,7 +129,8 @@ fn energy(record: &EnergyRecord) -> String {
     let per_tokens = record
         .kwh_per_million_tokens
         .map_or_else(String::new, |kwh| format!(", {:.2} Wh for a million tokens", 1e3 * kwh));
-    format!("energy: {:.3} Wh{emitted}{per_tokens}; processor {}", 1e3 * record.kwh, record.method.cpu)
+    let (watt_hours, equivalents, method) = (1e3 * record.kwh, record.equivalents(), &record.method.cpu);
+    format!("energy: {watt_hours:.3} Wh{emitted}{per_tokens}; {equivalents}; the processor's {method}")
 }
 
 /// Whether the recipe's output folder holds a run of it that goes on.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Energy, Grid, Meter, Method};
 use crate::cluster::Collective;
+use crate::device;
 use crate::error::TrainError;
 use crate::recipe::EnergyConfig;
 use crate::train::reduce::sum_of;
@@ -18,15 +19,17 @@ pub enum Stage {
     Data,
     /// The steps, with the validations and checkpoints between them.
     Train,
-    /// What was forgotten is measured.
+    /// What was forgotten is measured, and base and adapter are compared.
     Evaluate,
+    /// The adapter is written in a form that servers take.
+    Export,
 }
 
 /// The account of a run that is under way.
 #[derive(Debug)]
 pub struct Account {
     meter: Meter,
-    /// Counters of a machine are read by one of its ranks; an estimate is of each process.
+    /// Counters of a machine are read by one of its ranks; an estimate is of each process, and so is a card.
     counts: bool,
     seen: Energy,
     stages: BTreeMap<Stage, Energy>,
@@ -52,16 +55,21 @@ pub struct EnergyRecord {
 }
 
 impl Account {
-    /// Starts to count.
-    pub fn start(config: &EnergyConfig, collective: &dyn Collective) -> Self {
-        let meter = Meter::start(config.cpu_watts);
+    /// Starts to count, on the device that a recipe names.
+    pub fn start(config: &EnergyConfig, device: &str, collective: &dyn Collective) -> Self {
+        let meter = Meter::start(config.cpu_watts, &device::of_rank(device, collective));
         let counts = !meter.is_of_the_machine() || collective.local_rank() == 0;
         Self { meter, counts, seen: Energy::default(), stages: BTreeMap::new() }
     }
 
-    /// Takes up what the steps of an earlier start took.
-    pub fn resume(&mut self, steps: Energy) {
-        self.stages.insert(Stage::Train, steps);
+    /// Takes up what the earlier starts of a run took, whose steps up to the checkpoint took `steps`.
+    pub fn resume(&mut self, earlier: Option<&EnergyRecord>, steps: Energy) {
+        let stages = earlier.into_iter().flat_map(|earlier| &earlier.stages);
+        let others = stages.filter(|(stage, _)| **stage != Stage::Train).map(|(stage, energy)| (*stage, *energy));
+        for (stage, energy) in others.chain([(Stage::Train, steps)]) {
+            let booked = self.stages.entry(stage).or_default();
+            *booked = *booked + energy;
+        }
     }
 
     /// Books what all ranks took since the last call, which all of them make at once.
@@ -69,12 +77,15 @@ impl Account {
     /// # Errors
     /// [`TrainError::Cluster`].
     pub fn book(&mut self, stage: Stage, collective: &dyn Collective) -> Result<(), TrainError> {
-        let now = if self.counts { self.meter.read() } else { Energy::default() };
+        let mut now = self.meter.read();
+        if !self.counts {
+            (now.cpu, now.memory) = (0.0, 0.0);
+        }
         let since = now - self.seen;
         self.seen = now;
-        let [cpu, memory] = sum_of(collective, [since.cpu, since.memory])?;
+        let [cpu, memory, gpu] = sum_of(collective, [since.cpu, since.memory, since.gpu])?;
         let booked = self.stages.entry(stage).or_default();
-        *booked = *booked + Energy { cpu, memory };
+        *booked = *booked + Energy { cpu, memory, gpu };
         Ok(())
     }
 
@@ -90,16 +101,42 @@ impl Account {
 
     /// What is booked, after so many tokens.
     pub fn record(&self, config: &EnergyConfig, tokens: u64) -> EnergyRecord {
-        let (kwh, grid) = (self.kwh(config), config.grid());
         let of_steps = self.of(Stage::Train).kwh() * config.pue;
-        EnergyRecord {
-            stages: self.stages.clone(),
+        let mut record = EnergyRecord {
+            stages: BTreeMap::new(),
             method: self.meter.method().clone(),
             pue: config.pue,
-            kwh,
-            grams_co2e: grid.as_ref().map(|grid| grid.grams_per_kwh * kwh),
-            grid,
+            kwh: 0.0,
+            grams_co2e: None,
+            grid: config.grid(),
             kwh_per_million_tokens: (tokens > 0).then(|| of_steps / (tokens as f64 / 1e6)),
-        }
+        };
+        self.stages.iter().for_each(|(stage, energy)| record.add(*stage, *energy));
+        record
+    }
+}
+
+impl EnergyRecord {
+    /// Adds what a stage took.
+    pub fn add(&mut self, stage: Stage, energy: Energy) {
+        let booked = self.stages.entry(stage).or_default();
+        *booked = *booked + energy;
+        self.kwh = self.stages.values().copied().sum::<Energy>().kwh() * self.pue;
+        self.grams_co2e = self.grid.as_ref().map(|grid| grid.grams_per_kwh * self.kwh);
+    }
+
+    /// What people know that takes or emits as much: a lamp of 10 W, a car of 120 g/km.
+    pub fn equivalents(&self) -> String {
+        let hours = self.kwh / 0.01;
+        let lamp = match hours {
+            hours if hours >= 1.0 => format!("{hours:.1} h"),
+            hours if hours * 60.0 >= 1.0 => format!("{:.0} min", hours * 60.0),
+            hours => format!("{:.0} s", hours * 3600.0),
+        };
+        let car = self.grams_co2e.map_or_else(String::new, |grams| match grams / 120.0 {
+            kilometres if kilometres >= 1.0 => format!(", and a car of 120 g/km emits on {kilometres:.1} km"),
+            kilometres => format!(", and a car of 120 g/km emits on {:.0} m", 1e3 * kilometres),
+        });
+        format!("as much as a lamp of 10 W takes in {lamp}{car}")
     }
 }

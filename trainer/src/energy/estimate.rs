@@ -6,19 +6,32 @@ use std::fs;
 use std::thread;
 use std::time::Instant;
 
+use super::Energy;
+
 /// What a hardware thread of a processor that is not known takes, in watts.
 pub(super) const WATTS_PER_THREAD: f64 = 4.0;
 
-/// Ticks of the processor's time in a second, as the kernel tells them to programs (`USER_HZ`).
-const TICKS: f64 = 100.0;
-
 /// The seconds of the processor that this process has had, in all its threads. `None` where the system does not tell.
+#[cfg(unix)]
 pub(super) fn cpu_seconds() -> Option<f64> {
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // The name of the program may hold spaces and brackets; what follows the last bracket begins with the third field.
-    let fields = &stat[stat.rfind(')')? + 1..];
-    let mut ticks = fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<f64>().ok());
-    Some((ticks.next()?? + ticks.next()??) / TICKS)
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Some(time.tv_sec as f64 + time.tv_nsec as f64 / 1e9)
+}
+
+#[cfg(not(unix))]
+pub(super) fn cpu_seconds() -> Option<f64> {
+    None
+}
+
+/// What so many processes will take in some seconds on as many of these machines as are used, each at full load with
+/// `cpu_watts`, or 4 W for each of its hardware threads. Each process holds `bytes` of memory.
+pub(crate) fn planned(seconds: f64, cpu_watts: Option<f64>, machines: f64, processes: usize, bytes: u64) -> Energy {
+    let watts = cpu_watts.unwrap_or_else(|| hardware_threads() * WATTS_PER_THREAD);
+    Energy { cpu: watts * machines * seconds, memory: memory_watts(bytes) * processes as f64 * seconds, gpu: 0.0 }
+}
+
+fn hardware_threads() -> f64 {
+    thread::available_parallelism().map_or(1.0, |threads| threads.get() as f64)
 }
 
 /// How busy this process keeps the machine.
@@ -32,8 +45,7 @@ pub(crate) struct Load {
 impl Load {
     /// Begins to look.
     pub(crate) fn new() -> Self {
-        let threads = thread::available_parallelism().map_or(1.0, |threads| threads.get() as f64);
-        Self { threads, seen: Instant::now(), cpu_seconds: cpu_seconds() }
+        Self { threads: hardware_threads(), seen: Instant::now(), cpu_seconds: cpu_seconds() }
     }
 
     /// The machine's hardware threads.

@@ -22,9 +22,9 @@ impl Grid {
     pub fn of_country(code: &str) -> Result<Self, String> {
         let found = rows().find(|(country, _, _)| *country == code);
         let Some((country, grams, year)) = found else {
-            let nearest = rows().map(|(country, _, _)| country).max_by(|a, b| {
+            let nearest = rows().map(|(country, _, _)| country).min_by(|a, b| {
                 let likeness = |country: &str| strsim::jaro_winkler(country, &code.to_uppercase());
-                likeness(a).total_cmp(&likeness(b))
+                likeness(b).total_cmp(&likeness(a))
             });
             return Err(format!("the three letters of a country, such as {}", nearest.unwrap_or("FRA")));
         };

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::estimate::Load;
+use super::gpu::Card;
 use super::rapl::{self, Rapl};
 use super::{Energy, estimate};
 
@@ -25,6 +26,8 @@ pub struct Method {
     pub cpu: String,
     /// The memory's.
     pub memory: String,
+    /// The card's; `None` where the run uses none that is known.
+    pub gpu: Option<String>,
 }
 
 /// Measures what a process takes until it is dropped, in a thread of its own.
@@ -38,6 +41,7 @@ pub struct Meter {
 #[derive(Debug)]
 struct State {
     rapl: Option<Rapl>,
+    card: Option<Card>,
     /// Of the processor at full load.
     watts: f64,
     load: Load,
@@ -45,26 +49,35 @@ struct State {
 }
 
 impl Meter {
-    /// Starts to measure. `watts` is the power of the processor at full load; without it, 4 W a hardware thread.
-    pub fn start(watts: Option<f64>) -> Self {
-        Self::over(Path::new(rapl::FOLDER), watts)
+    /// Starts to measure what a process takes that works on this device. `watts` is the power of the processor at full
+    /// load; without it, 4 W a hardware thread.
+    pub fn start(watts: Option<f64>, device: &str) -> Self {
+        Self::over(Path::new(rapl::FOLDER), watts, device)
     }
 
-    fn over(counters: &Path, watts: Option<f64>) -> Self {
+    fn over(counters: &Path, watts: Option<f64>, device: &str) -> Self {
         let load = Load::new();
         let watts = watts.unwrap_or(load.threads() * estimate::WATTS_PER_THREAD);
         let rapl = Rapl::open(counters);
         let estimated_memory = "estimated from the memory of this process".to_owned();
         let counted = "measured by RAPL, of the whole machine".to_owned();
+        let card = Card::open(device);
+        let gpu = card.as_ref().map(|card| match card {
+            Ok(card) if card.counts() => "measured by NVML's counter".to_owned(),
+            Ok(_) => "estimated from the power that NVML shows each second".to_owned(),
+            Err(reason) => format!("not known: {reason}"),
+        });
         let method = match &rapl {
-            Ok(rapl) if rapl.counts_memory() => Method { cpu: counted.clone(), memory: counted },
-            Ok(_) => Method { cpu: counted, memory: estimated_memory },
+            Ok(rapl) if rapl.counts_memory() => Method { cpu: counted.clone(), memory: counted, gpu },
+            Ok(_) => Method { cpu: counted, memory: estimated_memory, gpu },
             Err(reason) => Method {
                 cpu: format!("estimated from this process's time on a processor of {watts} W ({reason})"),
                 memory: estimated_memory,
+                gpu,
             },
         };
-        let state = State { rapl: rapl.ok(), watts, load, estimated: Energy::default() };
+        let state =
+            State { rapl: rapl.ok(), card: card.and_then(Result::ok), watts, load, estimated: Energy::default() };
         let state = Arc::new(Mutex::new(state));
         let (ends, ended) = mpsc::channel();
         let looked_at = Arc::clone(&state);
@@ -102,9 +115,12 @@ impl State {
         let memory = estimate::memory_bytes().map_or(0.0, estimate::memory_watts);
         self.estimated.memory += memory * seconds;
         self.estimated.cpu += self.watts * load.unwrap_or(UNKNOWN_LOAD) * seconds;
+        if let Some(card) = &mut self.card {
+            self.estimated.gpu = card.read(seconds);
+        }
         let Some(rapl) = &mut self.rapl else { return self.estimated };
         let counted = rapl.read();
         let memory = if rapl.counts_memory() { counted.memory } else { self.estimated.memory };
-        Energy { cpu: counted.cpu, memory }
+        Energy { cpu: counted.cpu, memory, gpu: self.estimated.gpu }
     }
 }

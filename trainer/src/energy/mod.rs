@@ -3,6 +3,7 @@
 //! ```text
 //! counters of the processor   rapl.rs      measured, of the whole machine
 //! else its time and memory    estimate.rs  estimated, of this process
+//! the counter of its card     gpu.rs       measured, of the card
 //!                          -> Meter        meter.rs
 //!                          -> Account      account.rs   by stage, of all ranks; stops a run over its budget
 //! a country, or a figure   -> Grid         grid.rs, grid.csv
@@ -13,6 +14,7 @@
 
 mod account;
 mod estimate;
+mod gpu;
 mod grid;
 mod meter;
 mod rapl;
@@ -23,7 +25,7 @@ use std::ops::{Add, Sub};
 use serde::{Deserialize, Serialize};
 
 pub use account::{Account, EnergyRecord, Stage};
-pub(crate) use estimate::{Load, memory_bytes};
+pub(crate) use estimate::{Load, memory_bytes, planned};
 pub use grid::Grid;
 pub use meter::{Meter, Method};
 
@@ -37,12 +39,14 @@ pub struct Energy {
     pub cpu: f64,
     /// The memory.
     pub memory: f64,
+    /// The card.
+    pub gpu: f64,
 }
 
 impl Energy {
     /// All of it, in joules.
     pub fn joules(self) -> f64 {
-        self.cpu + self.memory
+        self.cpu + self.memory + self.gpu
     }
 
     /// All of it, in kilowatt-hours.
@@ -55,7 +59,7 @@ impl Add for Energy {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        Self { cpu: self.cpu + other.cpu, memory: self.memory + other.memory }
+        Self { cpu: self.cpu + other.cpu, memory: self.memory + other.memory, gpu: self.gpu + other.gpu }
     }
 }
 
@@ -63,7 +67,7 @@ impl Sub for Energy {
     type Output = Self;
 
     fn sub(self, other: Self) -> Self {
-        Self { cpu: self.cpu - other.cpu, memory: self.memory - other.memory }
+        Self { cpu: self.cpu - other.cpu, memory: self.memory - other.memory, gpu: self.gpu - other.gpu }
     }
 }
 

@@ -115,9 +115,9 @@ mod tests {
         fs::write(first, "3000000\n").unwrap();
         fs::write(second, "500000\n").unwrap();
         fs::write(&memory, "250000\n").unwrap();
-        assert_eq!(rapl.read(), Energy { cpu: 2.5, memory: 0.25 });
+        assert_eq!(rapl.read(), Energy { cpu: 2.5, memory: 0.25, gpu: 0.0 });
         fs::remove_file(memory).unwrap();
-        assert_eq!(rapl.read(), Energy { cpu: 2.5, memory: 0.25 });
+        assert_eq!(rapl.read(), Energy { cpu: 2.5, memory: 0.25, gpu: 0.0 });
     }
 
     #[test]

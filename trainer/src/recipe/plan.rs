@@ -24,6 +24,8 @@ pub struct DeviceConfig {
     pub bandwidth: f64,
     /// Its memory, such as 24 GiB.
     pub memory: MemorySize,
+    /// What it takes at full load, in watts; above 0 and at most 1e6. Without it, no energy is planned.
+    pub watts: Option<f64>,
 }
 
 impl PlanConfig {
@@ -35,6 +37,7 @@ impl PlanConfig {
         for (key, value) in [("device.tflops", device.tflops), ("device.bandwidth", device.bandwidth)] {
             ranges.check(key, value, expected, value > 0.0 && value <= 1e6);
         }
+        ranges.check_some("device.watts", device.watts, expected, |watts| watts > 0.0 && watts <= 1e6);
         let memory = device.memory;
         ranges.check("device.memory", memory.to_string(), "more than 0 B", memory.bytes() > 0);
     }

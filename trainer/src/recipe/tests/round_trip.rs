@@ -182,10 +182,9 @@ fn train() -> impl Strategy<Value = TrainConfig> {
 }
 
 fn plan() -> impl Strategy<Value = PlanConfig> {
-    let device = (number(1e-3, 1e6), number(1e-3, 1e6), 1u64..).prop_map(|(tflops, bandwidth, bytes)| DeviceConfig {
-        tflops,
-        bandwidth,
-        memory: MemorySize::from_bytes(bytes),
+    let watts = option::of(number(1e-3, 1e6));
+    let device = (number(1e-3, 1e6), number(1e-3, 1e6), 1u64.., watts).prop_map(|(tflops, bandwidth, bytes, watts)| {
+        DeviceConfig { tflops, bandwidth, memory: MemorySize::from_bytes(bytes), watts }
     });
     option::of(device).prop_map(|device| PlanConfig { device })
 }

@@ -181,7 +181,6 @@ impl Run<'_> {
                     .to_owned(),
             ));
         }
-        self.energy.resume(progress.energy);
         self.progress = progress;
         Ok(())
     }
