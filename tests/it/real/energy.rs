@@ -8,7 +8,6 @@ use serde_json::Value;
 use super::variable;
 use crate::support::{greffon_command, tiny_recipe};
 
-#[expect(clippy::print_stdout, reason = "the figures, for whoever runs it with --nocapture")]
 #[test]
 fn the_estimate_is_within_a_tenth_of_codecarbons() {
     let folder = tempfile::tempdir().unwrap();

@@ -143,6 +143,7 @@ pub struct PlanArgs {
 
 /// `greffon train`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
 pub struct TrainArgs {
     /// The recipe.
     #[arg(required_unless_present = "resume", conflicts_with = "resume")]

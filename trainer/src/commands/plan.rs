@@ -204,16 +204,12 @@ fn costs(
 /// What the run will take, where the device's power is known; of a device by its data sheet that of the device alone.
 fn energy(recipe: &Recipe, time: &TimePlan, peak_bytes: u64) -> Option<Energy> {
     let (seconds, cluster) = (time.total_seconds(), time.step.cluster);
-    match &recipe.plan.device {
-        Some(device) => {
-            let gpu = device.watts? * cluster.used_devices() * seconds;
-            Some(Energy { gpu, ..Energy::default() })
-        }
-        None => {
-            let watts = recipe.energy.cpu_watts;
-            Some(energy::planned(seconds, watts, cluster.used_devices(), cluster.ranks, peak_bytes))
-        }
+    if let Some(device) = &recipe.plan.device {
+        let gpu = device.watts? * cluster.used_devices() * seconds;
+        return Some(Energy { gpu, ..Energy::default() });
     }
+    let watts = recipe.energy.cpu_watts;
+    Some(energy::planned(seconds, watts, cluster.used_devices(), cluster.ranks, peak_bytes))
 }
 
 /// The processes that the arguments name.

@@ -49,9 +49,10 @@ pub(super) fn train(args: &TrainArgs, collective: &dyn Collective) -> anyhow::Re
     let stop = on_stop(Some("the micro-batch under way and saving"))?;
     let mut trackers: Vec<Box<dyn Tracker>> = Vec::new();
     if collective.is_first() {
-        let follower: Box<dyn Tracker> = match args.tui && std::io::stderr().is_terminal() {
-            true => Box::new(Dashboard::new(loaded.recipe.output.display().to_string(), Arc::clone(&stop))),
-            false => Box::new(TrainProgress::new()),
+        let follower: Box<dyn Tracker> = if args.tui && std::io::stderr().is_terminal() {
+            Box::new(Dashboard::new(loaded.recipe.output.display().to_string(), Arc::clone(&stop)))
+        } else {
+            Box::new(TrainProgress::new())
         };
         trackers.push(follower);
     }

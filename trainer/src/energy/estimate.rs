@@ -11,16 +11,10 @@ use super::Energy;
 /// What a hardware thread of a processor that is not known takes, in watts.
 pub(super) const WATTS_PER_THREAD: f64 = 4.0;
 
-/// The seconds of the processor that this process has had, in all its threads. `None` where the system does not tell.
-#[cfg(unix)]
-pub(super) fn cpu_seconds() -> Option<f64> {
+/// The seconds of the processor that this process has had, in all its threads.
+pub(super) fn cpu_seconds() -> f64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    Some(time.tv_sec as f64 + time.tv_nsec as f64 / 1e9)
-}
-
-#[cfg(not(unix))]
-pub(super) fn cpu_seconds() -> Option<f64> {
-    None
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// What so many processes will take in some seconds on as many of these machines as are used, each at full load with
@@ -39,7 +33,7 @@ fn hardware_threads() -> f64 {
 pub(crate) struct Load {
     threads: f64,
     seen: Instant,
-    cpu_seconds: Option<f64>,
+    cpu_seconds: f64,
 }
 
 impl Load {
@@ -53,14 +47,13 @@ impl Load {
         self.threads
     }
 
-    /// The seconds since it was last asked, and the share of them that this process kept all hardware threads at work;
-    /// `None` where the system does not tell.
-    pub(crate) fn since(&mut self) -> (f64, Option<f64>) {
+    /// The seconds since it was last asked, and the share of them that this process kept all hardware threads at work.
+    pub(crate) fn since(&mut self) -> (f64, f64) {
         let (now, had) = (Instant::now(), cpu_seconds());
         let seconds = now.duration_since(self.seen).as_secs_f64();
-        let worked = had.zip(self.cpu_seconds).map(|(had, before)| had - before);
+        let share = (had - self.cpu_seconds) / (seconds * self.threads).max(f64::MIN_POSITIVE);
         (self.seen, self.cpu_seconds) = (now, had);
-        (seconds, worked.filter(|_| seconds > 0.0).map(|worked| worked / seconds / self.threads))
+        (seconds, share)
     }
 }
 
@@ -134,13 +127,13 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn work_takes_the_processors_time() {
-        let before = cpu_seconds().unwrap();
+        let before = cpu_seconds();
         let started = std::time::Instant::now();
         let mut sum = 0_u64;
         while started.elapsed() < std::time::Duration::from_millis(200) {
             sum = std::hint::black_box(sum.wrapping_add(1));
         }
-        let had = cpu_seconds().unwrap() - before;
+        let had = cpu_seconds() - before;
         // Other tests of this process work beside it, and other processes take their part.
         assert!(had >= 0.02, "{had}");
         assert!(memory_bytes().unwrap() > 1 << 20);

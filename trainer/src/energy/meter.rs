@@ -16,9 +16,6 @@ use super::{Energy, estimate};
 /// How often it looks. Memory changes slowly, and counters begin again after minutes.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// The share of its power that a processor is taken to use where nothing tells its load.
-const UNKNOWN_LOAD: f64 = 0.5;
-
 /// How energy is known.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Method {
@@ -114,7 +111,7 @@ impl State {
         let (seconds, load) = self.load.since();
         let memory = estimate::memory_bytes().map_or(0.0, estimate::memory_watts);
         self.estimated.memory += memory * seconds;
-        self.estimated.cpu += self.watts * load.unwrap_or(UNKNOWN_LOAD) * seconds;
+        self.estimated.cpu += self.watts * load * seconds;
         if let Some(card) = &mut self.card {
             self.estimated.gpu = card.read(seconds);
         }

@@ -65,8 +65,8 @@ pub struct StepRecord {
     pub kwh: f64,
     /// Bytes of memory that the first rank's process holds; `None` where the system does not tell.
     pub memory: Option<u64>,
-    /// The share of the machine's hardware threads that this process kept at work, 0 to 1; `None` as above.
-    pub cpu: Option<f64>,
+    /// The share of the machine's hardware threads that this process kept at work, 0 to 1.
+    pub cpu: f64,
     /// How the ranks waited for each other; `None` for one alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ranks: Option<RanksRecord>,

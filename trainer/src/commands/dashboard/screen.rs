@@ -68,7 +68,9 @@ fn show(terminal: &mut Terminal<CrosstermBackend<Stderr>>, shared: &Mutex<Shared
     let mut shared = lock(shared);
     let told: Vec<String> = lock(&TOLD).iter().flatten().skip(shared.told).cloned().collect();
     shared.told += told.len();
-    told.into_iter().for_each(|line| shared.state.note(line));
+    for line in told {
+        shared.state.note(line);
+    }
     // A frame that could not be drawn is made up for by the next.
     let _ = terminal.draw(|frame| draw(frame, &shared.state));
 }

@@ -163,7 +163,7 @@ mod tests {
             seconds: 2.0,
             kwh: 1.5e-3,
             memory: Some(640_000_000),
-            cpu: None,
+            cpu: 0.9,
             ranks: None,
         })
     }
