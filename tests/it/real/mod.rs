@@ -11,6 +11,7 @@ mod merged;
 mod probes;
 mod processes;
 mod prove;
+mod report;
 mod servers;
 mod slurm;
 mod sweep;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use jiff::SignedDuration;
 
 use crate::report::Lang;
@@ -86,7 +86,8 @@ pub struct CompareArgs {
 
 /// `greffon runs clean`.
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("which").args(["keep_last", "failed", "older_than", "checkpoints"]).required(true).multiple(true))]
+#[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
+#[command(group(ArgGroup::new("which").required(true).multiple(true).args(["keep_last", "failed", "older_than", "checkpoints"])))]
 pub struct CleanArgs {
     /// The folder below which they lie.
     #[arg(default_value = "runs")]
@@ -97,8 +98,8 @@ pub struct CleanArgs {
     /// Only runs that failed or were cut off.
     #[arg(long)]
     pub failed: bool,
-    /// Only runs of which nothing was written for so long: `12h`, `30d` or `8w`.
-    #[arg(long, value_name = "AGE", value_parser = age)]
+    /// Only runs of which nothing was written for so long, such as `12h` or `30d`.
+    #[arg(long, value_name = "AGE", value_parser = super::submit::lasting)]
     pub older_than: Option<SignedDuration>,
     /// Only the checkpoints, and only of runs that are finished.
     #[arg(long)]
@@ -112,34 +113,4 @@ pub struct CleanArgs {
     /// Print what goes and what stays as JSON.
     #[arg(long)]
     pub json: bool,
-}
-
-/// Hours, days or weeks, such as `30d`.
-fn age(text: &str) -> Result<SignedDuration, String> {
-    let expected = || "expected a whole number with its unit, hours, days or weeks, such as 12h, 30d or 8w".to_owned();
-    let unit = text.chars().last().ok_or_else(expected)?;
-    let count: i64 = text.strip_suffix(unit).unwrap_or_default().parse().map_err(|_| expected())?;
-    let hours = match unit {
-        'h' => 1,
-        'd' => 24,
-        'w' => 24 * 7,
-        _ => return Err(expected()),
-    };
-    let hours = count.checked_mul(hours).filter(|hours| (0..=SignedDuration::MAX.as_hours()).contains(hours));
-    hours.map(SignedDuration::from_hours).ok_or_else(expected)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ages_are_whole_hours_days_or_weeks() {
-        for (text, hours) in [("12h", 12), ("30d", 720), ("8w", 1344), ("0d", 0)] {
-            assert_eq!(age(text), Ok(SignedDuration::from_hours(hours)), "{text}");
-        }
-        for text in ["", "30", "d", "-1d", "1.5d", "1m", "3é", "9223372036854775807w", "2562047788015216h"] {
-            assert!(age(text).is_err(), "{text}");
-        }
-    }
 }

@@ -5,11 +5,12 @@ use anstream::println;
 use crate::cli::ReportArgs;
 use crate::error::TrainError;
 use crate::report::{Planned, RunReport, page};
+use crate::track::RunFolder;
 
 pub(super) fn report(args: &ReportArgs) -> anyhow::Result<()> {
     let to = match (&args.to, args.runs.as_slice()) {
         (Some(to), _) => to.clone(),
-        (None, [run]) => crate::track::RunFolder::open(run.clone())?.report(),
+        (None, [run]) => RunFolder::open(run.clone())?.report(),
         (None, runs) => {
             let count = runs.len();
             let reason = format!("a report of {count} runs has no folder of its own; name its file with --to");

@@ -10,9 +10,10 @@ use serde_json::json;
 
 use super::output;
 use crate::cli::{CleanArgs, CompareArgs, ListArgs, RunsArgs, RunsVerb};
+use crate::error::TrainError;
 use crate::plan::bytes;
 use crate::report::compare::Compared;
-use crate::report::list::{Listed, Selection, Spared, runs as listed};
+use crate::report::list::{Doomed, Listed, Selection, Spared, runs as listed};
 use crate::report::{Figures, Lang, RunReport, Standing};
 
 /// A line of the list.
@@ -41,7 +42,7 @@ fn list(args: &ListArgs) -> anyhow::Result<()> {
     let lines: Vec<Line<'_>> = listed
         .iter()
         .map(|Listed { path, run }| {
-            let error = run.as_ref().err().map(crate::TrainError::with_causes);
+            let error = run.as_ref().err().map(TrainError::with_causes);
             let run = run.as_ref().ok();
             Line {
                 path,
@@ -125,7 +126,8 @@ fn clean(args: &CleanArgs) -> anyhow::Result<()> {
     let (doomed, mut spared) = selection.of(&listed(&args.folder)?, Timestamp::now())?;
     let mut gone = Vec::new();
     for target in &doomed {
-        match if args.yes { target.delete() } else { Ok(()) } {
+        let deleted = if args.yes { target.delete() } else { Ok(()) };
+        match deleted {
             Ok(()) => gone.push(target),
             Err(error) if error.is_write() => return Err(error.into()),
             // A run that was taken up meanwhile.
@@ -134,7 +136,7 @@ fn clean(args: &CleanArgs) -> anyhow::Result<()> {
     }
     let total: u64 = gone.iter().map(|target| target.bytes).sum();
     if args.json {
-        let of = |target: &&crate::report::list::Doomed| json!({ "path": target.path, "bytes": target.bytes });
+        let of = |target: &&Doomed| json!({ "path": target.path, "bytes": target.bytes });
         let kept = |spared: &Spared| json!({ "path": spared.run, "reason": spared.reason });
         return output::json(&json!({
             "deleted": args.yes,

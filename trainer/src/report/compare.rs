@@ -7,6 +7,9 @@ use super::words::Lang;
 use super::{Figures, RunReport, distinct_names};
 use crate::recipe::{Differing, Recipe, differences};
 
+/// What a run has of something.
+type Of<'a> = &'a dyn Fn(&Figures, &RunReport) -> Option<String>;
+
 /// Runs side by side.
 #[derive(Clone, Debug, Serialize)]
 pub struct Compared {
@@ -31,9 +34,8 @@ impl Compared {
     pub fn rows(runs: &[RunReport], lang: Lang) -> Vec<(String, Vec<String>)> {
         let words = lang.words();
         let figures: Vec<(Figures, &RunReport)> = runs.iter().map(|run| (run.figures(), run)).collect();
-        type Of<'a> = &'a dyn Fn(&Figures, &RunReport) -> Option<String>;
         let all: [(&str, Of<'_>); 14] = [
-            (words.status, &|figures, _| Some(standing(figures.standing, &words).1.to_owned())),
+            (words.status, &|figures, _| Some(standing(figures.standing, words).1.to_owned())),
             (words.base, &|figures, _| Some(figures.base.clone())),
             (words.steps, &|_, run| Some(steps(run, lang))),
             (words.best_loss, &|figures, _| {

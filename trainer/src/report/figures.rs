@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::series::smoothed;
 use super::{RunReport, Standing};
+use crate::eval::evaluation::Evaluation;
 
 /// The numbers of a run; `None` is what is not known.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -66,7 +67,7 @@ impl Figures {
             training_loss: smoothed(&losses).last().map(|(_, loss)| *loss),
             validation_loss: best.map(|best| best.validation_loss),
             best_step: best.map(|best| best.step),
-            exact_match: run.evaluation.as_ref().and_then(crate::eval::evaluation::Evaluation::exact_match),
+            exact_match: run.evaluation.as_ref().and_then(Evaluation::exact_match),
             passed: run.forgetting.as_ref().map(|forgetting| forgetting.verdict.passed),
             kwh: energy.map(|energy| energy.kwh).or_else(|| last.map(|step| step.kwh)),
             grams_co2e: energy.and_then(|energy| energy.grams_co2e),

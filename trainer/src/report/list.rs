@@ -152,6 +152,7 @@ impl Doomed {
         let name = self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let aside = self.path.with_file_name(format!(".{name}.{}.partial", std::process::id()));
         fs::rename(&self.path, &aside).map_err(failed)?;
-        if aside.is_symlink() { fs::remove_file(&aside) } else { fs::remove_dir_all(&aside) }.map_err(failed)
+        // Of a link it takes the link alone.
+        fs::remove_dir_all(&aside).map_err(failed)
     }
 }

@@ -107,12 +107,11 @@ impl RunReport {
         // Before the metrics are read: a run that ends meanwhile was running.
         let is_held = Lock::is_held(path);
         let standing = match info.as_ref().map_or(RunStatus::Running, |info| info.status) {
-            RunStatus::Running if is_held => Standing::Running,
+            // Whatever it says: it is taken up again, or is being asked what it forgot.
+            _ if is_held => Standing::Running,
             RunStatus::Running => Standing::CutOff,
             RunStatus::Interrupted => Standing::Interrupted,
             RunStatus::Failed => Standing::Failed,
-            // The result is being asked what it forgot.
-            RunStatus::Finished if is_held => Standing::Running,
             RunStatus::Finished => Standing::Finished,
         };
         let recipe = Recipe::load(&folder.recipe(), &[])?.recipe;

@@ -1,5 +1,7 @@
 //! The page: what a run's sections hold, put into the template, which escapes it.
 
+use datasets::{Counts, Split};
+use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, context};
 use serde::Serialize;
@@ -10,8 +12,10 @@ use super::tables::{self, Fact, Table};
 use super::words::{Lang, Words};
 use super::{Planned, RunReport, distinct_names};
 use crate::error::TrainError;
+use crate::eval::evaluation::EXACT_MATCH;
 use crate::forgetting::comparison::Flip;
 use crate::provenance::{Data, RunData};
+use crate::track::DataCounts;
 
 /// Answers of an evaluation that are shown.
 const ANSWERS: usize = 12;
@@ -127,8 +131,8 @@ fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.set_trim_blocks(true);
-    environment.set_lstrip_blocks(true);
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    environment.set_syntax(syntax.expect("the usual delimiters"));
     environment.add_template("page", include_str!("page.html.jinja")).expect("the program's own template");
     environment
 }
@@ -141,7 +145,7 @@ fn section(
     lang: Lang,
 ) -> Result<Section, TrainError> {
     let words = lang.words();
-    let (mark, status, told) = tables::standing(run.standing, &words);
+    let (mark, status, told) = tables::standing(run.standing, words);
     let digest = run.adapter_digest()?;
     let is_stale = |of: Option<&String>| of.zip(digest.as_ref()).is_some_and(|(of, now)| of != now);
     let evaluation = run.evaluation.as_ref().map(|found| Measured {
@@ -181,7 +185,7 @@ fn section(
         forgetting,
         answers: answers(run),
         answers_of: lang.count(run.evaluation.as_ref().map_or(0, |found| found.answers.len() as u64)),
-        changed: changed(run, &words),
+        changed: changed(run, words),
         data: learned.iter().map(|run| source(run, lang)).collect(),
         counted: counts.map(|counts| counted(counts, lang)),
         notes: counts.map(|counts| first(&counts.notes)).unwrap_or_default(),
@@ -210,7 +214,7 @@ fn tiles(run: &RunReport, lang: Lang) -> Vec<Tile> {
     });
     let speed = figures.tokens_per_second.map(|speed| (words.tokens_per_second, lang.number(speed, 0), String::new()));
     let exact = run.evaluation.as_ref().and_then(|found| {
-        let metric = found.metrics.iter().find(|metric| metric.metric == crate::eval::evaluation::EXACT_MATCH)?;
+        let metric = found.metrics.iter().find(|metric| metric.metric == EXACT_MATCH)?;
         let base = format!("{} {}", words.of_base.to_lowercase(), lang.percent(metric.base, 1));
         Some((words.exact_match, lang.percent(metric.adapter, 1), base))
     });
@@ -277,9 +281,9 @@ fn source(run: &RunData, lang: Lang) -> Source {
     let mut table = Table::new(4, [words.source, words.used_for, words.licence, "SHA-256", words.samples]);
     for source in &run.sources {
         let split = match source.split {
-            datasets::Split::Train => words.split_train,
-            datasets::Split::Validation => words.split_validation,
-            datasets::Split::Replay => words.split_replay,
+            Split::Train => words.split_train,
+            Split::Validation => words.split_validation,
+            Split::Replay => words.split_replay,
         };
         let cells = [
             source.path.display().to_string(),
@@ -304,12 +308,14 @@ fn source(run: &RunData, lang: Lang) -> Source {
     Source { title: format!("{} {}", words.of_run, run.run), table, facts }
 }
 
+/// One of the counts.
+type CountOf = fn(&Counts) -> u64;
+
 /// What was counted over the data, and what of it was left out.
-fn counted(counts: &crate::track::DataCounts, lang: Lang) -> Table {
+fn counted(counts: &DataCounts, lang: Lang) -> Table {
     let words = lang.words();
     let mut table = Table::new(1, [words.counted, words.split_train, words.split_validation]);
-    type Of = fn(&datasets::Counts) -> u64;
-    let rows: [(&str, Of); 8] = [
+    let rows: [(&str, CountOf); 8] = [
         (words.conversations, |counts| counts.conversations),
         (words.near_duplicates, |counts| counts.near_duplicates),
         (words.overlong, |counts| counts.dropped_overlong),

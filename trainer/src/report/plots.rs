@@ -10,6 +10,7 @@ use super::series::{smoothed, thinned};
 use super::words::{Lang, Words};
 use super::{RunReport, distinct_names};
 use crate::error::TrainError;
+use crate::track::StepRecord;
 
 /// The size of a wide plot and of one of two in a row, in the units of its own; the page scales them by about a half.
 const WIDE: (u32, u32) = (1480, 460);
@@ -114,7 +115,7 @@ pub(super) fn of_run(run: &RunReport, lang: Lang) -> Result<Vec<Figure>, TrainEr
     let both = |name: (&str, &str), points: Vec<(f64, f64)>| {
         vec![curve(name.0, &FAINT, points.clone()), curve(name.1, first, smoothed(&points))]
     };
-    let of = |value: &dyn Fn(&crate::track::StepRecord) -> Option<f64>| -> Vec<(f64, f64)> {
+    let of = |value: &dyn Fn(&StepRecord) -> Option<f64>| -> Vec<(f64, f64)> {
         run.steps.iter().filter_map(|step| Some((step.step as f64, value(step)?))).collect()
     };
     let validation = run.validations.iter().map(|found| (found.step as f64, found.validation_loss)).collect();
@@ -140,7 +141,7 @@ pub(super) fn of_run(run: &RunReport, lang: Lang) -> Result<Vec<Figure>, TrainEr
         plot(words.energy, words.energy_unit, vec![curve(words.energy, first, of(&|step| Some(1e3 * step.kwh)))]),
         plot(words.kl, words.kl_unit, vec![curve(words.kl, fourth, smoothed(&divergence))]),
     ];
-    plots.into_iter().filter_map(|plot| drawn(plot, lang, &words).transpose()).collect()
+    plots.into_iter().filter_map(|plot| drawn(plot, lang, words).transpose()).collect()
 }
 
 /// The losses of several runs, each in one plot.
@@ -153,7 +154,7 @@ pub(super) fn of_runs(runs: &[RunReport], lang: Lang) -> Result<Vec<Figure>, Tra
     let plot = |title, marked: bool, of: &dyn Fn(&RunReport) -> Vec<(f64, f64)>| {
         let curve = |((run, name), ink)| Curve { name: String::clone(name), ink, points: of(run), marked };
         let curves = runs.iter().zip(&names).zip(CURVES.iter().cycle()).map(curve).collect();
-        drawn(Plot { title, unit: words.loss_unit, curves, limit: None, from_zero: false, wide: true }, lang, &words)
+        drawn(Plot { title, unit: words.loss_unit, curves, limit: None, from_zero: false, wide: true }, lang, words)
     };
     let validation = |run: &RunReport| run.validations.iter().map(|v| (v.step as f64, v.validation_loss)).collect();
     let training =
@@ -219,7 +220,8 @@ fn draw(plot: &Plot<'_>, backend: SVGBackend<'_>, lang: Lang, words: &Words) -> 
         .light_line_style(TRANSPARENT)
         .y_max_light_lines(1)
         .axis_style(ShapeStyle::from(&AXIS.0).stroke_width(2))
-        .label_style(letters)
+        .label_style(letters.clone())
+        .axis_desc_style(letters)
         .x_desc(words.step_axis)
         .x_labels(if plot.wide { 10 } else { 6 })
         .y_labels(6)
@@ -296,9 +298,9 @@ mod tests {
             wide: false,
         };
         let words = Lang::En.words();
-        assert!(drawn(plot(vec![]), Lang::En, &words).unwrap().is_none());
-        assert!(drawn(plot(vec![(1.0, f64::NAN)]), Lang::En, &words).unwrap().is_none());
-        let one = drawn(plot(vec![(1.0, 2.0)]), Lang::En, &words).unwrap().unwrap();
+        assert!(drawn(plot(vec![]), Lang::En, words).unwrap().is_none());
+        assert!(drawn(plot(vec![(1.0, f64::NAN)]), Lang::En, words).unwrap().is_none());
+        let one = drawn(plot(vec![(1.0, 2.0)]), Lang::En, words).unwrap().unwrap();
         assert!(one.svg.starts_with("<svg role=\"img\" viewBox") && one.svg.contains("<circle"), "{}", one.svg);
         assert!(!one.svg.contains("<loss>"));
     }

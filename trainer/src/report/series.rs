@@ -12,7 +12,8 @@ pub(super) fn thinned(points: &[(f64, f64)], columns: usize) -> Vec<(f64, f64)> 
     }
     let width = (last.0 - first.0) / columns as f64;
     let mut kept = vec![*first];
-    for column in points.chunk_by(|a, b| column_of(a.0 - first.0, width) == column_of(b.0 - first.0, width)) {
+    let column = |x: f64| column_of(x - first.0, width);
+    for column in points.chunk_by(|a, b| column(a.0) == column(b.0)) {
         let by_value = |a: &&(f64, f64), b: &&(f64, f64)| a.1.total_cmp(&b.1);
         let (low, high) = (column.iter().min_by(by_value), column.iter().max_by(by_value));
         let mut ends: Vec<(f64, f64)> = low.into_iter().chain(high).copied().collect();
@@ -24,8 +25,9 @@ pub(super) fn thinned(points: &[(f64, f64)], columns: usize) -> Vec<(f64, f64)> 
     kept
 }
 
-fn column_of(x: f64, width: f64) -> f64 {
-    (x / width).floor()
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates; steps ascend")]
+fn column_of(x: f64, width: f64) -> usize {
+    (x / width) as usize
 }
 
 /// The exponential mean of what was seen so far, without the pull of its start.

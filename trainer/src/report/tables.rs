@@ -178,13 +178,11 @@ pub(super) fn evaluation(found: &Evaluation, lang: Lang) -> Table {
     table
 }
 
-/// How a value and a difference are written: a share in per cent and points, else with four decimals.
-fn shown(is_share: bool, lang: Lang) -> (Box<dyn Fn(f64) -> String>, Box<dyn Fn(f64) -> String>) {
-    if is_share {
-        (Box::new(move |value| lang.percent(value, 1)), Box::new(move |value| lang.signed(100.0 * value, 1)))
-    } else {
-        (Box::new(move |value| lang.number(value, 4)), Box::new(move |value| lang.signed(value, 4)))
-    }
+/// How values and differences are written: a share in per cent and points, else with four decimals.
+fn shown(is_share: bool, lang: Lang) -> (impl Fn(f64) -> String, impl Fn(f64) -> String) {
+    let plain = move |value| if is_share { lang.percent(value, 1) } else { lang.number(value, 4) };
+    let signed = move |value| if is_share { lang.signed(100.0 * value, 1) } else { lang.signed(value, 4) };
+    (plain, signed)
 }
 
 fn between(low: &str, high: &str) -> String {

@@ -16,13 +16,13 @@ pub enum Lang {
 macro_rules! words {
     ($($name:ident: $english:literal, $french:literal;)*) => {
         /// The words by their names; the page's template takes them from here too.
-        #[derive(Clone, Copy, Debug, Serialize)]
+        #[derive(Debug, Serialize)]
         pub(super) struct Words {
             $(pub(super) $name: &'static str,)*
         }
 
-        const ENGLISH: Words = Words { $($name: $english,)* };
-        const FRENCH: Words = Words { $($name: $french,)* };
+        static ENGLISH: Words = Words { $($name: $english,)* };
+        static FRENCH: Words = Words { $($name: $french,)* };
     };
 }
 
@@ -225,10 +225,10 @@ const THIN: char = '\u{202f}';
 
 impl Lang {
     /// The words.
-    pub(super) fn words(self) -> Words {
+    pub(super) fn words(self) -> &'static Words {
         match self {
-            Self::En => ENGLISH,
-            Self::Fr => FRENCH,
+            Self::En => &ENGLISH,
+            Self::Fr => &FRENCH,
         }
     }
 
@@ -356,7 +356,7 @@ mod tests {
 
     #[test]
     fn no_word_is_missing_in_either_language() {
-        for words in [ENGLISH, FRENCH] {
+        for words in [&ENGLISH, &FRENCH] {
             let words = serde_json::to_value(words).unwrap();
             for (name, word) in words.as_object().unwrap() {
                 assert!(word.as_str().is_some_and(|word| !word.trim().is_empty()), "{name}");
