@@ -121,7 +121,7 @@ fn a_run_is_one_page_that_needs_nothing_else() {
         "etalab-2.0",
         "Lowest validation loss",
         "token F1",
-        "g CO2e/kWh",
+        "mean of FRA",
         "near-duplicates",
         "choices",
         "max_steps: 12",

@@ -1,5 +1,6 @@
 //! The page: what a run's sections hold, put into the template, which escapes it.
 
+use datasets::probes::exact_match;
 use datasets::{Counts, Split};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
@@ -233,7 +234,7 @@ fn answers(run: &RunReport) -> Vec<Shown> {
     let Some(found) = &run.evaluation else { return Vec::new() };
     let every = found.answers.len().div_ceil(ANSWERS).max(1);
     let shown = found.answers.iter().step_by(every).map(|answer| {
-        let is_right = answer.adapter.trim() == answer.expected.trim();
+        let is_right = exact_match(&answer.adapter, std::slice::from_ref(&answer.expected)) > 0.5;
         Shown {
             mark: if is_right { "good" } else { "" },
             title: answer.origin.clone(),

@@ -208,7 +208,7 @@ fn draw(plot: &Plot<'_>, backend: SVGBackend<'_>, lang: Lang, words: &Words) -> 
     let root = backend.into_drawing_area();
     let mut chart = ChartBuilder::on(&root)
         .margin_top(14)
-        .margin_right(26)
+        .margin_right(64)
         .x_label_area_size(62)
         .y_label_area_size(104)
         .build_cartesian_2d(left..right, low..high)?;
