@@ -1,6 +1,6 @@
 //! `greffon runs`: listed, compared, cleaned away.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anstream::println;
 use comfy_table::{CellAlignment, Table, presets};
@@ -76,7 +76,7 @@ fn list(args: &ListArgs) -> anyhow::Result<()> {
         table.add_row([
             name,
             standing(figures.standing).to_owned(),
-            short_name(&figures.base),
+            figures.base.clone(),
             format!("{}{steps}", figures.steps),
             figures.validation_loss.map(|loss| format!("{loss:.4}")).unwrap_or_default(),
             figures.exact_match.map(|share| format!("{:.1} %", 100.0 * share)).unwrap_or_default(),
@@ -179,15 +179,6 @@ fn standing(standing: Standing) -> &'static str {
         Standing::Interrupted => "interrupted",
         Standing::Failed => "failed",
         Standing::Finished => "finished",
-    }
-}
-
-/// A base without the folders of this machine.
-fn short_name(base: &str) -> String {
-    let path = PathBuf::from(base);
-    match path.file_name() {
-        Some(name) if path.is_absolute() => name.to_string_lossy().into_owned(),
-        _ => base.to_owned(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The few numbers by which a run is listed and compared.
 
+use std::path::Path;
+
 use serde::Serialize;
 
 use super::series::smoothed;
@@ -11,7 +13,7 @@ use crate::eval::evaluation::Evaluation;
 pub struct Figures {
     /// How it stands.
     pub standing: Standing,
-    /// The base, as the recipe names it.
+    /// The base, as the recipe names it; of a folder or file of this machine its own name.
     pub base: String,
     /// The last step made.
     pub steps: u64,
@@ -57,7 +59,7 @@ impl Figures {
         let energy = info.and_then(|info| info.energy.as_ref());
         Self {
             standing: run.standing,
-            base: run.recipe.model.base.clone(),
+            base: base_name(&run.recipe.model.base),
             // A run that was killed has made steps that its run.json does not know of yet.
             steps: last.map_or(0, |step| step.step).max(info.map_or(0, |info| info.step)),
             planned_steps: plan.map(|plan| plan.total_steps),
@@ -75,5 +77,13 @@ impl Figures {
             trained_numbers: plan.map(|plan| plan.trainable_parameters),
             bytes: run.bytes,
         }
+    }
+}
+
+/// A base without the folders of this machine.
+fn base_name(base: &str) -> String {
+    match Path::new(base).file_name() {
+        Some(name) if Path::new(base).is_absolute() => name.to_string_lossy().into_owned(),
+        _ => base.to_owned(),
     }
 }

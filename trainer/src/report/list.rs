@@ -65,7 +65,11 @@ pub fn runs(folder: &Path) -> Result<Vec<Listed>, TrainError> {
             folder.display()
         )));
     }
-    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    let failed = |source| TrainError::Read { path: folder.to_owned(), source };
+    // A run is renamed before it is deleted, which `.` cannot be, and a link would be in its place.
+    let has_own_name = folder.file_name().is_some() && !folder.is_symlink();
+    let root = if has_own_name { folder.to_owned() } else { folder.canonicalize().map_err(failed)? };
+    let (mut found, mut folders) = (Vec::new(), vec![root]);
     while let Some(folder) = folders.pop() {
         if RunFolder::is_run(&folder) {
             found.push(folder);

@@ -18,6 +18,9 @@ const HALF: (u32, u32) = (740, 400);
 /// Columns by which a curve is thinned: no more than a plot has pixels on most screens.
 const COLUMNS: usize = 700;
 
+/// Values from here on are not drawn.
+const LARGEST: f64 = 1e300;
+
 /// What lines and letters are drawn with: the colour in the light, which is also what the style knows it by, the colour
 /// in the dark, and dashes.
 struct Ink(RGBColor, &'static str, Option<&'static str>);
@@ -166,7 +169,8 @@ pub(super) fn of_runs(runs: &[RunReport], lang: Lang) -> Result<Vec<Figure>, Tra
 /// Draws a plot; `None` where there is nothing to draw.
 fn drawn(mut plot: Plot<'_>, lang: Lang, words: &Words) -> Result<Option<Figure>, TrainError> {
     for curve in &mut plot.curves {
-        curve.points.retain(|(x, y)| x.is_finite() && y.is_finite());
+        // Beyond the largest, a span of two would be infinite.
+        curve.points.retain(|(x, y)| x.is_finite() && y.abs() < LARGEST);
         curve.points = thinned(&curve.points, COLUMNS);
     }
     plot.curves.retain(|curve| !curve.points.is_empty());
@@ -197,7 +201,8 @@ fn draw(plot: &Plot<'_>, backend: SVGBackend<'_>, lang: Lang, words: &Words) -> 
         values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
     };
     let (left, right) = ends(&mut points().map(|(x, _)| x));
-    let (right, left) = if right > left { (right, left) } else { (right + 1.0, left - 1.0) };
+    let beside = if right > left { 0.0 } else { (1e-6 * right.abs()).max(1.0) };
+    let (left, right) = (left - beside, right + beside);
     let (low, high) = ends(&mut points().map(|(_, y)| y).chain(plot.limit.map(|(value, _)| value)));
     let low = if plot.from_zero { low.min(0.0) } else { low };
     let margin = if high > low { 0.06 * (high - low) } else { 0.1 * high.abs().max(1e-6) };
@@ -251,7 +256,7 @@ fn tick(value: f64, span: f64, lang: Lang) -> String {
     if value.abs() < 1e-9 * span {
         return "0".to_owned();
     }
-    if span < 5e-3 {
+    if span < 5e-3 || value.abs() >= 1e6 {
         let text = format!("{value:.1e}").replace(".0e", "e").replace('-', "−");
         return if lang == Lang::Fr { text.replace('.', ",") } else { text };
     }
@@ -271,8 +276,26 @@ mod tests {
             (0.25, 1.0, "0.25"),
             (0.0005, 0.001, "5e−4"),
             (0.0, 0.001, "0"),
+            (2.5e7, 3e7, "2.5e7"),
         ] {
             assert_eq!(tick(value, span, Lang::En), text);
+        }
+    }
+
+    #[test]
+    fn no_numbers_are_too_strange_to_be_drawn() {
+        let strange = [1e308, -1e299, 1e299, 3e38, 1e-300, 5e-324, 0.0, -0.0, 1e17, 1e17 + 16.0];
+        let steps = [1.0, 2.0, 1e9, u64::MAX as f64];
+        for (step, other) in steps.iter().flat_map(|step| steps.map(|other| (*step, other))) {
+            for (value, next) in strange.iter().flat_map(|value| strange.map(|next| (*value, next))) {
+                for from_zero in [false, true] {
+                    let points = vec![(step, value), (other, next)];
+                    let curve = Curve { name: String::new(), ink: &CURVES[0], points, marked: true };
+                    let limit = Some((1.0, ""));
+                    let plot = Plot { title: "", unit: "", curves: vec![curve], limit, from_zero, wide: false };
+                    drawn(plot, Lang::Fr, Lang::Fr.words()).unwrap();
+                }
+            }
         }
     }
 

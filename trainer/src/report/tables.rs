@@ -67,7 +67,7 @@ pub(super) fn facts(run: &RunReport, lang: Lang) -> Vec<Fact> {
     let moment = |text: &String| lang.moment(text);
     let revision = run.recipe.model.revision.as_ref().map(|revision| format!(" @ {revision}")).unwrap_or_default();
     let facts = [
-        (words.base, Some(format!("{}{revision}", figures.base))),
+        (words.base, Some(format!("{}{revision}", run.recipe.model.base))),
         (words.base_digest, info.map(|info| info.base_digest.clone())),
         (words.steps, Some(steps(run, lang))),
         (words.started, info.map(|info| moment(&info.started))),

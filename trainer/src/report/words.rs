@@ -53,7 +53,6 @@ words! {
 
     best_loss: "Lowest validation loss", "Meilleure perte de validation";
     last_loss: "Training loss, last", "Perte d’apprentissage, dernière";
-    speed: "Speed", "Vitesse";
     energy: "Energy", "Énergie";
     peak_memory: "Highest memory seen", "Mémoire maximale observée";
     exact_match: "Exact match", "Réponses exactes";
@@ -121,7 +120,6 @@ words! {
     processor: "Processor", "Processeur";
     total: "Total", "Total";
     share: "Share", "Part";
-    method: "Method", "Méthode";
     pue: "Data centre’s factor (PUE)", "Facteur du centre de données (PUE)";
     with_pue: "With the data centre’s part", "Avec la part du centre de données";
     emitted: "Emitted", "Émissions";
@@ -172,7 +170,6 @@ words! {
     examples: "Examples before and after", "Exemples avant et après";
     no_examples: "None: they come with an evaluation or a measurement of forgetting.",
         "Aucun : ils viennent d’une évaluation ou d’une mesure de l’oubli.";
-    question: "Question", "Question";
     expected: "Expected", "Attendu";
     shown_of: "shown, of", "montrés, sur";
     changed: "Answers that turned right or wrong in the measurement of forgetting",
@@ -213,7 +210,6 @@ words! {
     differing: "Recipe values that differ", "Valeurs de recette qui diffèrent";
     none_differ: "None.", "Aucune.";
     key: "Key", "Clé";
-    run: "Run", "Entraînement";
     nothing: "none", "aucune";
     losses: "Losses", "Pertes";
     validation_losses: "Validation loss", "Perte de validation";
