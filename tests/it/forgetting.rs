@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::{greffon, tiny_recipe};
 
 /// A file of questions that a random model can be asked.
-fn questions(folder: &Path) -> String {
+pub(crate) fn questions(folder: &Path) -> String {
     let texts = (0..6).map(|i| {
         json!({ "id": format!("t{i}"), "task": "text", "lang": "en", "kind": "ppl", "text": format!("A plain sentence, number {i}.") })
     });

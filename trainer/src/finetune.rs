@@ -167,6 +167,7 @@ pub fn finetune(
     info.update(RunStatus::Running, run.progress.step, run.best(), None);
     info.plan = Some(plan.clone());
     info.energy = Some(run.energy.record(&recipe.energy, run.progress.tokens));
+    info.data = Some(run.data.as_ref().into());
     if is_first {
         folder.save_info(&info)?;
         trackers.extend(track::open(folder.path(), run.progress.step)?);

@@ -24,6 +24,7 @@ pub mod plan;
 pub mod prove;
 pub mod provenance;
 pub mod recipe;
+pub mod report;
 pub mod submit;
 pub mod sweep;
 pub mod teacher;

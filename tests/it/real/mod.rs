@@ -12,6 +12,7 @@ mod merged;
 mod probes;
 mod processes;
 mod prove;
+mod report;
 mod servers;
 mod slurm;
 mod sweep;

@@ -6,6 +6,7 @@ mod forgetting;
 mod launch;
 mod merge;
 mod model;
+mod report;
 mod run;
 mod screen;
 mod submit;
@@ -22,6 +23,7 @@ pub use forgetting::{ForgettingVerb, MeasureArgs, QuestionArgs, RepairArgs};
 pub use launch::LaunchArgs;
 pub use merge::{CombineArgs, MergeArgs, MergedAs, MergedType, SignMethod};
 pub use model::{ChatArgs, GenerateArgs, ModelArgs, SamplingArgs};
+pub use report::{CleanArgs, CompareArgs, ListArgs, ReportArgs, RunsArgs, RunsVerb};
 pub use run::{
     DataVerb, EvalArgs, FetchArgs, InitArgs, PlanArgs, PrepareArgs, PreviewArgs, RecipeArgs, TrainArgs, WatchArgs,
 };
@@ -190,8 +192,28 @@ be mended, or Slurm refuses it; 130 no longer followed.")]
 Examples:
   greffon eval runs/recipe
   greffon eval runs/recipe --limit 50 --json
-  greffon eval recipe.yaml --adapter adapter")]
+  greffon eval recipe.yaml --adapter adapter
+
+What a run's own adapter and recipe give is kept in its folder as eval.json, answers included; `greffon report` shows it.")]
     Eval(EvalArgs),
+    /// Write what a run did and found as one HTML file; several runs, compared.
+    #[command(after_help = "\
+Examples:
+  greffon report runs/recipe
+  greffon report runs/recipe --lang fr --to rapport.html
+  greffon report runs/recipe --plan plan.json --force
+  greffon report runs/first runs/second --to comparison.html
+
+The file is complete in itself: no network, no script. A run that is under way or was cut off shows what is there.")]
+    Report(ReportArgs),
+    /// List the runs below a folder, compare them, and clean up.
+    #[command(after_help = "\
+Examples:
+  greffon runs
+  greffon runs sweeps/recipe --json
+  greffon runs compare runs/first runs/second
+  greffon runs clean --failed")]
+    Runs(RunsArgs),
     /// Measure what an adapted model forgot of its base, and repair it.
     #[command(
         subcommand,

@@ -107,7 +107,7 @@ pub struct SlurmArgs {
     #[arg(long, value_name = "FORECAST.json", requires = "begin", required_if_eq("begin", LOW_CARBON))]
     pub carbon: Option<PathBuf>,
     /// The longest that it may wait for a low intensity, such as 36h or 2d.
-    #[arg(long, value_name = "TIME", default_value = "24h", requires = "carbon", value_parser = wait)]
+    #[arg(long, value_name = "TIME", default_value = "24h", requires = "carbon", value_parser = lasting)]
     pub within: SignedDuration,
     /// How `srun` joins the processes.
     #[arg(long, default_value = "pmix")]
@@ -206,10 +206,10 @@ fn variable(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// The error says what was expected.
-fn wait(text: &str) -> Result<SignedDuration, String> {
+/// A time such as `12h`; the error says what was expected.
+pub(super) fn lasting(text: &str) -> Result<SignedDuration, String> {
     let span = text.parse::<Span>().ok();
-    let wait = span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()).ok());
-    wait.filter(SignedDuration::is_positive)
+    let time = span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()).ok());
+    time.filter(SignedDuration::is_positive)
         .ok_or_else(|| "expected a time with its unit, such as 12h, 90min or 2d".to_owned())
 }

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use anstream::println;
 use comfy_table::{CellAlignment, Table, presets};
 use datasets::{Conversation, Hub};
-use serde::Serialize;
 
 use super::output;
 use super::progress;
@@ -14,31 +13,10 @@ use crate::cli::EvalArgs;
 use crate::cluster::Collective;
 use crate::device;
 use crate::error::TrainError;
-use crate::eval::statistics::resample;
-use crate::eval::{Findings, Score, Subject, probes};
-use crate::model::Decoder;
+use crate::eval::evaluation::{Comparison, Evaluation};
+use crate::eval::{Findings, Subject, probes};
+use crate::model::{Decoder, adapter};
 use crate::recipe::Recipe;
-
-/// Base and adapter on one metric.
-#[derive(Serialize)]
-struct Comparison {
-    metric: &'static str,
-    base: f64,
-    adapter: f64,
-    difference: f64,
-    /// 95 %, paired bootstrap.
-    interval: (f64, f64),
-    items: usize,
-}
-
-/// One question with both answers.
-#[derive(Serialize)]
-struct Answer {
-    origin: String,
-    expected: String,
-    base: String,
-    adapter: String,
-}
 
 pub(super) fn eval(args: &EvalArgs, collective: &dyn Collective) -> anyhow::Result<ExitCode> {
     let comparing = Comparing::open(&args.subject, args.adapter.as_ref(), &args.set)?;
@@ -69,15 +47,18 @@ pub(super) fn eval(args: &EvalArgs, collective: &dyn Collective) -> anyhow::Resu
     if !collective.is_first() {
         return Ok(ExitCode::SUCCESS);
     }
-    let scores = |findings: &[Findings]| -> Vec<Score> { findings.iter().flat_map(|f| f.scores.clone()).collect() };
-    let pairs: Vec<(Score, Score)> = scores(&plain).into_iter().zip(scores(&adapted)).collect();
+    let digest = adapter::digest(&comparing.adapter)?;
+    let found = Evaluation::new(digest, &conversations, &plain, &adapted);
     if args.json {
-        let comparisons: Vec<Comparison> = pairs.iter().map(|(b, a)| compare(b, a)).collect();
-        let answers = answers(&conversations, &plain, &adapted);
-        output::json(&serde_json::json!({ "metrics": comparisons, "answers": answers }))?;
+        output::json(&found)?;
     } else {
-        println!("{}", table(&pairs));
+        println!("{}", table(&found.metrics));
         println!("{} conversations never trained on; intervals: 95 %, paired bootstrap", conversations.len());
+    }
+    // Last, so that what was found is told where the folder cannot be written.
+    if let Some(run) = comparing.run.as_ref().filter(|run| run.adapter() == comparing.adapter && args.set.is_empty()) {
+        // As the run's own recipe asks; another adapter or another question is not the run's.
+        found.save(run)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -97,25 +78,11 @@ fn test_conversations(recipe: &Recipe, limit: Option<usize>, hub: &Hub) -> Resul
     Ok(conversations)
 }
 
-fn compare(base: &Score, adapted: &Score) -> Comparison {
-    let items = base.items.iter().zip(&adapted.items).zip(&base.weights);
-    let differences = items.map(|((base, adapted), weight)| ((adapted - base) * weight, *weight));
-    Comparison {
-        metric: base.metric,
-        base: base.mean(),
-        adapter: adapted.mean(),
-        difference: adapted.mean() - base.mean(),
-        interval: resample(&[differences.collect()]).interval(0.95),
-        items: base.items.len(),
-    }
-}
-
-fn table(pairs: &[(Score, Score)]) -> Table {
+fn table(metrics: &[Comparison]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(["", "base", "adapter", "difference", "95 % interval"]);
-    for (base, adapted) in pairs {
-        let comparison = compare(base, adapted);
-        let show = |value: f64, sign: bool| match (base.is_share, sign) {
+    for comparison in metrics {
+        let show = |value: f64, sign: bool| match (comparison.is_share, sign) {
             (true, false) => format!("{:.1} %", 100.0 * value),
             (true, true) => format!("{:+.1}", 100.0 * value),
             (false, false) => format!("{value:.4}"),
@@ -123,7 +90,7 @@ fn table(pairs: &[(Score, Score)]) -> Table {
         };
         let (low, high) = comparison.interval;
         table.add_row([
-            base.metric.to_owned(),
+            comparison.metric.clone(),
             show(comparison.base, false),
             show(comparison.adapter, false),
             show(comparison.difference, true),
@@ -134,18 +101,4 @@ fn table(pairs: &[(Score, Score)]) -> Table {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
-}
-
-fn answers(conversations: &[Conversation], base: &[Findings], adapted: &[Findings]) -> Vec<Answer> {
-    let all = |findings: &[Findings]| -> Vec<String> { findings.iter().flat_map(|f| f.answers.clone()).collect() };
-    conversations
-        .iter()
-        .zip(all(base).into_iter().zip(all(adapted)))
-        .map(|(conversation, (base, adapter))| Answer {
-            origin: conversation.origin.to_string(),
-            expected: conversation.messages.last().map(|m| m.content.clone()).unwrap_or_default(),
-            base,
-            adapter,
-        })
-        .collect()
 }

@@ -23,6 +23,8 @@ mod preview;
 mod progress;
 mod prove;
 mod push;
+mod report;
+mod runs;
 mod schema;
 mod screen;
 mod subject;
@@ -93,6 +95,8 @@ fn verb(verb: Verb, place: &Place) -> anyhow::Result<ExitCode> {
         Verb::Submit(args) => return submit::submit(&args),
         Verb::Data(DataVerb::Screen(args)) => return screen::screen(&args),
         Verb::Data(DataVerb::Trace(args)) => return trace::trace(&args),
+        Verb::Report(args) => report::report(&args),
+        Verb::Runs(args) => runs::runs(&args),
         Verb::Init(args) => init::init(&args),
         Verb::Check(args) => check::check(&args),
         Verb::Schema(args) => schema::schema(&args),

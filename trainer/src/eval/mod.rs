@@ -2,6 +2,7 @@
 //!
 //! **The one place to add a probe** is [`probes`]: a file there, and its line in [`probes::all`].
 
+pub mod evaluation;
 pub mod log_likelihood;
 pub mod probes;
 pub mod statistics;

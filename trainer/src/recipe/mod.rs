@@ -42,7 +42,7 @@ use crate::kernels::Kernels;
 pub use check::Report;
 pub use cluster::ClusterConfig;
 pub use device_name::DeviceName;
-pub use difference::{Difference, first_difference};
+pub use difference::{Difference, Differing, differences, first_difference};
 pub use energy::EnergyConfig;
 pub use error::{FileProblem, Place, Problem, RecipeError};
 pub use eval::EvalConfig;

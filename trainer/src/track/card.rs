@@ -21,7 +21,7 @@ pub fn of_run(run: &RunFolder) -> Result<Card, TrainError> {
     datasets.sort();
     datasets.dedup();
     let training = training(&recipe, &run.info()?);
-    Ok(Card { title: name(run.path()), datasets, training, ..Card::default() })
+    Ok(Card { title: run.name(), datasets, training, ..Card::default() })
 }
 
 /// Writes a card into an adapter's PEFT folder, in the place of any that is there. Without a title it has the folder's

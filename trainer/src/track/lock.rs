@@ -6,12 +6,18 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use super::run_folder::host_name;
 use crate::error::TrainError;
 
 /// The file of the lock.
-const LOCK: &str = "run.lock";
+pub(super) const LOCK: &str = "run.lock";
+
+/// How often, and how long after, a lock that is held is asked for again.
+const LOOKS: u32 = 3;
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A folder that this process alone writes to, until it is dropped.
 #[derive(Debug)]
@@ -27,7 +33,16 @@ impl Lock {
         let failed = |source| TrainError::Write { path: path.clone(), source };
         let mut file =
             OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(failed)?;
-        match file.try_lock() {
+        let mut taken = file.try_lock();
+        for _ in 0..LOOKS {
+            if !matches!(taken, Err(TryLockError::WouldBlock)) {
+                break;
+            }
+            // Whoever only looks whether it is held has it for an instant.
+            thread::sleep(LOOK);
+            taken = file.try_lock();
+        }
+        match taken {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
@@ -54,6 +69,12 @@ impl Lock {
             .map_err(failed)?;
         Ok(Self(file))
     }
+
+    /// Whether a process has the lock of a folder. It changes nothing there; where the system cannot tell, nobody has it.
+    pub fn is_held(folder: &Path) -> bool {
+        let Ok(file) = File::open(folder.join(LOCK)) else { return false };
+        matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+    }
 }
 
 /// Whether a name in a run folder is the lock's.
@@ -72,7 +93,9 @@ mod tests {
         let refused = Lock::take(folder.path()).unwrap_err().to_string();
         let own = format!("by another run (process {} on {})", std::process::id(), host_name());
         assert!(refused.contains(&own), "{refused}");
+        assert!(Lock::is_held(folder.path()));
         drop(held);
+        assert!(!Lock::is_held(folder.path()));
         Lock::take(folder.path()).unwrap();
     }
 }

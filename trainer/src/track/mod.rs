@@ -4,6 +4,7 @@
 //! JSON lines ([`JsonLines`]) are always among them; the command line adds its progress bar.
 
 pub mod card;
+mod contents;
 mod jsonl;
 mod lock;
 mod metrics;
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use jsonl::JsonLines;
 pub use lock::Lock;
 pub use metrics::{ForgettingRecord, Line, METRICS, Record, StepRecord, ValidationRecord, read_metrics};
-pub use run_folder::{REPLAY, RunFolder, RunInfo, RunStatus};
+pub use run_folder::{DataCounts, REPLAY, RunFolder, RunInfo, RunStatus};
 
 use crate::error::TrainError;
 use crate::plan::Checkpointing;

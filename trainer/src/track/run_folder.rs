@@ -11,12 +11,15 @@
 //! samples.jsonl    the samples, and how many times each was trained on; greffon.json has its digest
 //! run.lock         held by the process that writes to the folder
 //! forgetting.json  what it lost of the base, and whether the gate lets it pass
+//! eval.json        base and adapter on held-out questions, with the answers; `greffon eval` writes it
+//! report.html      all of it for people; `greffon report` writes it
 //! ```
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use datasets::{Counts, Prepared};
 use serde::{Deserialize, Serialize};
 
 use super::Plan;
@@ -78,6 +81,9 @@ pub struct RunInfo {
     pub template_clock: Option<String>,
     /// What it was about to do when it was last started; `None` before it was ready to.
     pub plan: Option<Plan>,
+    /// What was made of its data; `None` as above, and in the folders of earlier versions.
+    #[serde(default)]
+    pub data: Option<DataCounts>,
     /// The last step made.
     pub step: u64,
     /// The lowest validation loss and its step.
@@ -87,6 +93,17 @@ pub struct RunInfo {
     pub energy: Option<EnergyRecord>,
     /// Why the run ended early, or failed.
     pub reason: Option<String>,
+}
+
+/// What was made of a run's data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataCounts {
+    /// What was counted over the training sources.
+    pub train: Counts,
+    /// What was counted over the validation conversations.
+    pub validation: Counts,
+    /// What was left out or cut and why, a line each.
+    pub notes: Vec<String>,
 }
 
 /// The version of burn that this program is built on; pinned in `Cargo.toml`.
@@ -181,6 +198,22 @@ impl RunFolder {
         self.path.join("forgetting.json")
     }
 
+    /// Base and adapter on held-out questions.
+    pub fn evaluation(&self) -> PathBuf {
+        self.path.join("eval.json")
+    }
+
+    /// The report.
+    pub fn report(&self) -> PathBuf {
+        self.path.join("report.html")
+    }
+
+    /// The folder's own name, also of `.`.
+    pub fn name(&self) -> String {
+        let folder = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
+        folder.file_name().map_or_else(|| folder.display().to_string(), |name| name.to_string_lossy().into_owned())
+    }
+
     /// Reads `run.json`.
     ///
     /// # Errors
@@ -207,6 +240,12 @@ impl RunFolder {
     }
 }
 
+impl From<&Prepared> for DataCounts {
+    fn from(data: &Prepared) -> Self {
+        Self { train: data.train_counts, validation: data.validation_counts, notes: data.notes.clone() }
+    }
+}
+
 impl RunInfo {
     /// The facts of a run that starts now.
     ///
@@ -228,6 +267,7 @@ impl RunInfo {
             base_digest: base.digest()?,
             template_clock: base.tokenizer.template()?.clock(),
             plan: None,
+            data: None,
             step: 0,
             best: None,
             energy: None,
@@ -248,8 +288,13 @@ impl RunInfo {
 /// Whether an entry is what a start leaves that was killed while it made the folder.
 fn is_of_a_start(entry: &fs::DirEntry) -> bool {
     let name = entry.file_name();
-    let is_unfinished = name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(".partial"));
-    is_unfinished || name == "checkpoints" && fs::read_dir(entry.path()).is_ok_and(|mut inside| inside.next().is_none())
+    name.to_str().is_some_and(is_unfinished)
+        || name == "checkpoints" && fs::read_dir(entry.path()).is_ok_and(|mut inside| inside.next().is_none())
+}
+
+/// Whether a name is one under which something is written before it has its own.
+pub(super) fn is_unfinished(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(".partial")
 }
 
 pub(super) fn host_name() -> String {

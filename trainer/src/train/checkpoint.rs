@@ -48,6 +48,18 @@ pub struct Progress {
 pub(crate) const ADAPTER: &str = "adapter";
 const STATE: &str = "state.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
+const BEST: &str = "best";
+const WITHIN_LIMITS: &str = "within-limits";
+
+/// Whether a name is one of what lies among checkpoints.
+pub(crate) fn is_kept(name: &str) -> bool {
+    is_step(name) || [BEST, WITHIN_LIMITS].contains(&name)
+}
+
+/// Whether a name is a checkpoint's.
+fn is_step(name: &str) -> bool {
+    name.strip_prefix("step-").is_some_and(|step| step.bytes().all(|b| b.is_ascii_digit()))
+}
 
 /// The checkpoints of a run.
 #[derive(Clone, Debug)]
@@ -69,12 +81,12 @@ impl Checkpoints {
 
     /// The adapter with the lowest validation loss.
     pub fn best(&self) -> PathBuf {
-        self.folder.join("best")
+        self.folder.join(BEST)
     }
 
     /// The last adapter that the forgetting gate let pass.
     pub fn within_limits(&self) -> PathBuf {
-        self.folder.join("within-limits")
+        self.folder.join(WITHIN_LIMITS)
     }
 
     /// Writes an adapter that is kept beside the checkpoints, and gives its folder.
@@ -117,12 +129,7 @@ impl Checkpoints {
             .into_iter()
             .flatten()
             .flatten()
-            .filter(|entry| {
-                let name = entry.file_name();
-                name.to_str()
-                    .and_then(|name| name.strip_prefix("step-"))
-                    .is_some_and(|step| step.bytes().all(|b| b.is_ascii_digit()))
-            })
+            .filter(|entry| entry.file_name().to_str().is_some_and(is_step))
             .map(|entry| entry.path())
             .collect();
         found.sort();

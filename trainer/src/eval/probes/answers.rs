@@ -5,6 +5,7 @@ use datasets::probes::{exact_match, f1};
 
 use crate::cluster::spread;
 use crate::error::TrainError;
+use crate::eval::evaluation::EXACT_MATCH;
 use crate::eval::{Findings, Probe, Score, Subject};
 use crate::model::generate::Sampling;
 use crate::recipe::EvalConfig;
@@ -54,7 +55,7 @@ impl Probe for Answers {
             higher_is_better: true,
             is_share: true,
         };
-        let scores = vec![score("exact match", exact_match), score("token F1", f1)];
+        let scores = vec![score(EXACT_MATCH, exact_match), score("token F1", f1)];
         Ok(Findings { scores, answers })
     }
 }

@@ -1,0 +1,135 @@
+//! What an evaluation found: base against adapter on the same questions, `eval.json` in a run folder.
+
+use datasets::{Conversation, Role};
+use serde::{Deserialize, Serialize};
+
+use super::statistics::resample;
+use super::{Findings, Score};
+use crate::error::TrainError;
+use crate::track::RunFolder;
+
+/// Base against adapter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Version of greffon.
+    pub greffon_version: String,
+    /// When, UTC.
+    pub date: String,
+    /// SHA-256 of the adapter's two files.
+    pub adapter_digest: String,
+    /// Metric by metric.
+    pub metrics: Vec<Comparison>,
+    /// Question by question.
+    pub answers: Vec<Answered>,
+}
+
+/// Base and adapter on one metric.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// The metric's name, such as `exact match`.
+    pub metric: String,
+    /// The base's value.
+    pub base: f64,
+    /// The adapter's.
+    pub adapter: f64,
+    /// `adapter - base`.
+    pub difference: f64,
+    /// Its 95 % interval, by the paired bootstrap.
+    pub interval: (f64, f64),
+    /// How many questions.
+    pub items: usize,
+    /// A larger value is better.
+    pub higher_is_better: bool,
+    /// A share in 0 to 1, shown in per cent.
+    pub is_share: bool,
+}
+
+/// One question with both answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answered {
+    /// Where the question was read, such as `test.jsonl:12`.
+    pub origin: String,
+    /// The last question; empty where nobody asks one.
+    pub question: String,
+    /// The answer of the data.
+    pub expected: String,
+    /// What the base answers.
+    pub base: String,
+    /// What the adapter answers.
+    pub adapter: String,
+}
+
+/// The metric by which answers are the expected ones, word by word.
+pub const EXACT_MATCH: &str = "exact match";
+
+impl Evaluation {
+    /// Puts what both models gave side by side.
+    pub fn new(
+        adapter_digest: String,
+        conversations: &[Conversation],
+        base: &[Findings],
+        adapted: &[Findings],
+    ) -> Self {
+        let scores = |findings: &[Findings]| -> Vec<Score> { findings.iter().flat_map(|f| f.scores.clone()).collect() };
+        let pairs = scores(base).into_iter().zip(scores(adapted));
+        Self {
+            greffon_version: env!("CARGO_PKG_VERSION").to_owned(),
+            date: jiff::Timestamp::now().to_string(),
+            adapter_digest,
+            metrics: pairs.map(|(base, adapted)| Comparison::new(&base, &adapted)).collect(),
+            answers: answers(conversations, base, adapted),
+        }
+    }
+
+    /// Keeps it in a run folder.
+    ///
+    /// # Errors
+    /// When the file cannot be written; the one before stays.
+    pub fn save(&self, folder: &RunFolder) -> Result<(), TrainError> {
+        let path = folder.evaluation();
+        let failed = |error: serde_json::Error| TrainError::Write { path: path.clone(), source: error.into() };
+        let text = serde_json::to_string_pretty(self).map_err(failed)? + "\n";
+        Ok(adapters::write_atomic(&path, true, |out| out.write_all(text.as_bytes()))?)
+    }
+
+    /// The share of answers that are the expected ones, 0 to 1.
+    pub fn exact_match(&self) -> Option<f64> {
+        self.metrics.iter().find(|metric| metric.metric == EXACT_MATCH).map(|metric| metric.adapter)
+    }
+}
+
+impl Comparison {
+    fn new(base: &Score, adapted: &Score) -> Self {
+        let items = base.items.iter().zip(&adapted.items).zip(&base.weights);
+        let differences = items.map(|((base, adapted), weight)| ((adapted - base) * weight, *weight));
+        Self {
+            metric: base.metric.to_owned(),
+            base: base.mean(),
+            adapter: adapted.mean(),
+            difference: adapted.mean() - base.mean(),
+            interval: resample(&[differences.collect()]).interval(0.95),
+            items: base.items.len(),
+            higher_is_better: base.higher_is_better,
+            is_share: base.is_share,
+        }
+    }
+}
+
+fn answers(conversations: &[Conversation], base: &[Findings], adapted: &[Findings]) -> Vec<Answered> {
+    let all = |findings: &[Findings]| -> Vec<String> { findings.iter().flat_map(|f| f.answers.clone()).collect() };
+    let question = |conversation: &Conversation| {
+        let asked = conversation.messages.iter().rev().find(|message| message.role == Role::User);
+        asked.map(|message| message.content.clone()).unwrap_or_default()
+    };
+    conversations
+        .iter()
+        .zip(all(base).into_iter().zip(all(adapted)))
+        .map(|(conversation, (base, adapter))| Answered {
+            origin: conversation.origin.to_string(),
+            question: question(conversation),
+            expected: conversation.messages.last().map(|m| m.content.clone()).unwrap_or_default(),
+            base,
+            adapter,
+        })
+        .collect()
+}
