@@ -1,0 +1,3 @@
+//! Delivery against a small server on this machine that misbehaves as servers do.
+
+mod fake;
