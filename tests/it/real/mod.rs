@@ -8,6 +8,7 @@ mod cluster;
 mod faults;
 mod kubernetes;
 mod merged;
+mod mlflow;
 mod probes;
 mod processes;
 mod prove;
