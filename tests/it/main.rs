@@ -33,4 +33,5 @@ mod screen;
 mod submit;
 mod tokens;
 mod trace;
+mod tracking;
 mod verify;

@@ -111,6 +111,21 @@ pub enum TrainError {
         /// What it does, what was expected, and the remedy.
         reason: String,
     },
+    /// A server did not take what a run has for it; nothing is lost.
+    #[error(
+        "server {address}: {reason}, {attempts} times; nothing is lost, try again later: greffon track sync {}",
+        run.display()
+    )]
+    NotDelivered {
+        /// Its address.
+        address: String,
+        /// What it does.
+        reason: String,
+        /// How often it was tried.
+        attempts: u32,
+        /// The run folder.
+        run: PathBuf,
+    },
     /// The processes of a run cannot work together.
     #[error("rank {rank} of {ranks}: {reason}")]
     Cluster {
@@ -172,6 +187,7 @@ impl TrainError {
             )) => 3,
             Self::NotFinite { .. }
             | Self::NotSaved { .. }
+            | Self::NotDelivered { .. }
             | Self::Scheduler { .. }
             | Self::Data(datasets::DataError::Synth(datasets::SynthError::Teacher { .. })) => 1,
             error if error.is_write() => 1,

@@ -119,7 +119,7 @@ pub fn finetune(
         Some(info) => info,
         None => RunInfo::new(loaded, &base)?,
     };
-    let (folder, _lock) = open_folder(recipe, start, answered.as_ref(), collective)?;
+    let (folder, lock) = open_folder(recipe, start, answered.as_ref(), collective)?;
     let total_examples = recipe.train.total_examples(data.order.len_per_epoch() as u64);
     let checkpoints = Checkpoints::new(folder.checkpoints(), recipe.train.keep_checkpoints);
     let fingerprint = fingerprint(&data, replay.as_ref(), &penalties);
@@ -170,7 +170,7 @@ pub fn finetune(
     info.data = Some(run.data.as_ref().into());
     if is_first {
         folder.save_info(&info)?;
-        trackers.extend(track::open(folder.path(), run.progress.step)?);
+        trackers.extend(track::open(&folder, &recipe.tracking, run.progress.step, lock.clone())?);
     }
     trackers.iter_mut().try_for_each(|t| t.started(&plan))?;
 
@@ -222,7 +222,7 @@ fn open_folder(
     start: Start,
     answered: Option<&Answered>,
     collective: &dyn Collective,
-) -> Result<(RunFolder, Option<Lock>), TrainError> {
+) -> Result<(RunFolder, Option<Arc<Lock>>), TrainError> {
     let mut lock = None;
     from_first(collective, || {
         lock = Some(match start {
@@ -231,7 +231,7 @@ fn open_folder(
         });
         answered.map_or(Ok(()), |answered| answered.save(&recipe.output.join(REPLAY)))
     })?;
-    Ok((RunFolder::open(recipe.output.clone())?, lock))
+    Ok((RunFolder::open(recipe.output.clone())?, lock.map(Arc::new)))
 }
 
 /// The optimizer of what is trained.

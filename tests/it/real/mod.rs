@@ -9,6 +9,7 @@ mod energy;
 mod faults;
 mod kubernetes;
 mod merged;
+mod mlflow;
 mod probes;
 mod processes;
 mod prove;

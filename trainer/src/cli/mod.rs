@@ -13,6 +13,7 @@ mod submit;
 mod sweep;
 mod synth;
 mod trace;
+mod track;
 mod verify;
 
 use clap::{Parser, Subcommand};
@@ -32,6 +33,7 @@ pub use submit::{Begin, FollowArgs, Kind, KubernetesArgs, ResourceArgs, SlurmArg
 pub use sweep::SweepArgs;
 pub use synth::{SchemaArgs, SchemaOf, SynthArgs};
 pub use trace::{AskedArgs, TraceArgs};
+pub use track::{SyncArgs, TrackVerb};
 pub use verify::{ProofArgs, VerifyArgs};
 
 /// Fine-tune small open language models with LoRA, check what they gained, and export adapters as PEFT folders.
@@ -187,6 +189,9 @@ not the job. A recipe for Kubernetes has its paths as the pods see them: docs/cl
 Exit codes: the job's own when it was followed; 0 submitted or written; 1 the scheduler does not answer; 2 the input must \
 be mended, or Slurm refuses it; 130 no longer followed.")]
     Submit(Box<SubmitArgs>),
+    /// Give a tracking server what it does not have of a run.
+    #[command(subcommand, after_help = "Example:\n  greffon track sync runs/recipe")]
+    Track(TrackVerb),
     /// Compare base and adapter on held-out questions: exact match, token F1, loss.
     #[command(after_help = "\
 Examples:

@@ -32,6 +32,7 @@ mod submit;
 mod sweep;
 mod synth;
 mod trace;
+mod track;
 mod train;
 mod verify;
 mod watch;
@@ -93,6 +94,7 @@ fn verb(verb: Verb, place: &Place) -> anyhow::Result<ExitCode> {
         Verb::Launch(args) => return launch::launch(&args),
         Verb::Sweep(args) => return sweep::sweep(&args),
         Verb::Submit(args) => return submit::submit(&args),
+        Verb::Track(verb) => return track::track(&verb),
         Verb::Data(DataVerb::Screen(args)) => return screen::screen(&args),
         Verb::Data(DataVerb::Trace(args)) => return trace::trace(&args),
         Verb::Report(args) => report::report(&args),

@@ -158,8 +158,7 @@ fn base_problem(path: &Path) -> Option<String> {
 }
 
 fn summary(recipe: &Recipe) -> Vec<(&'static str, String)> {
-    let Recipe { model, data, lora, train, eval, forgetting, device, output, kernels, cluster: _, energy: _, plan: _ } =
-        recipe;
+    let Recipe { model, data, lora, train, eval, forgetting, device, output, kernels, tracking, .. } = recipe;
     let revision = model.revision.as_deref().filter(|_| model.is_on_hub());
     let count = |sources: &[SourceConfig]| match sources.len() {
         1 => "1 source".to_owned(),
@@ -201,6 +200,12 @@ fn summary(recipe: &Recipe) -> Vec<(&'static str, String)> {
         ),
         ("output", output.display().to_string()),
     ];
+    if let Some(mlflow) = &tracking.mlflow {
+        lines.push(("MLflow", format!("{}, experiment {}", mlflow.url, mlflow.experiment)));
+    }
+    if let Some(prometheus) = &tracking.prometheus {
+        lines.push(("Prometheus", prometheus.textfile.display().to_string()));
+    }
     if let Some(adapter) = &model.adapter {
         lines.insert(1, ("continues", adapter.display().to_string()));
     }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::{
     ClusterConfig, EnergyConfig, EvalConfig, ForgettingConfig, ModelConfig, PlanConfig, Recipe, RecipeError,
-    TrainConfig, schema,
+    TrackingConfig, TrainConfig, schema,
 };
 use crate::kernels::Kernels;
 
@@ -48,6 +48,7 @@ pub(super) fn recipe_text(base: &str, data: &Path, format: Format) -> String {
         cluster: ClusterConfig::default(),
         energy: EnergyConfig::default(),
         plan: PlanConfig::default(),
+        tracking: TrackingConfig::default(),
         output: PathBuf::new(),
     };
     let mut text = String::from(

@@ -240,6 +240,8 @@ fn resolve(recipe: &mut Recipe, source: &Source) -> Result<PathBuf, RecipeError>
     paths.extend(recipe.data.chat_template.as_mut().map(|path| ("data.chat_template".to_owned(), path)));
     let screening_key = recipe.data.screen.as_mut().and_then(|screen| screen.key.as_mut());
     paths.extend(screening_key.map(|path| ("data.screen.key".to_owned(), path)));
+    let textfile = recipe.tracking.prometheus.as_mut().map(|prometheus| &mut prometheus.textfile);
+    paths.extend(textfile.map(|path| ("tracking.prometheus.textfile".to_owned(), path)));
     let forgetting = &mut recipe.forgetting;
     paths.extend(listed("probes", &mut forgetting.probes));
     if let Some(orthogonal) = &mut forgetting.orthogonal {

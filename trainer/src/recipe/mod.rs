@@ -26,6 +26,7 @@ mod schema;
 mod synth;
 #[cfg(test)]
 mod tests;
+mod tracking;
 mod train;
 mod tree;
 mod typed;
@@ -54,6 +55,7 @@ pub use model::{ModelConfig, WeightType, is_hub_name};
 pub use plan::{DeviceConfig, PlanConfig};
 pub use schema::{schema, synth_schema};
 pub use synth::load_synth;
+pub use tracking::{MlflowConfig, PrometheusConfig, TrackingConfig};
 pub use train::{ActivationCheckpointing, Schedule, TrainConfig};
 
 /// A complete run: what is trained, on what, how, and where the result goes.
@@ -93,6 +95,9 @@ pub struct Recipe {
     /// What `greffon plan` reckons with. It changes no run.
     #[serde(default)]
     pub plan: PlanConfig,
+    /// Where the run reports to beside its own folder: an MLflow server, a file for Prometheus.
+    #[serde(default)]
+    pub tracking: TrackingConfig,
     /// The folder for the run; relative to the recipe. Without it: `runs/` and the recipe's name (its folder's, when
     /// the file is called recipe.yaml), in the folder where the command is run.
     #[serde(default, skip_serializing_if = "is_empty")]

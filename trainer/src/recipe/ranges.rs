@@ -32,6 +32,7 @@ impl Ranges {
             cluster: _,
             energy,
             plan,
+            tracking,
         } = recipe;
         let mut ranges = Self { section: "model.", ..Self::default() };
         model.validate(&mut ranges);
@@ -58,6 +59,8 @@ impl Ranges {
         energy.validate(&mut ranges);
         ranges.section = "plan.";
         plan.validate(&mut ranges);
+        ranges.section = "tracking.";
+        tracking.validate(&mut ranges);
         ranges.section = "";
         ranges.check("device", device, DeviceName::FORMS, device.parse::<DeviceName>().is_ok());
         ranges.problems

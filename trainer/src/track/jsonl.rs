@@ -10,6 +10,9 @@ use serde_json::Value;
 use super::{ForgettingRecord, Line, METRICS, Plan, StepRecord, Tracker, ValidationRecord};
 use crate::error::TrainError;
 
+/// The log of a run.
+const LOG: &str = "log.txt";
+
 /// Writes one JSON object a line, flushed line by line.
 #[derive(Debug)]
 pub struct JsonLines {
@@ -38,7 +41,7 @@ impl JsonLines {
                 .open(path)
                 .map_err(|source| TrainError::Write { path: path.to_owned(), source })
         };
-        Ok(Self { metrics: append(&path)?, log: append(&folder.join("log.txt"))?, path })
+        Ok(Self { metrics: append(&path)?, log: append(&folder.join(LOG))?, path })
     }
 
     fn write(&mut self, record: &impl Serialize) -> Result<(), TrainError> {
@@ -75,7 +78,20 @@ impl Tracker for JsonLines {
     }
 
     fn note(&mut self, text: &str) {
-        // The log is a convenience for people: a line that cannot be written must not end a run.
-        let _ = writeln!(self.log, "{} {text}", jiff::Timestamp::now());
+        note(&self.log, text);
     }
+}
+
+/// Adds a line to the log of a run folder, whoever else writes to it.
+pub(super) fn append_note(folder: &Path, text: &str) {
+    if let Ok(log) = OpenOptions::new().create(true).append(true).open(folder.join(LOG)) {
+        note(&log, text);
+    }
+}
+
+/// The log is a convenience for people: a line that cannot be written must not end a run.
+fn note(mut log: &File, text: &str) {
+    let line = format!("{} {text}\n", jiff::Timestamp::now());
+    // At once, so that lines of several writers stay whole.
+    let _ = log.write_all(line.as_bytes());
 }

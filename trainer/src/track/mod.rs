@@ -8,9 +8,11 @@ mod contents;
 mod jsonl;
 mod lock;
 mod metrics;
+pub mod mlflow;
+mod prometheus;
 mod run_folder;
 
-use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,13 +23,29 @@ pub use run_folder::{DataCounts, REPLAY, RunFolder, RunInfo, RunStatus};
 
 use crate::error::TrainError;
 use crate::plan::Checkpointing;
+use crate::recipe::TrackingConfig;
 
-/// The trackers of every run, in its folder, after `step` steps; a new one is opened here.
+/// The trackers of a run, in its folder, after `step` steps; a new one is opened here. What reads the folder after the run
+/// has ended keeps its lock.
 ///
 /// # Errors
 /// When one cannot be opened.
-pub fn open(folder: &Path, step: u64) -> Result<Vec<Box<dyn Tracker>>, TrainError> {
-    Ok(vec![Box::new(JsonLines::open(folder, step)?)])
+pub fn open(
+    folder: &RunFolder,
+    config: &TrackingConfig,
+    step: u64,
+    lock: Option<Arc<Lock>>,
+) -> Result<Vec<Box<dyn Tracker>>, TrainError> {
+    let TrackingConfig { mlflow, prometheus } = config;
+    // The lines come first: others deliver from them.
+    let mut trackers: Vec<Box<dyn Tracker>> = vec![Box::new(JsonLines::open(folder.path(), step)?)];
+    if let Some(config) = mlflow {
+        trackers.push(Box::new(mlflow::Mlflow::open(folder.clone(), config.clone(), lock)?));
+    }
+    if let Some(config) = prometheus {
+        trackers.push(Box::new(prometheus::Prometheus::new(config.textfile.clone(), folder.name())));
+    }
+    Ok(trackers)
 }
 
 /// What a run is about to do.

@@ -10,6 +10,7 @@
 //! adapter/         the result, a PEFT folder
 //! samples.jsonl    the samples, and how many times each was trained on; greffon.json has its digest
 //! run.lock         held by the process that writes to the folder
+//! mlflow.json      how far it is delivered to an MLflow server, where the recipe names one
 //! forgetting.json  what it lost of the base, and whether the gate lets it pass
 //! eval.json        base and adapter on held-out questions, with the answers; `greffon eval` writes it
 //! report.html      all of it for people; `greffon report` writes it
@@ -171,6 +172,12 @@ impl RunFolder {
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The folder's own name, also of `.`.
+    pub fn name(&self) -> String {
+        let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
+        path.file_name().map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned())
     }
 
     /// The resolved recipe.

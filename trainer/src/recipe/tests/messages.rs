@@ -187,7 +187,7 @@ fn what_is_not_yaml_is_refused_with_its_place() {
     );
     assert!(refusal("hello\n", &[]).starts_with(
         "recipe.yaml:1:1: the recipe: expected a section with keys among model, data, lora, train, eval, forgetting, device, \
-         kernels, cluster, energy, plan, output, got the text \"hello\""
+         kernels, cluster, energy, plan, tracking, output, got the text \"hello\""
     ));
 }
 
@@ -280,6 +280,9 @@ eval:
 device: gpu
 energy: {country: FR, grams_per_kwh: -1, pue: 0.9, cpu_watts: 0, max_kwh: 0}
 plan: {device: {tflops: 0, bandwidth: -1, memory: 0 B}}
+tracking:
+  mlflow: {url: 'https://me:secret@host/x', experiment: '', tags: {greffon.x: y}, parent_run: a b, alias: v2}
+  prometheus: {textfile: /x/greffon.txt}
 ";
     let expected = "\
 recipe.yaml:1:15: model.base: expected a Hugging Face folder, a .gguf file, or a hub name owner/name, got \"\"
@@ -323,6 +326,16 @@ recipe.yaml:34:75: energy.max_kwh: expected a number above 0, got 0
 recipe.yaml:35:25: plan.device.tflops: expected a number above 0 and at most 1000000, got 0
 recipe.yaml:35:39: plan.device.bandwidth: expected a number above 0 and at most 1000000, got -1
 recipe.yaml:35:51: plan.device.memory: expected more than 0 B, got \"0 B\"
+recipe.yaml:37:17: tracking.mlflow.url: expected an address without a user's name or password; they go into the environment \
+variables MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, got \"https://…@host/x\"
+recipe.yaml:37:58: tracking.mlflow.experiment: expected a name of at most 250 bytes, got \"\"
+recipe.yaml:37:68: tracking.mlflow.tags: expected keys of letters, digits, spaces and any of _-./: that do not begin with \
+greffon., which are the run's own, got \"greffon.x\"
+recipe.yaml:37:97: tracking.mlflow.parent_run: expected the id of an MLflow run, got \"a b\"
+recipe.yaml:37:109: tracking.mlflow.alias: expected letters, digits, _ and -, neither latest nor a version such as v2, got \
+\"v2\"
+recipe.yaml:38:26: tracking.prometheus.textfile: expected a file whose name ends in .prom: the collector reads no other, \
+got \"/x/greffon.txt\"
 recipe.yaml:33:9: device: expected flex, cuda, cuda:N, vulkan, vulkan:N, webgpu or libtorch, got \"gpu\"";
     let got = refusal(text, &[]);
     for (got, expected) in got.lines().zip(expected.lines()) {

@@ -4,15 +4,15 @@ use std::fs;
 
 use adapters::{LoraConfig, TargetModule, Targets};
 use datasets::{DataConfig, DedupConfig, Format, HubSource, Overlong, SourceConfig};
-use proptest::collection::vec;
+use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use super::super::{
     ActivationCheckpointing, Answers, ClusterConfig, DeviceConfig, EnergyConfig, EvalConfig, ForgettingConfig,
-    LimitsConfig, MemorySize, ModelConfig, OrthogonalConfig, PlanConfig, Recipe, ReplayConfig, Schedule, SuiteName,
-    TrainConfig, WeightType,
+    LimitsConfig, MemorySize, MlflowConfig, ModelConfig, OrthogonalConfig, PlanConfig, PrometheusConfig, Recipe,
+    ReplayConfig, Schedule, SuiteName, TrackingConfig, TrainConfig, WeightType,
 };
 use super::{SMALL, load_in};
 use crate::cluster::Wire;
@@ -203,6 +203,30 @@ fn energy() -> impl Strategy<Value = EnergyConfig> {
     )
 }
 
+fn tracking() -> impl Strategy<Value = TrackingConfig> {
+    let url = select(vec!["http://127.0.0.1:5000", "https://mlflow.example/team"]);
+    let name = || "[a-zA-Z0-9][a-zA-Z0-9 ._-]{0,8}";
+    let model = option::of((name(), option::of("[a-u][a-z_-]{0,8}")));
+    let mlflow = (url, text(), option::of(name()), btree_map(name(), text(), 0..3), option::of(name()), model);
+    let mlflow = (mlflow, any::<bool>()).prop_map(|((url, experiment, run_name, tags, parent, model), artifacts)| {
+        let experiment = experiment.replace(char::is_control, "").trim().to_owned();
+        MlflowConfig {
+            url: url.to_owned(),
+            experiment: if experiment.is_empty() { "null".to_owned() } else { experiment },
+            run_name,
+            tags,
+            parent_run: parent.map(|parent| parent.replace([' ', '.'], "_")),
+            artifacts: artifacts || model.is_some(),
+            alias: model.as_ref().and_then(|(_, alias)| alias.clone()).filter(|alias| alias != "latest"),
+            registered_model: model.map(|(name, _)| name),
+        }
+    });
+    let prometheus = option::of(path()).prop_map(|path| {
+        path.map(|path| PrometheusConfig { textfile: format!("{path}.prom").into() })
+    });
+    (option::of(mlflow), prometheus).prop_map(|(mlflow, prometheus)| TrackingConfig { mlflow, prometheus })
+}
+
 fn forgetting() -> impl Strategy<Value = ForgettingConfig> {
     let suite = select(vec![SuiteName::Quick, SuiteName::Standard, SuiteName::French, SuiteName::None]);
     let share = || option::of(number(0.0, 0.99));
@@ -260,8 +284,9 @@ fn recipe() -> impl Strategy<Value = Recipe> {
     let device = select(vec!["flex", "cuda", "cuda:3", "vulkan:1", "webgpu", "libtorch"]);
     let kernels = select(vec![Kernels::Fused, Kernels::Reference]);
     let cluster = select(vec![Wire::F32, Wire::Bf16]).prop_map(|gradients| ClusterConfig { gradients });
-    (model, data(), lora(), train(), (eval, forgetting()), (device, kernels, cluster, energy(), plan()), path())
-        .prop_map(|(model, data, lora, train, (eval, forgetting), (device, kernels, cluster, energy, plan), output)| {
+    (model, data(), lora(), train(), (eval, forgetting()), (device, kernels, cluster, energy(), (plan(), tracking())), path())
+        .prop_map(|(model, data, lora, train, (eval, forgetting), rest, output)| {
+            let (device, kernels, cluster, energy, (plan, tracking)) = rest;
             Recipe {
                 model,
                 data,
@@ -274,6 +299,7 @@ fn recipe() -> impl Strategy<Value = Recipe> {
                 cluster,
                 energy,
                 plan,
+                tracking,
                 output: output.into(),
             }
         })
