@@ -12,6 +12,7 @@ mod submit;
 mod sweep;
 mod synth;
 mod trace;
+mod trust;
 mod verify;
 
 use clap::{Parser, Subcommand};
@@ -28,6 +29,7 @@ pub use submit::{Begin, FollowArgs, Kind, KubernetesArgs, ResourceArgs, SlurmArg
 pub use sweep::SweepArgs;
 pub use synth::{SchemaArgs, SchemaOf, SynthArgs};
 pub use trace::{AskedArgs, TraceArgs};
+pub use trust::{DocumentArgs, KeysVerb, Language, NewKeyArgs, ReproduceArgs, ShowKeyArgs, SignArgs, SignWithArgs};
 pub use verify::{ProofArgs, VerifyArgs};
 
 /// Fine-tune small open language models with LoRA, check what they gained, and export adapters as PEFT folders.
@@ -265,4 +267,44 @@ The methods are PEFT's: linear, cat, ties, dare_linear, dare_ties, magnitude_pru
 of the adapters' effects, and its rank is the sum of their ranks; svd cuts that sum to a rank; the others keep the rank \
 and need equal ones.")]
     Merge(MergeArgs),
+    /// Make and show the keys by which exports are signed.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  greffon keys new --to keys/alice\n  greffon keys show keys/alice.pub"
+    )]
+    Keys(KeysVerb),
+    /// Sign an export: its files, and what is known of how they were made.
+    #[command(after_help = "\
+Examples:
+  greffon sign adapter --key keys/alice.key
+  greffon sign merged.gguf --key keys/alice.key --json
+
+The manifest (manifest.json in the folder, FILE.manifest.json beside a file) is made anew of the files as they are, and \
+the signature is written beside it, as manifest.dsse.json. `greffon verify --signed-by` checks both.
+
+Exit codes: 0 signed; 3 the weights are not those that were exported; 2 the input must be mended.")]
+    Sign(SignArgs),
+    /// Run the recipe of an export's manifest again, and say whether the same bytes come out.
+    #[command(after_help = "\
+Examples:
+  greffon reproduce adapter/manifest.json --files project --to again
+  greffon reproduce adapter --base models/SmolLM2.gguf --json
+
+Version, instruction set, base and data are compared with the manifest before anything is trained. A run of several \
+processes is started with as many: greffon launch -n 4 reproduce adapter. Compared are the adapter's weights and its \
+configuration, but for the path of the base in it.
+
+Exit codes: 0 the same bytes; 3 other bytes, or they cannot come out the same and --anyway was not given; 2 the input must \
+be mended; 130 interrupted.")]
+    Reproduce(ReproduceArgs),
+    /// Write a draft of the technical documentation of a run, with what only a person knows left open.
+    #[command(after_help = "\
+Examples:
+  greffon document runs/recipe --to documentation
+  greffon document runs/recipe --lang fr --to documentation
+
+Two files follow the headings of the European AI Act: annex-iv.md (high-risk systems) and annex-xi.md (general-purpose \
+models). Filled in is what the run folder knows; the rest is marked, and listed at the end. Neither file says that any \
+law is met.")]
+    Document(DocumentArgs),
 }

@@ -6,6 +6,7 @@ use adapters::{GgmlType, PeftAdapter};
 use anstream::println;
 
 use super::progress;
+use super::sign;
 use super::subject::run_recipe;
 use crate::cli::{ExportArgs, Form, NumberType, Which};
 use crate::error::TrainError;
@@ -15,8 +16,10 @@ use crate::provenance::Place;
 use crate::recipe::Recipe;
 use crate::track::{RunFolder, card};
 use crate::train::checkpoint::Checkpoints;
+use crate::trust::{Checkpoint, Facts, Statement};
 
 pub(super) fn export(args: &ExportArgs) -> anyhow::Result<()> {
+    let key = sign::key(&args.signing)?;
     let folder = RunFolder::open(args.run.clone())?;
     let source = match args.checkpoint {
         Which::Best => folder.adapter(),
@@ -69,6 +72,11 @@ pub(super) fn export(args: &ExportArgs) -> anyhow::Result<()> {
         Manifest::note_forgetting(&to, note)?;
     }
     Place::carry(&[made_of], &Place::of_export(&to))?;
+    let checkpoint = match args.checkpoint {
+        Which::Best => Checkpoint::Best,
+        Which::Last => Checkpoint::Last,
+    };
+    Statement::write_new(&to, Facts::of_run(&to, &folder, &source, checkpoint)?, key.as_ref())?;
     println!(
         "wrote {}: {form}, rank {}, {} modules, base {}",
         args.to.display(),

@@ -4,6 +4,7 @@ mod chat;
 mod check;
 mod combine;
 mod dedup;
+mod document;
 mod eval;
 mod export;
 mod fetch;
@@ -21,8 +22,10 @@ mod preview;
 mod progress;
 mod prove;
 mod push;
+mod reproduce;
 mod schema;
 mod screen;
+mod sign;
 mod subject;
 mod submit;
 mod sweep;
@@ -64,6 +67,7 @@ fn verb(verb: Verb, place: &Place) -> anyhow::Result<ExitCode> {
         Verb::Train(args) => return together(place, |collective| train::train(&args, collective)),
         Verb::Forgetting(verb) => return together(place, |collective| forgetting::forgetting(&verb, collective)),
         Verb::Eval(args) => return together(place, |collective| eval::eval(&args, collective)),
+        Verb::Reproduce(args) => return together(place, |collective| reproduce::reproduce(&args, collective)),
         Verb::Synth(args) => return together(place, |collective| synth::synth(&args, collective)),
         Verb::Data(DataVerb::Prepare(args)) => {
             return together(place, |collective| prepare::prepare(&args, collective));
@@ -91,6 +95,9 @@ fn verb(verb: Verb, place: &Place) -> anyhow::Result<ExitCode> {
         Verb::Export(args) => export::export(&args),
         Verb::Import(args) => import::import(&args),
         Verb::Merge(args) => merge::merge(&args),
+        Verb::Keys(verb) => sign::keys(&verb),
+        Verb::Sign(args) => sign::sign(&args),
+        Verb::Document(args) => document::document(&args),
     };
     done.map(|()| ExitCode::SUCCESS)
 }
