@@ -35,10 +35,7 @@ pub fn write_atomic(
 ///
 /// # Errors
 /// As [`write_atomic`].
-pub fn write_private(
-    path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> Result<(), AdapterError> {
+pub fn write_private(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), AdapterError> {
     write_with_mode(path, false, 0o600, write)
 }
 

@@ -30,4 +30,5 @@ mod screen;
 mod submit;
 mod tokens;
 mod trace;
+mod trust;
 mod verify;

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::alphabet::{STANDARD, URL_SAFE};
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use serde::{Deserialize, Serialize};
 
 use super::{PublicKey, SecretKey, read_at_most};
@@ -90,7 +90,8 @@ impl Envelope {
     pub fn verify(&self, path: &Path, payload_type: &str, key: &PublicKey) -> Result<Vec<u8>, AdapterError> {
         let payload = self.payload(path, payload_type)?;
         let signed = pre_authentication_encoding(payload_type, &payload);
-        let is_of_key = |signature: &EnvelopeSignature| decode(&signature.sig).is_some_and(|s| key.verifies(&signed, &s));
+        let is_of_key =
+            |signature: &EnvelopeSignature| decode(&signature.sig).is_some_and(|s| key.verifies(&signed, &s));
         if self.signatures.iter().any(is_of_key) {
             return Ok(payload);
         }
@@ -156,11 +157,19 @@ mod tests {
             let error = verify(envelope, key).unwrap_err().to_string();
             assert!(error.contains("manifest.dsse.json: ") && error.contains(expected), "{expected}: {error}");
         };
-        told(&envelope, &other, &format!("has no signature of the key {}, but of {}", other.public().id(), key.public().id()));
+        told(
+            &envelope,
+            &other,
+            &format!("has no signature of the key {}, but of {}", other.public().id(), key.public().id()),
+        );
         told(&Envelope { payload: "e30K".into(), ..envelope.clone() }, &key, "it was altered");
         told(&Envelope { payload: "%".into(), ..envelope.clone() }, &key, "its payload is no base64");
         told(&Envelope { signatures: Vec::new(), ..envelope.clone() }, &key, "has no signature");
-        told(&Envelope { payload_type: "text/plain".into(), ..envelope.clone() }, &key, "type \"text/plain\", expected");
+        told(
+            &Envelope { payload_type: "text/plain".into(), ..envelope.clone() },
+            &key,
+            "type \"text/plain\", expected",
+        );
         // The same bytes under another type are another message.
         let elsewhere = Envelope { payload_type: TYPE.into(), ..Envelope::sign("text/plain", b"{}", &key) };
         told(&elsewhere, &key, "it was altered");

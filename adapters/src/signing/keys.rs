@@ -7,9 +7,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use ed25519_dalek::pkcs8::EncodePrivateKey as _;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{DecodePrivateKey as _, DecodePublicKey as _, EncodePublicKey as _, KeypairBytes};
-use ed25519_dalek::pkcs8::EncodePrivateKey as _;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 
@@ -44,7 +44,9 @@ impl SecretKey {
     pub fn generate() -> Result<Self, AdapterError> {
         let mut secret = [0; 32];
         let failed = |error: getrandom::Error| std::io::Error::other(error.to_string());
-        getrandom::fill(&mut secret).map_err(failed).map_err(AdapterError::io("draw from", "the system's randomness"))?;
+        getrandom::fill(&mut secret)
+            .map_err(failed)
+            .map_err(AdapterError::io("draw from", "the system's randomness"))?;
         Ok(Self(SigningKey::from_bytes(&secret)))
     }
 
@@ -114,7 +116,10 @@ impl PublicKey {
     pub fn read(path: &Path) -> Result<Self, AdapterError> {
         let text = read_pem(path)?;
         if label(&text) == Some("PRIVATE KEY") {
-            return Err(not_a_key(path, "is a secret key; name the public one, NAME.pub, and keep this one to yourself"));
+            return Err(not_a_key(
+                path,
+                "is a secret key; name the public one, NAME.pub, and keep this one to yourself",
+            ));
         }
         let key = VerifyingKey::from_public_key_pem(&text).map_err(|error| {
             not_a_key(path, &format!("is no public Ed25519 key in SPKI and PEM ({error}); expected NAME.pub"))

@@ -17,7 +17,8 @@ pub(super) fn document(args: &DocumentArgs) -> anyhow::Result<()> {
     let files: Vec<(&str, String)> = drafts.chain(known.data_card().map(|card| (DATA_CARD, card))).collect();
     let taken = files.iter().map(|(name, _)| args.to.join(name)).find(|path| path.symlink_metadata().is_ok());
     if let Some(path) = taken.filter(|_| !args.force) {
-        let reason = format!("{} is there already, and may have been filled in; replace it with --force", path.display());
+        let reason =
+            format!("{} is there already, and may have been filled in; replace it with --force", path.display());
         return Err(TrainError::Run(reason).into());
     }
     std::fs::create_dir_all(&args.to).map_err(|source| TrainError::Write { path: args.to.clone(), source })?;

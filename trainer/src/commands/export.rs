@@ -9,6 +9,7 @@ use super::progress;
 use super::sign;
 use super::subject::run_recipe;
 use crate::cli::{ExportArgs, Form, NumberType, Which};
+use crate::document::{DATA_CARD, Known};
 use crate::error::TrainError;
 use crate::model::BaseModel;
 use crate::prove::{Export, Manifest};
@@ -51,6 +52,12 @@ pub(super) fn export(args: &ExportArgs) -> anyhow::Result<()> {
             adapter.write(&args.to, args.force).map_err(TrainError::from)?;
             if let Some(card) = card {
                 card::write(card, &args.to)?;
+                let data_card = Known::of_run(&folder)?.data_card();
+                if let Some(text) = data_card {
+                    let path = args.to.join(DATA_CARD);
+                    adapters::write_atomic(&path, true, |out| out.write_all(text.as_bytes()))
+                        .map_err(TrainError::from)?;
+                }
             }
             "PEFT adapter"
         }

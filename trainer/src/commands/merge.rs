@@ -63,11 +63,8 @@ pub(super) fn merge(args: &MergeArgs) -> anyhow::Result<()> {
         }
     };
     Place::carry(&sources, &place(&args.to)?)?;
-    let facts = BaseFacts {
-        name: Some(without_folder(name)),
-        revision: base.revision.clone(),
-        sha256: Some(base.digest()?),
-    };
+    let facts =
+        BaseFacts { name: Some(without_folder(name)), revision: base.revision.clone(), sha256: Some(base.digest()?) };
     write_manifest(args, &Export::open(&args.to)?, facts)?;
     if args.json {
         let report = json!({ "model": args.to, "form": what, "base": name, "adapters": args.adapters });

@@ -53,8 +53,9 @@ pub(super) fn reproduce(args: &ReproduceArgs, collective: &dyn Collective) -> an
     }
     let outcome = finetune(&loaded, Start::New, &hub, &stop, &mut trackers, collective)?;
     drop(trackers);
-    let comparison = from_first(collective, || original.compare(&outcome.folder))?;
-    if collective.is_first() {
+    let mut comparison = None;
+    let same = from_first(collective, || Ok(comparison.insert(original.compare(&outcome.folder)?).same))?;
+    if let Some(comparison) = comparison {
         if args.json {
             output::json(&json!({
                 "manifest": args.manifest,
@@ -68,7 +69,7 @@ pub(super) fn reproduce(args: &ReproduceArgs, collective: &dyn Collective) -> an
             print(&comparison, outcome.folder.path());
         }
     }
-    Ok(if comparison.same { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })
+    Ok(if same { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })
 }
 
 /// Sums of gradients are rounded by how many they are of, so another number of processes gives other bytes.
@@ -87,7 +88,10 @@ fn check_free(to: &PathBuf) -> Result<(), TrainError> {
     if to.read_dir().is_ok_and(|mut entries| entries.next().is_none()) || to.symlink_metadata().is_err() {
         return Ok(());
     }
-    Err(TrainError::Run(format!("{} is there already, and a run is made again in a new folder; name one with --to", to.display())))
+    Err(TrainError::Run(format!(
+        "{} is there already, and a run is made again in a new folder; name one with --to",
+        to.display()
+    )))
 }
 
 fn describe(difference: &Difference) -> String {
@@ -101,7 +105,9 @@ fn print(comparison: &Comparison, run: &Path) {
         let verdict = match file.verdict {
             FileVerdict::Same => "the same bytes",
             FileVerdict::SameButTheBasesPath => "the same but for the path of the base",
-            FileVerdict::NotCompared => "not compared: it names the base by its path, and the original is not beside the manifest",
+            FileVerdict::NotCompared => {
+                "not compared: it names the base by its path, and the original is not beside the manifest"
+            }
             FileVerdict::Other => "not the same",
         };
         println!("{}: {verdict}", file.name);

@@ -61,10 +61,13 @@ pub(super) fn key(args: &SignWithArgs) -> Result<Option<SecretKey>, TrainError> 
 
 /// Makes the manifest of an export anew where it has one, and says when its signature no longer holds.
 pub(super) fn renew(export: &Export, key: Option<&SecretKey>) -> Result<(), TrainError> {
-    if key.is_none() && export.beside(MANIFEST).symlink_metadata().is_err() {
+    if let Some(key) = key {
+        return sign_export(export, key).map(drop);
+    }
+    if export.beside(MANIFEST).symlink_metadata().is_err() {
         return Ok(());
     }
-    if Statement::renew(export, key)? == Renewed::Unsigned {
+    if Statement::renew(export, None)? == Renewed::Unsigned {
         tracing::warn!(
             "{}: is the signature of the manifest before this; sign again with `greffon sign {} --key NAME.key`",
             export.beside(SIGNATURE).display(),

@@ -5,6 +5,7 @@
 //!
 //! Source of the headings: Regulation (EU) 2024/1689, annexes IV and XI.
 
+use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, context};
 use serde::Serialize;
@@ -115,9 +116,11 @@ impl Known {
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         // A name that is misspelt in a template is a mistake of the program, which its tests are to find.
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
-        environment.add_filter("cell", |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|"));
+        let lines = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(lines.expect("the usual delimiters"));
+        environment.add_filter("cell", |text: String| {
+            text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
+        });
         environment.add_filter("digits", |number: f64, digits: usize| format!("{number:.digits$}"));
         environment.add_function("blank", move |what: String| format!("{}{what}]", language.mark()));
         let rendered = environment.template_from_str(template).and_then(|template| {
@@ -158,7 +161,8 @@ mod tests {
 
     #[test]
     fn blanks_are_listed_with_their_headings() {
-        let text = "# A\n\n[to be filled: one] and [to be filled: two]\n\n## B\n\nnone\n\n### C\n- [to be filled: three]\n";
+        let text =
+            "# A\n\n[to be filled: one] and [to be filled: two]\n\n## B\n\nnone\n\n### C\n- [to be filled: three]\n";
         let listed = with_list_of_blanks(text, Language::English);
         assert!(listed.ends_with("## What is left open\n\n- A: one\n- A: two\n- C: three\n"), "{listed}");
     }

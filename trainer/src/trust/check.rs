@@ -67,8 +67,7 @@ fn compare(export: &Export, statement: &Statement) -> Result<(), TrainError> {
         let Some(path) = found.get(name) else {
             return refuse(&path_of(export, name), "is missing, and the signed manifest names it".to_owned());
         };
-        let digest =
-            sha256_files([path]).map_err(|source| TrainError::Read { path: path.clone(), source })?;
+        let digest = sha256_files([path]).map_err(|source| TrainError::Read { path: path.clone(), source })?;
         if digest != expected {
             return refuse(path, format!("was altered: its SHA-256 is {digest}, the signed manifest has {expected}"));
         }

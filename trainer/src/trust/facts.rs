@@ -151,12 +151,7 @@ impl Facts {
     ///
     /// # Errors
     /// When the run's files cannot be read.
-    pub fn of_run(
-        export: &Export,
-        run: &RunFolder,
-        source: &Path,
-        checkpoint: Checkpoint,
-    ) -> Result<Self, TrainError> {
+    pub fn of_run(export: &Export, run: &RunFolder, source: &Path, checkpoint: Checkpoint) -> Result<Self, TrainError> {
         let (info, recipe) = (run.info()?, Recipe::load(&run.recipe(), &[])?.recipe);
         let base = BaseFacts::of_run(&recipe, &info);
         let run = RunFacts::new(run, info, recipe)?;

@@ -142,7 +142,8 @@ impl Original {
         let here = std::env::current_dir().map_err(|source| TrainError::Read { path: ".".into(), source })?;
         let set = |(key, value): (&str, &str)| format!("{key}={}", Value::from(value));
         let output = output.to_string_lossy();
-        let set: Vec<String> = [("output", &*output)].into_iter().chain(base.map(|base| ("model.base", base))).map(set).collect();
+        let set: Vec<String> =
+            [("output", &*output)].into_iter().chain(base.map(|base| ("model.base", base))).map(set).collect();
         let mut loaded = Recipe::load(file.path(), &set)?;
         loaded.path.clone_from(&self.path);
         loaded.root = self.path.parent().and_then(|folder| folder.canonicalize().ok()).unwrap_or(here);
@@ -201,7 +202,8 @@ impl Original {
 
     /// The training files whose content is not that which was learned from.
     fn data_differences(&self, recipe: &Recipe) -> Result<Vec<Difference>, TrainError> {
-        let sources = self.statement.predicate.data.iter().flat_map(|data| data.runs.first()).flat_map(|run| &run.sources);
+        let sources =
+            self.statement.predicate.data.iter().flat_map(|data| data.runs.first()).flat_map(|run| &run.sources);
         let known: Vec<_> = sources.filter(|source| source.split != Split::Replay).collect();
         let mut all = Vec::new();
         for source in recipe.data.train.iter().chain(&recipe.data.validation) {

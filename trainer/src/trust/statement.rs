@@ -237,12 +237,7 @@ pub fn files(export: &Export, data: Option<&Data>) -> Result<BTreeMap<String, Pa
     Ok(found)
 }
 
-fn walk(
-    folder: &Path,
-    before: &str,
-    root: &Path,
-    found: &mut BTreeMap<String, PathBuf>,
-) -> Result<(), TrainError> {
+fn walk(folder: &Path, before: &str, root: &Path, found: &mut BTreeMap<String, PathBuf>) -> Result<(), TrainError> {
     let failed = |source| TrainError::Read { path: folder.to_owned(), source };
     for entry in folder.read_dir().map_err(failed)? {
         let entry = entry.map_err(failed)?;
