@@ -13,8 +13,8 @@ pub(super) fn document(args: &DocumentArgs) -> anyhow::Result<()> {
         Language::En => document::Language::English,
         Language::Fr => document::Language::French,
     };
-    let drafts = known.drafts(language).into_iter();
-    let files: Vec<(&str, String)> = drafts.chain(known.data_card().map(|card| (DATA_CARD, card))).collect();
+    let drafts = known.drafts(language)?.into_iter();
+    let files: Vec<(&str, String)> = drafts.chain(known.data_card()?.map(|card| (DATA_CARD, card))).collect();
     let taken = files.iter().map(|(name, _)| args.to.join(name)).find(|path| path.symlink_metadata().is_ok());
     if let Some(path) = taken.filter(|_| !args.force) {
         let reason =

@@ -52,7 +52,7 @@ pub(super) fn export(args: &ExportArgs) -> anyhow::Result<()> {
             adapter.write(&args.to, args.force).map_err(TrainError::from)?;
             if let Some(card) = card {
                 card::write(card, &args.to)?;
-                let data_card = Known::of_run(&folder)?.data_card();
+                let data_card = Known::of_run(&folder)?.data_card()?;
                 if let Some(text) = data_card {
                     let path = args.to.join(DATA_CARD);
                     adapters::write_atomic(&path, true, |out| out.write_all(text.as_bytes()))

@@ -94,33 +94,38 @@ impl Known {
     }
 
     /// The card of the data that the run learned from, in Markdown; none where nobody recorded it.
-    pub fn data_card(&self) -> Option<String> {
-        self.data.as_ref()?;
-        Some(self.render(include_str!("data-card.md.jinja"), Language::English))
+    ///
+    /// # Errors
+    /// When the run's evaluation is not of the form that `greffon eval` writes.
+    pub fn data_card(&self) -> Result<Option<String>, TrainError> {
+        let card = || self.render(include_str!("data-card.md.jinja"), Language::English);
+        self.data.as_ref().map(|_| card()).transpose()
     }
 
     /// The drafts of the technical documentation: the name of each file, and its text.
-    pub fn drafts(&self, language: Language) -> Vec<(&'static str, String)> {
+    ///
+    /// # Errors
+    /// As [`Self::data_card`].
+    pub fn drafts(&self, language: Language) -> Result<Vec<(&'static str, String)>, TrainError> {
         let text = |draft: &Draft| {
             let template = match language {
                 Language::English => draft.english,
                 Language::French => draft.french,
             };
-            with_list_of_blanks(&self.render(template, language), language)
+            Ok((draft.file, with_list_of_blanks(&self.render(template, language)?, language)))
         };
-        DRAFTS.iter().map(|draft| (draft.file, text(draft))).collect()
+        DRAFTS.iter().map(text).collect()
     }
 
-    fn render(&self, template: &str, language: Language) -> String {
+    fn render(&self, template: &str, language: Language) -> Result<String, TrainError> {
         let mut environment = Environment::new();
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         // A name that is misspelt in a template is a mistake of the program, which its tests are to find.
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         let lines = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(lines.expect("the usual delimiters"));
-        environment.add_filter("cell", |text: String| {
-            text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
-        });
+        let cell = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|");
+        environment.add_filter("cell", cell);
         environment.add_filter("digits", |number: f64, digits: usize| format!("{number:.digits$}"));
         environment.add_function("blank", move |what: String| format!("{}{what}]", language.mark()));
         let rendered = environment.template_from_str(template).and_then(|template| {
@@ -130,10 +135,11 @@ impl Known {
                 recipe => Serde(&self.run.recipe),
                 data => Serde(&self.data),
                 forgetting => Serde(&self.forgetting),
-                date => self.date,
+                date => self.date.clone(),
             })
         });
-        rendered.expect("the program's own template with all its values")
+        // What the run itself wrote always fits; its evaluation may be from elsewhere.
+        rendered.map_err(|error| TrainError::Run(format!("the run {} cannot be described: {error}", self.run.name)))
     }
 }
 
