@@ -9,7 +9,7 @@ use serde_json::Value;
 use trainer::trust::PAYLOAD_TYPE;
 
 use super::variable;
-use crate::support::{fixture, greffon};
+use crate::support::{fixture, greffon, tiny_recipe};
 
 /// Reads envelope and public key, and prints the payload if the signature is good.
 const VERIFY: &str = "
@@ -122,4 +122,26 @@ fn securesystemslib_and_openssl_accept_what_is_signed_and_nothing_else() {
     assert!(greffon(&["sign", text(&export), "--key", text(&theirs)]).status.success());
     assert!(greffon(&["verify", text(&export), "--signed-by", text(&at("theirs.pub"))]).status.success());
     assert!(securesystemslib(&path, &at("theirs.pub")).status.success());
+}
+
+#[test]
+fn a_run_of_two_processes_is_made_again_by_two_with_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let recipe = tiny_recipe(folder.path(), &["train.max_steps=4"]);
+    let done = |arguments: &[&str]| {
+        let out = greffon(arguments);
+        assert!(out.status.success(), "{arguments:?}: {}", said(&out));
+        said(&out)
+    };
+    done(&["launch", "-n", "2", &recipe]);
+    done(&["export", text(&at("run")), "--to", text(&at("adapter"))]);
+    let (base, files, to) = (fixture("tiny-llama"), folder.path().to_owned(), at("again"));
+    let adapter = at("adapter");
+    let reproduce = ["reproduce", text(&adapter), "--base", text(&base), "--files", text(&files), "--to", text(&to)];
+    let alone = greffon(&reproduce);
+    assert_eq!(alone.status.code(), Some(3), "{}", said(&alone));
+    assert!(said(&alone).contains("greffon launch -n 2 reproduce"), "{}", said(&alone));
+    let told = done(&[&["launch", "-n", "2"], &reproduce[..]].concat());
+    assert!(told.contains("adapter_model.safetensors: the same bytes"), "{told}");
 }

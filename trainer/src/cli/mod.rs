@@ -131,6 +131,7 @@ Examples:
   greffon launch -n 4 forgetting measure runs/recipe
   greffon launch -n 4 synth synth.yaml
   greffon launch -n 4 data prepare recipe.yaml
+  greffon launch -n 4 reproduce adapter
 
 The recipe is that of one process, and so are the numbers, within the rounding of sums; prepared data, and samples of a \
 teacher that gives the same answers again, are the same bytes. Each process holds the whole \
@@ -210,6 +211,7 @@ Examples:
   greffon export runs/recipe --checkpoint last --to adapter-last
   greffon export runs/recipe --as gguf-lora --type f16 --to adapter.gguf
   greffon export runs/recipe --to adapter --accept-forgetting \"Serves this one task only.\"
+  greffon export runs/recipe --to adapter --sign-with keys/alice.key
 
 Exit codes: 0 written; 3 the adapter forgot more of its base than the recipe allows; 2 the input must be mended.")]
     Export(ExportArgs),
@@ -224,7 +226,8 @@ The repository is made when it is not there. An adapter that cannot be read, or 
 pushed; `greffon verify` says more. A folder without a README.md gets a card first. HF_TOKEN, or the token file of
 Hugging Face's own tools, must allow writing. HF_ENDPOINT is respected.
 
-Exit codes: 0 pushed, or nothing was new; 3 a server refuses it; 2 the input must be mended.")]
+The manifest and its signature go along. Exit codes: 0 pushed, or nothing was new; 3 a server refuses it, or its signature \
+is of another state of the folder; 2 the input must be mended.")]
     Push(PushArgs),
     /// Take an adapter of another tool, a PEFT folder or a GGUF file, and write it as a clean PEFT folder.
     #[command(after_help = "\
@@ -244,13 +247,15 @@ Examples:
   greffon verify adapter.gguf --prove --model models/SmolLM2.gguf --adapter adapter \\
     --server http://127.0.0.1:8080
   greffon verify adapter --prove --model models/SmolLM2.gguf --server http://127.0.0.1:8000 --json
+  greffon verify adapter --signed-by keys/alice.pub
 
 A proof compares the server's log-probabilities with the trainer's on committed prompts, with the adapter and without. \
 The server is llama.cpp's, or one that speaks OpenAI's completions as vLLM does. What was found is kept in greffon.json \
-in the folder, or beside the file; a later `greffon verify` tells it.
+in the folder, or beside the file; a later `greffon verify` tells it. With --signed-by the signature is checked, and every \
+file against it.
 
-Exit codes: 0 every server named loads it, or proved; 3 one refuses it or gets it wrong, or not proved; 2 the input must \
-be mended.")]
+Exit codes: 0 every server named loads it, or proved, or as it was signed; 3 one refuses it or gets it wrong, or not \
+proved, or not as it was signed; 2 the input must be mended.")]
     Verify(VerifyArgs),
     /// Combine adapters into one, or fold them into their base: a PEFT folder, a Hugging Face folder or a GGUF file.
     #[command(after_help = "\

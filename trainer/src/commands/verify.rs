@@ -86,7 +86,7 @@ fn signed_by(export: &Export, key: &Path, json: bool) -> anyhow::Result<ExitCode
         output::json(&json!({ "export": export.path(), "key": id, "files": files, "manifest": facts }))?;
         return Ok(ExitCode::SUCCESS);
     }
-    println!("signed by the key {id}, and as it was signed: {} files", statement.subject.len());
+    println!("signed by the key {id}, and as it was signed; files: {}", statement.subject.len());
     let base = facts.base.name.as_deref().unwrap_or("a base that it does not name");
     match &facts.run {
         Some(run) => {

@@ -157,7 +157,7 @@ impl Facts {
         let run = RunFacts::new(run, info, recipe)?;
         let files = Export::open(source)?.digests()?;
         let made_of = vec![AdapterFacts { name: run.name.clone(), checkpoint: Some(checkpoint), files }];
-        Self { run: Some(run), made_of, ..Self::new(export, base) }.with(Manifest::read(export)?)
+        Ok(Self { run: Some(run), made_of, ..Self::new(export, base) }.with(Manifest::read(export)?))
     }
 
     /// Of an export that was made of others. What is known of the run of a single one stays known.
@@ -166,14 +166,14 @@ impl Facts {
     /// When one of them cannot be read.
     pub fn of_others(export: &Export, base: BaseFacts, sources: &[Export]) -> Result<Self, TrainError> {
         let run = match sources {
-            [source] => Statement::of(source)?.and_then(|statement| statement.predicate.run),
+            [source] => earlier_run(source),
             _ => None,
         };
         let adapter = |source: &Export| {
             Ok::<_, TrainError>(AdapterFacts { name: source.name(), checkpoint: None, files: source.digests()? })
         };
         let made_of = sources.iter().map(adapter).collect::<Result<_, _>>()?;
-        Self { run, made_of, ..Self::new(export, base) }.with(Manifest::read(export)?)
+        Ok(Self { run, made_of, ..Self::new(export, base) }.with(Manifest::read(export)?))
     }
 
     /// Of an export of which nothing is known but what lies in it.
@@ -181,7 +181,7 @@ impl Facts {
     /// # Errors
     /// When its files cannot be read.
     pub fn of_files(export: &Export) -> Result<Self, TrainError> {
-        Self::new(export, BaseFacts::named_by(export)?).with(Manifest::read(export)?)
+        Ok(Self::new(export, BaseFacts::named_by(export)?).with(Manifest::read(export)?))
     }
 
     fn new(export: &Export, base: BaseFacts) -> Self {
@@ -198,9 +198,10 @@ impl Facts {
     }
 
     /// The same with what the working record says of data, forgetting and proofs, which it alone owns.
-    pub(super) fn with(self, record: Manifest) -> Result<Self, TrainError> {
+    #[must_use]
+    pub(super) fn with(self, record: Manifest) -> Self {
         let record = record.without_folders();
-        Ok(Self { data: record.data, forgetting: record.forgetting, proofs: record.proofs, ..self })
+        Self { data: record.data, forgetting: record.forgetting, proofs: record.proofs, ..self }
     }
 }
 
@@ -265,6 +266,15 @@ impl RunFacts {
     }
 }
 
+/// The run of an export that another is made of. What is no manifest of ours tells of none.
+fn earlier_run(source: &Export) -> Option<RunFacts> {
+    let statement = Statement::of(source).unwrap_or_else(|error| {
+        tracing::warn!("what is known of the run is left out: {}", error.with_causes());
+        None
+    });
+    statement.and_then(|statement| statement.predicate.run)
+}
+
 /// The figures of an evaluation that the run folder keeps, without the answers.
 pub(crate) fn read_evaluation(run: &RunFolder) -> Result<Option<Value>, TrainError> {
     let path = run.path().join("eval.json");
@@ -283,10 +293,12 @@ pub(crate) fn read_evaluation(run: &RunFolder) -> Result<Option<Value>, TrainErr
 fn public_recipe(recipe: Recipe, file: &Path) -> Result<Value, TrainError> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = folder.canonicalize().ok();
-    let public = |_: &str, path: &Path| {
+    let public = |key: &str, path: &Path| {
         let inside = folder.as_ref().and_then(|folder| path.strip_prefix(folder).ok());
         let own = || path.file_name().map(PathBuf::from).unwrap_or_default();
-        Ok::<_, TrainError>(inside.map_or_else(own, Path::to_owned))
+        let path = inside.map_or_else(own, Path::to_owned);
+        // A folder in a folder would pass for a name on the hub.
+        Ok::<_, TrainError>(if key == "model.base" { Path::new(".").join(path) } else { path })
     };
     let mut recipe = recipe.with_paths(public)?;
     recipe.output = recipe.output.file_name().map(PathBuf::from).unwrap_or_default();

@@ -198,7 +198,7 @@ impl Statement {
     /// As [`Self::new`].
     pub fn as_it_is(export: &Export, earlier: Option<&Self>) -> Result<Self, TrainError> {
         let facts = match earlier {
-            Some(earlier) => earlier.predicate.clone().with(Manifest::read(export)?)?,
+            Some(earlier) => earlier.predicate.clone().with(Manifest::read(export)?),
             None => Facts::of_files(export)?,
         };
         Self::new(export, facts)
