@@ -27,12 +27,30 @@ pub fn write_atomic(
     overwrite: bool,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), AdapterError> {
+    write_with_mode(path, overwrite, 0o666, write)
+}
+
+/// As [`write_atomic`], for a secret: its owner alone may read the file, at no time anybody else, and nothing is ever
+/// replaced by it.
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn write_private(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), AdapterError> {
+    write_with_mode(path, false, 0o600, write)
+}
+
+fn write_with_mode(
+    path: &Path,
+    overwrite: bool,
+    mode: u32,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), AdapterError> {
     let (parent, name) = split(path)?;
     if !overwrite && path.symlink_metadata().is_ok() {
         return Err(AdapterError::Exists { path: path.into() });
     }
     let mut temporary =
-        temporary(&temporary_prefix(name), 0o666).tempfile_in(&parent).map_err(AdapterError::io("write", path))?;
+        temporary(&temporary_prefix(name), mode).tempfile_in(&parent).map_err(AdapterError::io("write", path))?;
     write_and_sync(temporary.as_file_mut(), write).map_err(AdapterError::io("write", path))?;
     if overwrite {
         temporary.persist(path).map_err(|error| AdapterError::io("replace", path)(error.error))?;

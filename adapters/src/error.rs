@@ -144,6 +144,15 @@ pub enum AdapterError {
         problem: String,
     },
 
+    /// Something is not what was signed, or its signature cannot be read.
+    #[error("{}: {problem}", path.display())]
+    Signature {
+        /// The file.
+        path: PathBuf,
+        /// What was found and what was expected.
+        problem: String,
+    },
+
     /// An adapter cannot be combined with others.
     #[error("{}: cannot be combined: {problem}", path.display())]
     Combination {
@@ -179,7 +188,7 @@ pub enum AdapterError {
 impl AdapterError {
     /// Whether something could not be written: a full disk, a folder without permission. No other input mends that.
     pub fn is_write(&self) -> bool {
-        matches!(self, Self::Io { action, .. } if !matches!(*action, "open" | "inspect" | "map" | "read"))
+        matches!(self, Self::Io { action, .. } if !matches!(*action, "open" | "inspect" | "map" | "read" | "draw from"))
     }
 
     /// Wraps an input/output error with the path and the verb; made for `map_err`. An error of this crate that came

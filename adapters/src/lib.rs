@@ -3,7 +3,7 @@
 //! On the way in, [`checkpoint`] reads a base model from a safetensors folder and [`gguf`] from a GGUF file, both
 //! through [`TensorSource`]. On the way out, [`export`] writes adapters and merged models in the form that PEFT and the
 //! servers take, through [`atomic`], so that a full disk or a kill never costs the previous file. [`merge`] combines
-//! several adapters into one.
+//! several adapters into one. [`signing`] has the keys and envelopes by which others know who made an export.
 //! [`LoraConfig`] is the recipe's `lora:` section. Read `config`, `lora`, `checkpoint`, `gguf`, `export` in this order.
 //!
 //! LoRA: `y = W x + (alpha / rank) · B A x`, with `W` frozen.
@@ -23,9 +23,10 @@ pub mod nf4;
 mod principal;
 mod safetensors_file;
 pub mod serving;
+pub mod signing;
 mod weight;
 
-pub use atomic::{write_atomic, write_folder_atomic};
+pub use atomic::{write_atomic, write_folder_atomic, write_private};
 pub use blocks::{BlockForm, BlockMatrix};
 pub use checkpoint::{SafetensorsFolder, TensorSource};
 pub use config::{Init, LoraConfig, ModuleAdapter, TargetModule, Targets};

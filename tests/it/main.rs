@@ -34,4 +34,5 @@ mod submit;
 mod tokens;
 mod trace;
 mod tracking;
+mod trust;
 mod verify;

@@ -128,6 +128,36 @@ fn what_was_learned_goes_up_without_the_samples_and_the_folders_of_this_machine(
 }
 
 #[test]
+fn a_signed_manifest_goes_up_as_it_is_and_never_without_its_signature() {
+    let (hub, folder) = (Hub::start(), tempfile::tempdir().unwrap());
+    let adapter = adapter(&folder);
+    let key = folder.path().join("alice");
+    assert!(greffon(&["keys", "new", "--to", text(&key)]).status.success());
+    let [secret, public] = [".key", ".pub"].map(|ending| format!("{}{ending}", key.display()));
+    assert!(greffon(&["sign", text(&adapter), "--key", &secret]).status.success());
+    // Without a card one is written, which the signature does not cover.
+    let out = hub.push(&[text(&adapter), "me/graft"]);
+    assert_eq!(out.status.code(), Some(3), "{}", said(&out));
+    assert!(said(&out).contains("the folder has changed since it was signed; sign it again"), "{}", said(&out));
+    std::fs::write(adapter.join("notes.txt"), "mine").unwrap();
+    let out = hub.push(&[text(&adapter), "me/graft", "--sign-with", &secret]);
+    assert_eq!(out.status.code(), Some(3), "{}", said(&out));
+    assert!(said(&out).contains("would name notes.txt, which is no part of an adapter"), "{}", said(&out));
+    assert!(hub.requests().is_empty(), "nothing was sent");
+    std::fs::remove_file(adapter.join("notes.txt")).unwrap();
+    let out = hub.push(&[text(&adapter), "me/graft", "--sign-with", &secret, "--json"]);
+    assert_eq!(out.status.code(), Some(0), "{}", said(&out));
+    let report: Value = serde_json::from_slice(&out.stdout).unwrap();
+    let sent = ["adapter_config.json", "adapter_model.safetensors", "README.md", "manifest.json", "manifest.dsse.json"];
+    assert_eq!(report["committed"], json!(sent));
+    assert!(greffon(&["verify", text(&adapter), "--signed-by", &public]).status.success());
+    let before = std::fs::read(adapter.join("manifest.json")).unwrap();
+    let out = hub.push(&[text(&adapter), "me/graft"]);
+    assert_eq!(out.status.code(), Some(0), "{}", said(&out));
+    assert_eq!(std::fs::read(adapter.join("manifest.json")).unwrap(), before);
+}
+
+#[test]
 fn an_adapter_goes_up_with_a_card_and_nothing_else() {
     let (hub, folder) = (Hub::start(), tempfile::tempdir().unwrap());
     let adapter = adapter(&folder);

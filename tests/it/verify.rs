@@ -249,6 +249,38 @@ fn answers_without_probabilities_or_with_odd_ones_are_named() {
     );
 }
 
+#[test]
+fn a_proof_is_in_the_manifest_and_asks_for_a_new_signature() {
+    let folder = tempfile::tempdir().unwrap();
+    let export = peft(folder.path(), "parity/adapter_final");
+    let key = folder.path().join("alice");
+    let run = |arguments: &[&str]| {
+        let out = greffon(arguments);
+        let said = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        (out.status.code(), said)
+    };
+    run(&["keys", "new", "--to", key.to_str().unwrap()]);
+    let [secret, public] = [".key", ".pub"].map(|ending| format!("{}{ending}", key.display()));
+    let export_name = export.to_str().unwrap();
+    let checked = || run(&["verify", export_name, "--signed-by", &public]);
+    let (code, said) = run(&["sign", export_name, "--key", &secret]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(checked().0, Some(0));
+    let server = right();
+    let out = prove(&export, &server, &[]);
+    assert_eq!(out.status.code(), Some(0));
+    let warned = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(warned.contains("is the signature of the manifest before this; sign again"), "{warned}");
+    let (code, said) = checked();
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("manifest.json: is not the manifest that was signed"), "{said}");
+    let manifest: Value = serde_json::from_slice(&std::fs::read(export.join("manifest.json")).unwrap()).unwrap();
+    assert_eq!(manifest["predicate"]["proofs"][0]["proved"], true);
+    assert_eq!(manifest["predicate"]["proofs"][0]["base"], "tiny-llama", "no folder of this machine");
+    assert_eq!(prove(&export, &server, &["--sign-with", &secret]).status.code(), Some(0));
+    assert_eq!(checked().0, Some(0));
+}
+
 /// llama.cpp's server as far as the checks go, with an adapter of a name.
 fn llama_cpp(entries: usize, adapters: &Value, completion: &Value) -> String {
     fixed(&[

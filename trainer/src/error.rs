@@ -182,6 +182,7 @@ impl TrainError {
         match self {
             Self::Interrupted { .. } | Self::StoppedBeforeStart | Self::Stopped => 130,
             Self::Refused(_)
+            | Self::Adapter(adapters::AdapterError::Signature { .. })
             | Self::Data(datasets::DataError::Screen(
                 datasets::ScreenError::Refused { .. } | datasets::ScreenError::Licence { .. },
             )) => 3,

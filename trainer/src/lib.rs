@@ -6,6 +6,7 @@ pub mod cli;
 pub mod cluster;
 pub mod commands;
 pub mod device;
+pub mod document;
 pub mod energy;
 pub mod error;
 pub mod eval;
@@ -30,5 +31,6 @@ pub mod sweep;
 pub mod teacher;
 pub mod track;
 pub mod train;
+pub mod trust;
 
 pub use error::TrainError;

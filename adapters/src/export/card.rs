@@ -26,6 +26,36 @@ pub struct Card {
     pub datasets: Vec<String>,
     /// How it was trained: what, and its value.
     pub training: Vec<(String, String)>,
+    /// What it was evaluated with.
+    pub results: Vec<EvaluationResult>,
+    /// What its training emitted.
+    pub emissions: Option<Emissions>,
+    /// What is known of its limits, such as what it forgot, a line each.
+    pub limits: Vec<String>,
+    /// What its training took: what, and its value.
+    pub energy: Vec<(String, String)>,
+}
+
+/// A figure of an evaluation.
+#[derive(Clone, Debug)]
+pub struct EvaluationResult {
+    /// The metric, such as `token F1`.
+    pub metric: String,
+    /// Of the adapted model.
+    pub value: f64,
+    /// Of the base.
+    pub base: Option<f64>,
+    /// What the questions are from.
+    pub dataset: String,
+}
+
+/// What a training emitted.
+#[derive(Clone, Debug)]
+pub struct Emissions {
+    /// Grams of CO2e.
+    pub grams: f64,
+    /// How that is known.
+    pub source: String,
 }
 
 impl Card {
@@ -46,6 +76,23 @@ impl Card {
         if !self.training.is_empty() {
             text += "\n## Training\n\n";
             rows(&mut text, ["setting", "value"], &self.training);
+        }
+        if !self.results.is_empty() {
+            text += "\n## Evaluation\n\n| metric | questions | base | adapter |\n|---|---|---|---|\n";
+            for result in &self.results {
+                let base = result.base.map_or_else(|| "not measured".to_owned(), |base| format!("{base:.4}"));
+                let (metric, dataset) = (cell(&result.metric), cell(&result.dataset));
+                let _ = writeln!(text, "| {metric} | {dataset} | {base} | {:.4} |", result.value);
+            }
+        }
+        text += "\n## Intended use\n\n[to be filled: what it is for, who uses it, and what it must not be used for]\n";
+        text += "\n## Limits\n\n";
+        text.extend(self.limits.iter().map(|limit| format!("- {}\n", cell(limit))));
+        text += "- It has the limits of its base, and answers may be wrong.\n\
+                 - [to be filled: what is known to go wrong]\n";
+        if !self.energy.is_empty() {
+            text += "\n## Energy\n\n";
+            rows(&mut text, ["of the run", ""], &self.energy);
         }
         text += "\n## Use\n\n`ADAPTER` stands for this folder, or for the name of its repository.\n";
         self.usage(&mut text, facts);
@@ -69,7 +116,35 @@ impl Card {
                 text.extend(values.iter().map(|value| format!("- {}\n", quoted(value))));
             }
         }
+        if let Some(Emissions { grams, source }) = &self.emissions {
+            let source = quoted(source);
+            let _ = writeln!(
+                text,
+                "co2_eq_emissions:\n  emissions: {grams}\n  source: {source}\n  training_type: \"fine-tuning\""
+            );
+        }
+        self.model_index(&mut text);
         text + "---\n\n"
+    }
+
+    /// The results as the hub lists them; without the base's, which it has no place for.
+    fn model_index(&self, text: &mut String) {
+        if self.results.is_empty() {
+            return;
+        }
+        let _ = writeln!(text, "model-index:\n- name: {}\n  results:", quoted(&self.title));
+        for EvaluationResult { metric, value, dataset, .. } in &self.results {
+            let kind = |name: &str| quoted(&name.to_lowercase().replace(|c: char| !c.is_alphanumeric(), "_"));
+            let _ = writeln!(
+                text,
+                "  - task:\n      type: \"text-generation\"\n    dataset:\n      name: {}\n      type: {}\n    metrics:\n    \
+                 - name: {}\n      type: {}\n      value: {value}",
+                quoted(dataset),
+                kind(dataset),
+                quoted(metric),
+                kind(metric)
+            );
+        }
     }
 
     /// How each server takes it.
@@ -140,11 +215,14 @@ fn llama_cpp() -> String {
 
 /// A table; a bar or a line break in a value would end its cell.
 fn rows(text: &mut String, header: [&str; 2], rows: &[(String, String)]) {
-    let cell = |value: &str| value.replace('|', "\\|").replace(['\n', '\r'], " ");
     let _ = writeln!(text, "| {} | {} |\n|---|---|", header[0], header[1]);
     for (name, value) in rows {
         let _ = writeln!(text, "| {} | {} |", cell(name), cell(value));
     }
+}
+
+fn cell(value: &str) -> String {
+    value.replace('|', "\\|").replace(['\n', '\r'], " ")
 }
 
 /// A text as YAML, JSON and Python read it alike: without quotes the language `no` would be a false.
@@ -180,6 +258,31 @@ mod tests {
             languages: vec!["fr".into(), "no".into()],
             datasets: vec!["owner/questions".into()],
             training: vec![("data".into(), "a|b\nc".into())],
+            ..Card::default()
+        }
+    }
+
+    #[test]
+    fn results_emissions_and_limits_are_where_the_hub_and_people_look() {
+        let mut card = card();
+        card.results = vec![EvaluationResult {
+            metric: "token F1".into(),
+            value: 0.5,
+            base: Some(0.25),
+            dataset: "held-out.jsonl".into(),
+        }];
+        card.emissions = Some(Emissions { grams: 1.5, source: "mean of FRA".into() });
+        card.limits = vec!["It forgot\nlittle.".into()];
+        card.energy = vec![("energy".into(), "1 Wh".into())];
+        let text = card.markdown(&facts(16));
+        let front = "co2_eq_emissions:\n  emissions: 1.5\n  source: \"mean of FRA\"\n  training_type: \"fine-tuning\"\n\
+            model-index:\n- name: \"quickstart\"\n  results:\n  - task:\n      type: \"text-generation\"\n    dataset:\n      \
+            name: \"held-out.jsonl\"\n      type: \"held_out_jsonl\"\n    metrics:\n    - name: \"token F1\"\n      \
+            type: \"token_f1\"\n      value: 0.5\n---\n";
+        assert!(text.contains(front), "{text}");
+        for part in ["| token F1 | held-out.jsonl | 0.2500 | 0.5000 |", "\n- It forgot little.\n", "| energy | 1 Wh |"]
+        {
+            assert!(text.contains(part), "{part} in {text}");
         }
     }
 

@@ -20,6 +20,7 @@ mod sweep;
 mod synth;
 mod table;
 mod together;
+mod trust;
 
 use std::path::{Path, PathBuf};
 

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use adapters::export::card::Card;
 use clap::{Args, ValueEnum};
 
+use super::SignWithArgs;
+
 /// Which adapter of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Which {
@@ -61,9 +63,12 @@ pub struct ExportArgs {
     /// Export an adapter that the forgetting gate holds back, and write why into its manifest.
     #[arg(long, value_name = "REASON", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub accept_forgetting: Option<String>,
-    /// Write no card.
+    /// Write no cards.
     #[arg(long)]
     pub no_card: bool,
+    /// The signature.
+    #[command(flatten)]
+    pub signing: SignWithArgs,
     /// Overwrite the folder.
     #[arg(long)]
     pub force: bool,
@@ -124,6 +129,9 @@ pub struct PushArgs {
     /// The card, where the folder has none.
     #[command(flatten)]
     pub card: CardArgs,
+    /// The signature, where the manifest is made anew.
+    #[command(flatten)]
+    pub signing: SignWithArgs,
     /// Print what was pushed as JSON.
     #[arg(long)]
     pub json: bool,

@@ -16,7 +16,7 @@ pub struct LaunchArgs {
     /// The program that starts processes.
     #[arg(long, default_value = "mpirun")]
     pub mpirun: PathBuf,
-    /// What they do: a recipe to train, or `train`, `eval`, `forgetting`, `synth`, `data prepare` with their own arguments.
+    /// What they do: a recipe to train, or `train`, `eval`, `forgetting`, `synth`, `data prepare`, `reproduce` with their own arguments.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "RECIPE | VERB")]
     pub work: Vec<String>,
 }

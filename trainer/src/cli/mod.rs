@@ -14,6 +14,7 @@ mod sweep;
 mod synth;
 mod trace;
 mod track;
+mod trust;
 mod verify;
 
 use clap::{Parser, Subcommand};
@@ -34,6 +35,7 @@ pub use sweep::SweepArgs;
 pub use synth::{SchemaArgs, SchemaOf, SynthArgs};
 pub use trace::{AskedArgs, TraceArgs};
 pub use track::{SyncArgs, TrackVerb};
+pub use trust::{DocumentArgs, KeysVerb, Language, NewKeyArgs, ReproduceArgs, ShowKeyArgs, SignArgs, SignWithArgs};
 pub use verify::{ProofArgs, VerifyArgs};
 
 /// Fine-tune small open language models with LoRA, check what they gained, and export adapters as PEFT folders.
@@ -144,6 +146,7 @@ Examples:
   greffon launch -n 4 forgetting measure runs/recipe
   greffon launch -n 4 synth synth.yaml
   greffon launch -n 4 data prepare recipe.yaml
+  greffon launch -n 4 reproduce adapter
 
 The recipe is that of one process, and so are the numbers, within the rounding of sums; prepared data, and samples of a \
 teacher that gives the same answers again, are the same bytes. Each process holds the whole \
@@ -246,6 +249,7 @@ Examples:
   greffon export runs/recipe --checkpoint last --to adapter-last
   greffon export runs/recipe --as gguf-lora --type f16 --to adapter.gguf
   greffon export runs/recipe --to adapter --accept-forgetting \"Serves this one task only.\"
+  greffon export runs/recipe --to adapter --sign-with keys/alice.key
 
 Exit codes: 0 written; 3 the adapter forgot more of its base than the recipe allows; 2 the input must be mended.")]
     Export(ExportArgs),
@@ -260,7 +264,8 @@ The repository is made when it is not there. An adapter that cannot be read, or 
 pushed; `greffon verify` says more. A folder without a README.md gets a card first. HF_TOKEN, or the token file of
 Hugging Face's own tools, must allow writing. HF_ENDPOINT is respected.
 
-Exit codes: 0 pushed, or nothing was new; 3 a server refuses it; 2 the input must be mended.")]
+The manifest and its signature go along. Exit codes: 0 pushed, or nothing was new; 3 a server refuses it, or its signature \
+is of another state of the folder; 2 the input must be mended.")]
     Push(PushArgs),
     /// Take an adapter of another tool, a PEFT folder or a GGUF file, and write it as a clean PEFT folder.
     #[command(after_help = "\
@@ -280,13 +285,15 @@ Examples:
   greffon verify adapter.gguf --prove --model models/SmolLM2.gguf --adapter adapter \\
     --server http://127.0.0.1:8080
   greffon verify adapter --prove --model models/SmolLM2.gguf --server http://127.0.0.1:8000 --json
+  greffon verify adapter --signed-by keys/alice.pub
 
 A proof compares the server's log-probabilities with the trainer's on committed prompts, with the adapter and without. \
 The server is llama.cpp's, or one that speaks OpenAI's completions as vLLM does. What was found is kept in greffon.json \
-in the folder, or beside the file; a later `greffon verify` tells it.
+in the folder, or beside the file; a later `greffon verify` tells it. With --signed-by the signature is checked, and every \
+file against it.
 
-Exit codes: 0 every server named loads it, or proved; 3 one refuses it or gets it wrong, or not proved; 2 the input must \
-be mended.")]
+Exit codes: 0 every server named loads it, or proved, or as it was signed; 3 one refuses it or gets it wrong, or not \
+proved, or not as it was signed; 2 the input must be mended.")]
     Verify(VerifyArgs),
     /// Combine adapters into one, or fold them into their base: a PEFT folder, a Hugging Face folder or a GGUF file.
     #[command(after_help = "\
@@ -303,4 +310,44 @@ The methods are PEFT's: linear, cat, ties, dare_linear, dare_ties, magnitude_pru
 of the adapters' effects, and its rank is the sum of their ranks; svd cuts that sum to a rank; the others keep the rank \
 and need equal ones.")]
     Merge(MergeArgs),
+    /// Make and show the keys by which exports are signed.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  greffon keys new --to keys/alice\n  greffon keys show keys/alice.pub"
+    )]
+    Keys(KeysVerb),
+    /// Sign an export: its files, and what is known of how they were made.
+    #[command(after_help = "\
+Examples:
+  greffon sign adapter --key keys/alice.key
+  greffon sign merged.gguf --key keys/alice.key --json
+
+The manifest (manifest.json in the folder, FILE.manifest.json beside a file) is made anew of the files as they are, and \
+the signature is written beside it, as manifest.dsse.json. `greffon verify --signed-by` checks both.
+
+Exit codes: 0 signed; 3 the weights are not those that were exported; 2 the input must be mended.")]
+    Sign(SignArgs),
+    /// Run the recipe of an export's manifest again, and say whether the same bytes come out.
+    #[command(after_help = "\
+Examples:
+  greffon reproduce adapter/manifest.json --files project --to again
+  greffon reproduce adapter --base models/SmolLM2.gguf --json
+
+Version, instruction set, base and data are compared with the manifest before anything is trained. A run of several \
+processes is started with as many: greffon launch -n 4 reproduce adapter. Compared are the adapter's weights and its \
+configuration, but for the path of the base in it.
+
+Exit codes: 0 the same bytes; 3 other bytes, or they cannot come out the same and --anyway was not given; 2 the input must \
+be mended; 130 interrupted.")]
+    Reproduce(ReproduceArgs),
+    /// Write a draft of the technical documentation of a run, with what only a person knows left open.
+    #[command(after_help = "\
+Examples:
+  greffon document runs/recipe --to documentation
+  greffon document runs/recipe --lang fr --to documentation
+
+Two files follow the headings of the European AI Act: annex-iv.md (high-risk systems) and annex-xi.md (general-purpose \
+models). Filled in is what the run folder knows; the rest is marked, and listed at the end. Neither file says that any \
+law is met.")]
+    Document(DocumentArgs),
 }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::SignWithArgs;
+
 /// `greffon verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
@@ -15,6 +17,12 @@ pub struct VerifyArgs {
     /// Compare a running server with the trainer.
     #[arg(long, requires = "model", requires = "server")]
     pub prove: bool,
+    /// Check that the holder of this key, NAME.pub, signed the export, and that its files are those that were signed.
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["prove", "servers"])]
+    pub signed_by: Option<PathBuf>,
+    /// The signature of the manifest that a proof changes.
+    #[command(flatten)]
+    pub signing: SignWithArgs,
     /// The proof's details.
     #[command(flatten)]
     pub proof: ProofArgs,

@@ -6,8 +6,10 @@ use adapters::{GgmlType, PeftAdapter};
 use anstream::println;
 
 use super::progress;
+use super::sign;
 use super::subject::run_recipe;
 use crate::cli::{ExportArgs, Form, NumberType, Which};
+use crate::document::{DATA_CARD, Known};
 use crate::error::TrainError;
 use crate::model::BaseModel;
 use crate::prove::{Export, Manifest};
@@ -15,8 +17,10 @@ use crate::provenance::Place;
 use crate::recipe::Recipe;
 use crate::track::{RunFolder, card};
 use crate::train::checkpoint::Checkpoints;
+use crate::trust::{Checkpoint, Facts, Statement};
 
 pub(super) fn export(args: &ExportArgs) -> anyhow::Result<()> {
+    let key = sign::key(&args.signing)?;
     let folder = RunFolder::open(args.run.clone())?;
     let source = match args.checkpoint {
         Which::Best => folder.adapter(),
@@ -48,6 +52,12 @@ pub(super) fn export(args: &ExportArgs) -> anyhow::Result<()> {
             adapter.write(&args.to, args.force).map_err(TrainError::from)?;
             if let Some(card) = card {
                 card::write(card, &args.to)?;
+                let data_card = Known::of_run(&folder)?.data_card()?;
+                if let Some(text) = data_card {
+                    let path = args.to.join(DATA_CARD);
+                    adapters::write_atomic(&path, true, |out| out.write_all(text.as_bytes()))
+                        .map_err(TrainError::from)?;
+                }
             }
             "PEFT adapter"
         }
@@ -69,6 +79,11 @@ pub(super) fn export(args: &ExportArgs) -> anyhow::Result<()> {
         Manifest::note_forgetting(&to, note)?;
     }
     Place::carry(&[made_of], &Place::of_export(&to))?;
+    let checkpoint = match args.checkpoint {
+        Which::Best => Checkpoint::Best,
+        Which::Last => Checkpoint::Last,
+    };
+    Statement::write_new(&to, Facts::of_run(&to, &folder, &source, checkpoint)?, key.as_ref())?;
     println!(
         "wrote {}: {form}, rank {}, {} modules, base {}",
         args.to.display(),

@@ -16,6 +16,7 @@ use crate::model::{BaseModel, adapter};
 use crate::prove::Export;
 use crate::provenance::Place;
 use crate::recipe::ModelConfig;
+use crate::trust::{BaseFacts, Facts, Statement};
 
 pub(super) fn import(args: &ImportArgs) -> anyhow::Result<()> {
     if !args.source.exists() {
@@ -38,8 +39,11 @@ pub(super) fn import(args: &ImportArgs) -> anyhow::Result<()> {
         tracing::warn!("{}: names no base model; name it with --model", args.source.display());
     }
     adapters::write_peft(&args.to, &config, &pairs, args.force).map_err(TrainError::from)?;
-    let place = |path| Export::open(path).map(|export| Place::of_export(&export));
-    Place::carry(&[place(&args.source)?], &place(&args.to)?)?;
+    let (from, to) = (Export::open(&args.source)?, Export::open(&args.to)?);
+    Place::carry(&[Place::of_export(&from)], &Place::of_export(&to))?;
+    let named = BaseFacts::named_by(&to)?;
+    let sha256 = base.as_ref().map(BaseModel::digest).transpose()?;
+    Statement::write_new(&to, Facts::of_others(&to, BaseFacts { sha256, ..named }, &[from])?, None)?;
     let base_name = config.base_model_name_or_path.as_deref();
     if args.json {
         let imported = json!({

@@ -15,7 +15,7 @@ use crate::cli::LaunchArgs;
 use crate::error::TrainError;
 
 /// The verbs that several processes share.
-const SHARED: [&str; 5] = ["train", "eval", "forgetting", "synth", "data"];
+const SHARED: [&str; 6] = ["train", "eval", "forgetting", "synth", "data", "reproduce"];
 /// How long a signal takes to be passed on, at most.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 

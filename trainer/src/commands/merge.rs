@@ -19,7 +19,8 @@ use crate::model::family::FAMILIES;
 use crate::model::merged::Merged;
 use crate::prove::Export;
 use crate::provenance::Place;
-use crate::recipe::ModelConfig;
+use crate::recipe::{ModelConfig, without_folder};
+use crate::trust::{BaseFacts, Facts, Statement};
 
 pub(super) fn merge(args: &MergeArgs) -> anyhow::Result<()> {
     let target = target(args)?;
@@ -29,7 +30,9 @@ pub(super) fn merge(args: &MergeArgs) -> anyhow::Result<()> {
     sources.iter().try_for_each(Place::check)?;
     let Some((form, name)) = target else {
         combine::write(args, &part.adapter)?;
-        return Ok(Place::carry(&sources, &place(&args.to)?)?);
+        Place::carry(&sources, &place(&args.to)?)?;
+        let to = Export::open(&args.to)?;
+        return Ok(write_manifest(args, &to, BaseFacts::named_by(&to)?)?);
     };
     let Part { path, adapter } = &part;
     let revision = revision(args, name, &part)?;
@@ -60,6 +63,9 @@ pub(super) fn merge(args: &MergeArgs) -> anyhow::Result<()> {
         }
     };
     Place::carry(&sources, &place(&args.to)?)?;
+    let facts =
+        BaseFacts { name: Some(without_folder(name)), revision: base.revision.clone(), sha256: Some(base.digest()?) };
+    write_manifest(args, &Export::open(&args.to)?, facts)?;
     if args.json {
         let report = json!({ "model": args.to, "form": what, "base": name, "adapters": args.adapters });
         output::json(&report)?;
@@ -68,6 +74,12 @@ pub(super) fn merge(args: &MergeArgs) -> anyhow::Result<()> {
     let folded = if args.adapters.len() == 1 { "the adapter" } else { "the combined adapters" };
     println!("wrote {}: {what}, {name} with {folded} folded in", args.to.display());
     Ok(())
+}
+
+/// Writes what is known of what was merged.
+fn write_manifest(args: &MergeArgs, to: &Export, base: BaseFacts) -> Result<(), TrainError> {
+    let sources = args.adapters.iter().map(|path| Export::open(path)).collect::<Result<Vec<_>, _>>()?;
+    Statement::write_new(to, Facts::of_others(to, base, &sources)?, None)
 }
 
 /// Where the record of what a model or an adapter learned from lies.

@@ -6,6 +6,7 @@ mod check;
 mod combine;
 mod dashboard;
 mod dedup;
+mod document;
 mod eval;
 mod export;
 mod fetch;
@@ -24,9 +25,11 @@ mod progress;
 mod prove;
 mod push;
 mod report;
+mod reproduce;
 mod runs;
 mod schema;
 mod screen;
+mod sign;
 mod subject;
 mod submit;
 mod sweep;
@@ -81,6 +84,7 @@ fn verb(verb: Verb, place: &Place) -> anyhow::Result<ExitCode> {
                 booked(Stage::Evaluate, &args.subject, collective, || eval::eval(&args, collective))
             });
         }
+        Verb::Reproduce(args) => return together(place, |collective| reproduce::reproduce(&args, collective)),
         Verb::Synth(args) => return together(place, |collective| synth::synth(&args, collective)),
         Verb::Data(DataVerb::Prepare(args)) => {
             return together(place, |collective| prepare::prepare(&args, collective));
@@ -112,6 +116,9 @@ fn verb(verb: Verb, place: &Place) -> anyhow::Result<ExitCode> {
         Verb::Export(args) => booked(Stage::Export, &args.run, &Single, || export::export(&args)),
         Verb::Import(args) => import::import(&args),
         Verb::Merge(args) => merge::merge(&args),
+        Verb::Keys(verb) => sign::keys(&verb),
+        Verb::Sign(args) => sign::sign(&args),
+        Verb::Document(args) => document::document(&args),
     };
     done.map(|()| ExitCode::SUCCESS)
 }

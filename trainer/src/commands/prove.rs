@@ -7,6 +7,7 @@ use comfy_table::{Table, presets};
 
 use super::output;
 use super::progress;
+use super::sign;
 use super::verify::REFUSED;
 use crate::cli::VerifyArgs;
 use crate::device;
@@ -23,6 +24,7 @@ pub(super) fn prove(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     if !(proof.limit > 0.0 && proof.limit.is_finite()) {
         return Err(TrainError::Run(format!("--limit is {}, expected above 0", proof.limit)).into());
     }
+    let key = sign::key(&args.signing)?;
     let export = Export::open(&args.export)?;
     let manifest = Manifest::read(&export)?;
     let model = ModelConfig { revision: proof.revision.clone(), ..ModelConfig::new(model) };
@@ -32,6 +34,7 @@ pub(super) fn prove(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let device = device::open("flex")?;
     let outcome = compare(&export, &base, proof.adapter.as_deref(), &server, proof.limit, &device)?;
     let written = manifest.add(&export, outcome.proof.clone())?;
+    sign::renew(&export, key.as_ref())?;
     if args.json {
         output::json(&outcome)?;
     } else {

@@ -7,6 +7,7 @@ use adapters::PeftAdapter;
 use adapters::export::card::{CARD_FILE, Card};
 use adapters::export::peft::{CONFIG_FILE, WEIGHTS_FILE};
 use adapters::serving::{Facts, Verdict};
+use adapters::signing::SecretKey;
 use anstream::{eprintln, println};
 use datasets::{Push, PushFile};
 use owo_colors::OwoColorize as _;
@@ -14,18 +15,22 @@ use serde_json::json;
 
 use super::output;
 use super::verify::REFUSED;
-use super::{progress, verify};
+use super::{progress, sign, verify};
 use crate::cli::PushArgs;
+use crate::document::DATA_CARD;
 use crate::error::TrainError;
-use crate::prove::Manifest;
+use crate::prove::{Export, Manifest};
 use crate::recipe::is_hub_name;
 use crate::track::card;
+use crate::trust::{MANIFEST, SIGNATURE, Statement, sign as sign_export};
 
 /// What goes up, where it is there; anything else in the folder stays.
-const FILES: [&str; 6] = [CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, Manifest::NAME, "LICENSE", "NOTICE"];
+const FILES: [&str; 9] =
+    [CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, DATA_CARD, Manifest::NAME, MANIFEST, SIGNATURE, "LICENSE", "NOTICE"];
 
 pub(super) fn push(args: &PushArgs) -> anyhow::Result<ExitCode> {
     let folder = &args.adapter;
+    let key = sign::key(&args.signing)?;
     let servers = verify::servers(&args.servers)?;
     let facts = Facts::of_folder(folder).map_err(TrainError::from)?;
     let mut refused = false;
@@ -52,6 +57,7 @@ pub(super) fn push(args: &PushArgs) -> anyhow::Result<ExitCode> {
     if !folder.join(CARD_FILE).is_file() {
         card::write(args.card.fill(Card::default()), folder)?;
     }
+    settle_manifest(&Export::open(folder)?, key.as_ref())?;
     let published = tempfile::tempdir().map_err(|source| TrainError::Write { path: std::env::temp_dir(), source })?;
     let push = Push {
         repo: args.repository.clone(),
@@ -78,6 +84,35 @@ pub(super) fn push(args: &PushArgs) -> anyhow::Result<ExitCode> {
         None => println!("{} has all of it already", pushed.url),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Brings the manifest of what is pushed up to date. A signature is never left behind by what it signs.
+fn settle_manifest(export: &Export, key: Option<&SecretKey>) -> Result<(), TrainError> {
+    let earlier = Statement::of(export)?;
+    if earlier.is_none() && key.is_none() {
+        return Ok(());
+    }
+    let manifest = export.beside(MANIFEST);
+    let now = Statement::as_it_is(export, earlier.as_ref())?;
+    if let Some(file) = now.subject.iter().find(|file| !FILES.contains(&file.name.as_str())) {
+        return Err(TrainError::Refused(format!(
+            "{}: would name {}, which is no part of an adapter and is not pushed, so that nobody could check the rest; take \
+             it out of the folder",
+            manifest.display(),
+            file.name
+        )));
+    }
+    if let Some(key) = key {
+        return sign_export(export, key).map(drop);
+    }
+    let is_signed = export.beside(SIGNATURE).symlink_metadata().is_ok();
+    if is_signed && earlier.as_ref() != Some(&now) {
+        return Err(TrainError::Refused(format!(
+            "{}: the folder has changed since it was signed; sign it again with --sign-with NAME.key",
+            export.beside(SIGNATURE).display()
+        )));
+    }
+    Statement::renew(export, None).map(drop)
 }
 
 /// The files of the folder that are pushed; the others are named.

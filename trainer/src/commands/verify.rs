@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use adapters::serving::{Facts, SERVERS, Server, Verdict, server};
+use adapters::signing::PublicKey;
 use anstream::println;
 use comfy_table::Table;
 use serde_json::json;
@@ -14,6 +15,7 @@ use super::prove::{self, describe_proof};
 use crate::cli::VerifyArgs;
 use crate::error::TrainError;
 use crate::prove::{Export, ForgettingNote, Form, Manifest};
+use crate::trust::check;
 
 /// The exit code when a server refuses the adapter or gets it wrong, or a proof does not succeed.
 pub(super) const REFUSED: u8 = 3;
@@ -23,6 +25,13 @@ pub(super) fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         return prove::prove(args);
     }
     let export = Export::open(&args.export)?;
+    if let Some(key) = &args.signed_by {
+        return signed_by(&export, key, args.json);
+    }
+    if args.signing.sign_with.is_some() {
+        let reason = "--sign-with signs what --prove writes; without it use `greffon sign`";
+        return Err(TrainError::Run(reason.to_owned()).into());
+    }
     let verdicts = match export.form() {
         Form::Peft => judge(args)?,
         _ if !args.servers.is_empty() => {
@@ -65,6 +74,27 @@ pub(super) fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     }
     let refused = verdicts.iter().any(|(_, verdict)| matches!(verdict, Verdict::Refuses { .. }));
     Ok(if refused { ExitCode::from(REFUSED) } else { ExitCode::SUCCESS })
+}
+
+/// Checks a signature and what was signed.
+fn signed_by(export: &Export, key: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let key = PublicKey::read(key).map_err(TrainError::from)?;
+    let statement = check(export, &key)?;
+    let (id, facts) = (key.id(), &statement.predicate);
+    if json {
+        let files: Vec<&str> = statement.subject.iter().map(|file| file.name.as_str()).collect();
+        output::json(&json!({ "export": export.path(), "key": id, "files": files, "manifest": facts }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("signed by the key {id}, and as it was signed; files: {}", statement.subject.len());
+    let base = facts.base.name.as_deref().unwrap_or("a base that it does not name");
+    match &facts.run {
+        Some(run) => {
+            println!("of the run {}, {} steps on {base}, by greffon {}", run.name, run.metrics.steps, run.code.greffon)
+        }
+        None => println!("of no run that is known, on {base}"),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Refuses an adapter that the forgetting gate holds back, unless its manifest says why it was let out.

@@ -45,6 +45,15 @@ pub enum Kernels {
     Reference,
 }
 
+/// The name of the instruction set that the CPU's kernels compute with here, such as `x86_64-v4`: another one adds up in
+/// another order. `None` in a build without them.
+pub fn instructions() -> Option<String> {
+    #[cfg(feature = "flex")]
+    return Some(simd::instructions());
+    #[cfg(not(feature = "flex"))]
+    None
+}
+
 /// A tensor that an operator may do without.
 #[derive(Clone, Debug, ExtensionType)]
 pub enum Optional<B: Backend> {

@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use adapters::GgufFile;
 use adapters::export::peft::CONFIG_FILE;
 use datasets::sha256_files;
+use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
 use crate::model::adapter;
 
 /// The forms of an export.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Form {
     /// A PEFT folder.
     Peft,
@@ -27,6 +29,11 @@ impl Form {
     /// Whether it is an adapter, which a server can switch on and off.
     pub fn is_adapter(self) -> bool {
         matches!(self, Self::Peft | Self::GgufLora)
+    }
+
+    /// Whether it is a folder, not a file.
+    pub fn is_folder(self) -> bool {
+        matches!(self, Self::Peft | Self::Folder)
     }
 }
 
@@ -70,8 +77,16 @@ impl Export {
         &self.path
     }
 
+    /// Where something lies that is said of it: in the folder, or beside the file under the file's name.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        if self.form.is_folder() {
+            return self.path.join(name);
+        }
+        self.path.with_file_name(format!("{}.{name}", self.name()))
+    }
+
     /// Its last name, by which a server may know it.
-    pub(super) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
         path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }

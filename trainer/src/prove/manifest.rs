@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Agreement, Export, Form, ServerInfo, prompts_digest};
+use super::{Agreement, Export, ServerInfo, prompts_digest};
 use crate::error::TrainError;
 use crate::provenance::Data;
+use crate::recipe::without_folder;
 
 /// One comparison of an export in a server with the trainer.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Proof {
     /// Every condition was met.
     pub proved: bool,
@@ -96,10 +97,7 @@ impl Manifest {
 
     /// Where an export's manifest lies.
     pub fn path(export: &Export) -> PathBuf {
-        match export.form() {
-            Form::Peft | Form::Folder => export.path().join(Self::NAME),
-            Form::GgufLora | Form::Gguf => export.path().with_file_name(format!("{}.{}", export.name(), Self::NAME)),
-        }
+        export.beside(Self::NAME)
     }
 
     /// Reads an export's manifest; an empty one where there is none.
@@ -151,9 +149,19 @@ impl Manifest {
     /// # Errors
     /// When one of the two cannot be read or written.
     pub fn publish(from: &Path, to: &Path) -> Result<(), TrainError> {
-        let mut manifest = Self::read_file(from)?;
-        manifest.data = manifest.data.map(Data::without_folders);
-        manifest.write_file(to)
+        Self::read_file(from)?.without_folders().write_file(to)
+    }
+
+    /// The same without the folders of this machine.
+    #[must_use]
+    pub fn without_folders(mut self) -> Self {
+        self.data = self.data.map(Data::without_folders);
+        for proof in &mut self.proofs {
+            proof.base = without_folder(&proof.base);
+            proof.server.model = without_folder(&proof.server.model);
+            proof.server.adapter = proof.server.adapter.as_deref().map(without_folder);
+        }
+        self
     }
 
     /// Writes a manifest whole or not at all.

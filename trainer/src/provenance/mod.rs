@@ -12,7 +12,7 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use datasets::{SampleRecord, SamplesFile, ScreeningRecord, SourceRecord};
+use datasets::{Counts, SampleRecord, SamplesFile, ScreeningRecord, SourceRecord};
 use serde::{Deserialize, Serialize};
 
 pub use places::places;
@@ -20,6 +20,7 @@ pub(crate) use recorder::Recorder;
 
 use crate::error::TrainError;
 use crate::prove::{Export, Manifest};
+use crate::recipe::without_folder;
 use crate::track::RunFolder;
 
 /// The file of samples; further ones, of earlier runs, are `samples-2.jsonl` and so on.
@@ -54,6 +55,9 @@ pub struct RunData {
     /// Its lines and its digest.
     #[serde(flatten)]
     pub samples: SamplesFile,
+    /// What was counted over the training sources, and what was left out of them; none in the records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<Counts>,
     /// The files that the samples come from.
     pub sources: Vec<SourceRecord>,
     /// What screening did to them; none where the recipe does not ask for it.
@@ -204,8 +208,11 @@ impl Data {
     #[must_use]
     pub fn without_folders(mut self) -> Self {
         let name = |path: &Path| path.file_name().map(PathBuf::from).unwrap_or_default();
-        for source in self.runs.iter_mut().flat_map(|run| &mut run.sources) {
-            source.path = name(&source.path);
+        for run in &mut self.runs {
+            run.base = without_folder(&run.base);
+            for source in &mut run.sources {
+                source.path = name(&source.path);
+            }
         }
         for unknown in &mut self.unknown {
             *unknown = name(Path::new(unknown)).display().to_string();

@@ -75,6 +75,7 @@ impl Recorder {
             date: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             step,
             file: self.place.file_name(1),
+            counts: Some(data.train_counts),
             sources: data.sources.clone(),
             screening: data.screening.clone(),
             ..RunData::default()

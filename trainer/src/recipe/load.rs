@@ -233,10 +233,22 @@ impl Source {
 /// Makes the recipe's paths absolute and fills in the folder for the run. Gives the recipe's folder.
 fn resolve(recipe: &mut Recipe, source: &Source) -> Result<PathBuf, RecipeError> {
     let (_, current) = source.starts()?;
-    let model = &mut recipe.model;
-    source.resolve_base("model.base", &mut model.base)?;
+    source.resolve_base("model.base", &mut recipe.model.base)?;
+    let named = !recipe.output.as_os_str().is_empty();
+    if !named {
+        recipe.output = absolute(&current, &Path::new("runs").join(run_name(&source.path)))?;
+    }
+    let mut output = std::mem::take(&mut recipe.output);
+    let output_of_file = named.then(|| ("output".to_owned(), &mut output));
+    let root = source.resolve(paths(recipe).into_iter().chain(output_of_file))?;
+    recipe.output = output;
+    Ok(root)
+}
+
+/// The paths of all files that a recipe reads, with their keys; the base apart, which may be a name on the hub.
+pub(super) fn paths(recipe: &mut Recipe) -> Vec<(String, &mut PathBuf)> {
     let mut paths = Vec::new();
-    paths.extend(model.adapter.as_mut().map(|path| ("model.adapter".to_owned(), path)));
+    paths.extend(recipe.model.adapter.as_mut().map(|path| ("model.adapter".to_owned(), path)));
     paths.extend(recipe.data.chat_template.as_mut().map(|path| ("data.chat_template".to_owned(), path)));
     let screening_key = recipe.data.screen.as_mut().and_then(|screen| screen.key.as_mut());
     paths.extend(screening_key.map(|path| ("data.screen.key".to_owned(), path)));
@@ -257,12 +269,7 @@ fn resolve(recipe: &mut Recipe, source: &Source) -> Result<PathBuf, RecipeError>
         let files = sources.iter_mut().enumerate();
         paths.extend(files.filter_map(|(i, source)| Some((format!("{list}[{i}].path"), source.path.as_mut()?))));
     }
-    if recipe.output.as_os_str().is_empty() {
-        recipe.output = absolute(&current, &Path::new("runs").join(run_name(&source.path)))?;
-    } else {
-        paths.push(("output".to_owned(), &mut recipe.output));
-    }
-    source.resolve(paths)
+    paths
 }
 
 /// Paths of a list in the section `forgetting`, with their keys.

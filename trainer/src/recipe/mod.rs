@@ -51,7 +51,7 @@ pub use forgetting::{Answers, ForgettingConfig, LimitsConfig, OrthogonalConfig, 
 pub use init::init_recipe;
 pub use load::Loaded;
 pub use memory_size::MemorySize;
-pub use model::{ModelConfig, WeightType, is_hub_name};
+pub use model::{ModelConfig, WeightType, is_hub_name, without_folder};
 pub use plan::{DeviceConfig, PlanConfig};
 pub use schema::{schema, synth_schema};
 pub use synth::load_synth;
@@ -120,6 +120,22 @@ impl Recipe {
     pub fn validate(&self) -> Result<(), RecipeError> {
         let problems = ranges::Ranges::problems(self);
         if problems.is_empty() { Ok(()) } else { Err(RecipeError::OutOfRange { problems }) }
+    }
+
+    /// The same recipe with every path of a file that it reads as `to` says: the base where it is one, data, adapters,
+    /// templates and questions. What is on the hub stays, and so does `output`.
+    ///
+    /// # Errors
+    /// Those of `to`, which gets the key and the path.
+    pub fn with_paths<E>(mut self, mut to: impl FnMut(&str, &Path) -> Result<PathBuf, E>) -> Result<Self, E> {
+        for (key, path) in load::paths(&mut self) {
+            *path = to(&key, path)?;
+        }
+        if !self.model.is_on_hub() {
+            let base = to("model.base", Path::new(&self.model.base))?;
+            self.model.base = base.to_string_lossy().into_owned();
+        }
+        Ok(self)
     }
 
     /// The recipe as YAML with every default written out. It loads back to an equal recipe from any folder, since

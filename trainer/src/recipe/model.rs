@@ -67,6 +67,13 @@ impl ModelConfig {
     }
 }
 
+/// The name of a base as it may be told to others: of a path of this machine only the last part.
+pub fn without_folder(base: &str) -> String {
+    let path = Path::new(base);
+    let name = path.file_name().filter(|_| path.is_absolute());
+    name.map_or_else(|| base.to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
 /// Whether a name has the form `owner/name` of the hub and not that of a path.
 pub fn is_hub_name(name: &str) -> bool {
     let is_part = |part: &str| {

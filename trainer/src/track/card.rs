@@ -2,13 +2,17 @@
 
 use std::path::Path;
 
-use adapters::export::card::{CARD_FILE, Card};
+use adapters::export::card::{CARD_FILE, Card, Emissions, EvaluationResult};
 use adapters::serving::Facts;
 use datasets::SourceConfig;
+use serde_json::Value;
 
 use super::run_folder::{RunFolder, RunInfo};
+use crate::energy::EnergyRecord;
 use crate::error::TrainError;
+use crate::prove::{ForgettingNote, Manifest};
 use crate::recipe::{Recipe, is_hub_name};
+use crate::trust::facts::read_evaluation;
 
 /// What a run tells of the adapter that it trained.
 ///
@@ -20,8 +24,65 @@ pub fn of_run(run: &RunFolder) -> Result<Card, TrainError> {
     let mut datasets: Vec<String> = sources.map(|hub| hub.dataset.clone()).collect();
     datasets.sort();
     datasets.dedup();
-    let training = training(&recipe, &run.info()?);
-    Ok(Card { title: run.name(), datasets, training, ..Card::default() })
+    let info = run.info()?;
+    let forgetting = Manifest::read_file(&run.adapter().join(Manifest::NAME))?.forgetting;
+    Ok(Card {
+        title: run.name(),
+        datasets,
+        training: training(&recipe, &info),
+        results: results(&recipe, run)?,
+        emissions: info.energy.as_ref().and_then(emissions),
+        limits: forgetting.iter().map(forgotten).collect(),
+        energy: info.energy.as_ref().map(energy).unwrap_or_default(),
+        ..Card::default()
+    })
+}
+
+/// What `greffon eval` found, where it was asked.
+fn results(recipe: &Recipe, run: &RunFolder) -> Result<Vec<EvaluationResult>, TrainError> {
+    let Some(found) = read_evaluation(run)? else { return Ok(Vec::new()) };
+    let sources = if recipe.eval.test.is_empty() { &recipe.data.validation } else { &recipe.eval.test };
+    let dataset = sources.iter().map(source).collect::<Vec<_>>().join(", ");
+    let result = |row: &Value| {
+        let metric = row.get("metric")?.as_str()?.to_owned();
+        let number = |key: &str| row.get(key).and_then(Value::as_f64);
+        Some(EvaluationResult { metric, value: number("adapter")?, base: number("base"), dataset: dataset.clone() })
+    };
+    Ok(found.as_array().into_iter().flatten().filter_map(result).collect())
+}
+
+fn emissions(record: &EnergyRecord) -> Option<Emissions> {
+    let (grams, grid) = (record.grams_co2e?, record.grid.as_ref()?);
+    Some(Emissions { grams, source: format!("greffon; electricity: {}", grid.source) })
+}
+
+fn energy(record: &EnergyRecord) -> Vec<(String, String)> {
+    let row = |name: &str, value: String| (name.to_owned(), value);
+    let mut rows = vec![
+        row("energy", format!("{:.3} Wh", 1e3 * record.kwh)),
+        row("how the processor's is known", record.method.cpu.clone()),
+        row("how the memory's is known", record.method.memory.clone()),
+    ];
+    rows.extend(record.grams_co2e.map(|grams| row("emissions", format!("{grams:.3} g CO2e"))));
+    rows
+}
+
+/// What the adapter lost of its base, in a line.
+fn forgotten(note: &ForgettingNote) -> String {
+    let measured = format!("What it forgot of its base was measured on {}", note.date);
+    let average = note
+        .average_difference
+        .map_or_else(String::new, |difference| format!("; accuracy over the tasks: {:+.1} points", 100.0 * difference));
+    match (note.passed, &note.accepted) {
+        (true, _) => format!("{measured}: within the limits of its recipe{average}."),
+        (false, Some(reason)) => {
+            format!(
+                "{measured}: beyond the limits of its recipe ({}){average}. Accepted: {reason}",
+                note.beyond.join("; ")
+            )
+        }
+        (false, None) => format!("{measured}: beyond the limits of its recipe ({}){average}.", note.beyond.join("; ")),
+    }
 }
 
 /// Writes a card into an adapter's PEFT folder, in the place of any that is there. Without a title it has the folder's

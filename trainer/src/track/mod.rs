@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use jsonl::JsonLines;
 pub use lock::Lock;
 pub use metrics::{ForgettingRecord, Line, METRICS, Record, StepRecord, ValidationRecord, read_metrics};
+pub(crate) use run_folder::BURN_VERSION;
 pub use run_folder::{DataCounts, REPLAY, RunFolder, RunInfo, RunStatus};
 
 use crate::error::TrainError;

@@ -50,7 +50,10 @@ impl Prometheus {
         if let Err(error) = adapters::write_atomic(&self.path, true, |out| out.write_all(text.as_bytes()))
             && !std::mem::replace(&mut self.is_told, true)
         {
-            tracing::warn!("tracking.prometheus: {}; the run goes on without it", TrainError::from(error).with_causes());
+            tracing::warn!(
+                "tracking.prometheus: {}; the run goes on without it",
+                TrainError::from(error).with_causes()
+            );
         }
     }
 }
@@ -119,10 +122,15 @@ impl Figures {
         add("energy_joules", "gauge", "Energy that the run has taken, of all ranks.", joules);
         let memory = step.and_then(|step| step.memory).map(|bytes| bytes as f64);
         add("memory_bytes", "gauge", "Memory of the first rank's process.", memory);
-        let cpu = step.and_then(|step| step.cpu);
+        let cpu = step.map(|step| step.cpu);
         add("cpu_ratio", "gauge", "Share of the machine's hardware threads at work for the process.", cpu);
         add("validation_loss", "gauge", "Validation loss, in nats per supervised token.", self.validation);
-        add("forgetting_passed", "gauge", "Whether the forgetting gate lets the model pass.", self.forgetting.map(flag));
+        add(
+            "forgetting_passed",
+            "gauge",
+            "Whether the forgetting gate lets the model pass.",
+            self.forgetting.map(flag),
+        );
         let time = now.as_millisecond() as f64 / 1e3;
         add("last_update_timestamp_seconds", "gauge", "When this was written, seconds since 1970.", Some(time));
         text

@@ -27,6 +27,7 @@ use super::Plan;
 use super::lock::{Lock, is_lock};
 use crate::energy::EnergyRecord;
 use crate::error::TrainError;
+use crate::kernels;
 use crate::model::BaseModel;
 use crate::recipe::{Loaded, Recipe};
 
@@ -70,7 +71,10 @@ pub struct RunInfo {
     pub host: String,
     /// Logical CPUs that the run may use.
     pub cpus: usize,
-    /// The recipe's file.
+    /// The instruction set that the kernels computed with; `None` in the folders of earlier versions.
+    #[serde(default)]
+    pub instructions: Option<String>,
+    /// The recipe's file, absolute.
     pub recipe: PathBuf,
     /// The recipe's git commit, with `-dirty` when its folder has changes; none outside a repository.
     pub git: Option<String>,
@@ -108,7 +112,7 @@ pub struct DataCounts {
 }
 
 /// The version of burn that this program is built on; pinned in `Cargo.toml`.
-const BURN_VERSION: &str = "0.22.1";
+pub(crate) const BURN_VERSION: &str = "0.22.1";
 
 impl RunFolder {
     /// Takes a folder for a new run, and its lock.
@@ -268,7 +272,8 @@ impl RunInfo {
             updated: now,
             host: host_name(),
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
-            recipe: loaded.path.clone(),
+            instructions: kernels::instructions(),
+            recipe: loaded.root.join(loaded.path.file_name().unwrap_or_default()),
             git: git_state(&loaded.path),
             seed: loaded.recipe.train.seed,
             base_digest: base.digest()?,

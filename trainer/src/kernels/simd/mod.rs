@@ -32,6 +32,13 @@ pub(super) fn row_block(rows: usize) -> usize {
     rows.div_ceil(rounds * threads).next_multiple_of(TILE).max(TILE)
 }
 
+/// The name of this machine's instruction set, with the architecture.
+pub(super) fn instructions() -> String {
+    let arch = format!("{:?}", arch());
+    let name = arch.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_lowercase();
+    format!("{}-{name}", std::env::consts::ARCH)
+}
+
 /// The instruction set of this machine.
 pub(super) fn arch() -> Arch {
     static ARCH: OnceLock<Arch> = OnceLock::new();
