@@ -129,7 +129,7 @@ fn a_manifest_says_what_the_run_knows_and_names_no_folder_of_the_machine() {
         (&json!(11), &json!("train.jsonl"))
     );
     assert_eq!(facts["data"]["runs"][0]["sources"][0]["path"], "train.jsonl");
-    assert_eq!(facts["data"]["runs"][0]["counts"]["conversations"], 24);
+    assert_eq!(facts["data"]["runs"][0]["counts"]["conversations"], 20);
     let adapter = exported.path("run/adapter/adapter_model.safetensors");
     assert_eq!(facts["made_of"][0]["files"]["adapter_model.safetensors"], datasets::sha256_files([adapter]).unwrap());
     assert!(!raw.contains(text(exported.folder.path())) && !raw.contains(text(&fixture(""))), "{raw}");
@@ -463,7 +463,7 @@ fn a_draft_is_filled_from_the_run_and_its_blanks_are_listed() {
         let annex = fs::read_to_string(to.join("annex-iv.md")).unwrap();
         assert!(annex.contains(word) && annex.contains("kWh"), "{annex}");
         let card = fs::read_to_string(to.join("data-card.md")).unwrap();
-        for part in ["| train.jsonl | train | ", "| conversations read | 24 |", "not stated", "Not screened"] {
+        for part in ["| train.jsonl | train | ", "| conversations read | 20 |", "not stated", "Not screened"] {
             assert!(card.contains(part), "{part} is not in {card}");
         }
         ends(&["document", text(&run), "--lang", lang, "--to", text(&to)], 2, &["is there already", "--force"]);

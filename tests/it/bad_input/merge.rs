@@ -147,8 +147,8 @@ fn the_base_is_never_replaced_and_files_only_with_force() {
     merges(&case, "there.gguf", &["--as", "gguf", "--force"]);
     let folder = arguments(&case, "adapter", &["--as", "gguf", "--force"]);
     case.command_refused(&folder.iter().map(String::as_str).collect::<Vec<_>>(), &["is a folder, expected a file"]);
-    // Beside it stands that nobody knows what the adapter learned.
-    for name in ["there.gguf", "there.gguf.greffon.json"] {
+    // Beside it stands what is known of it, and that nobody knows what the adapter learned.
+    for name in ["there.gguf", "there.gguf.manifest.json", "there.gguf.greffon.json"] {
         fs::remove_file(case.path(name)).expect("it was written");
     }
     assert_same_files(&files(case.folder.path()), &before);

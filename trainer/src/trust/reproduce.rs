@@ -241,7 +241,7 @@ impl Original {
             let is_it = sha256_files([&path]).is_ok_and(|digest| then.files.get(name) == Some(&digest));
             is_it.then_some(path)
         };
-        let [weights, config] = adapter::files(&folder);
+        let [config, weights] = adapter::files(&folder);
         let mut files = Vec::new();
         for (name, digest) in &then.files {
             let verdict = if now.get(name) == Some(digest) {
