@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use trainer::report::{Lang, RunReport, Standing, page};
+use trainer::language::Language;
+use trainer::report::{RunReport, Standing, page};
 use trainer::track::{JsonLines, StepRecord, Tracker as _, ValidationRecord};
 
 use crate::forgetting::questions;
@@ -264,7 +265,7 @@ pub(crate) fn long_run(run: &Path, steps: u64) {
             seconds: 2.0 + noise,
             kwh: 1e-5 * step as f64,
             memory: Some(1_000_000_000 + 400_000_000 * step / steps),
-            cpu: Some(0.9),
+            cpu: 0.9,
             ranks: None,
         };
         lines.step(&record).unwrap();
@@ -282,7 +283,7 @@ fn ten_thousand_steps_are_a_small_page() {
     long_run(&run, 10_000);
     let read = RunReport::read(&run).unwrap();
     assert_eq!((read.standing, read.steps.len()), (Standing::Finished, 10_000));
-    let page = page(&[read], None, Lang::En).unwrap();
+    let page = page(&[read], None, Language::En).unwrap();
     assert!(page.len() < 2_000_000, "{} bytes", page.len());
     assert_eq!(plots(&page), 7, "those of every run, and the divergence");
 }

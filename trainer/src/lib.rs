@@ -20,6 +20,7 @@ pub mod forgetting;
     )
 )]
 pub mod kernels;
+pub mod language;
 pub mod model;
 pub mod plan;
 pub mod prove;

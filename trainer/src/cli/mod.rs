@@ -35,7 +35,7 @@ pub use sweep::SweepArgs;
 pub use synth::{SchemaArgs, SchemaOf, SynthArgs};
 pub use trace::{AskedArgs, TraceArgs};
 pub use track::{SyncArgs, TrackVerb};
-pub use trust::{DocumentArgs, KeysVerb, Language, NewKeyArgs, ReproduceArgs, ShowKeyArgs, SignArgs, SignWithArgs};
+pub use trust::{DocumentArgs, KeysVerb, NewKeyArgs, ReproduceArgs, ShowKeyArgs, SignArgs, SignWithArgs};
 pub use verify::{ProofArgs, VerifyArgs};
 
 /// Fine-tune small open language models with LoRA, check what they gained, and export adapters as PEFT folders.

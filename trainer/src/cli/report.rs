@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Subcommand};
 use jiff::SignedDuration;
 
-use crate::report::Lang;
+use crate::language::Language;
 
 /// `greffon report`.
 #[derive(Debug, Args)]
@@ -21,7 +21,7 @@ pub struct ReportArgs {
     pub plan: Option<PathBuf>,
     /// The language.
     #[arg(long, value_enum, default_value_t)]
-    pub lang: Lang,
+    pub lang: Language,
     /// Replace a file that is there.
     #[arg(long)]
     pub force: bool,

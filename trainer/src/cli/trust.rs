@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
+
+use crate::language::Language;
 
 /// Verbs on keys.
 #[derive(Debug, Subcommand)]
@@ -80,15 +82,6 @@ pub struct ReproduceArgs {
     /// Print what was found as JSON.
     #[arg(long)]
     pub json: bool,
-}
-
-/// The language of a document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Language {
-    /// English.
-    En,
-    /// French.
-    Fr,
 }
 
 /// `greffon document`.

@@ -2,18 +2,14 @@
 
 use anstream::println;
 
-use crate::cli::{DocumentArgs, Language};
-use crate::document::{self, DATA_CARD, Known};
+use crate::cli::DocumentArgs;
+use crate::document::{DATA_CARD, Known};
 use crate::error::TrainError;
 use crate::track::RunFolder;
 
 pub(super) fn document(args: &DocumentArgs) -> anyhow::Result<()> {
     let known = Known::of_run(&RunFolder::open(args.run.clone())?)?;
-    let language = match args.lang {
-        Language::En => document::Language::English,
-        Language::Fr => document::Language::French,
-    };
-    let drafts = known.drafts(language)?.into_iter();
+    let drafts = known.drafts(args.lang)?.into_iter();
     let files: Vec<(&str, String)> = drafts.chain(known.data_card()?.map(|card| (DATA_CARD, card))).collect();
     let taken = files.iter().map(|(name, _)| args.to.join(name)).find(|path| path.symlink_metadata().is_ok());
     if let Some(path) = taken.filter(|_| !args.force) {

@@ -11,10 +11,11 @@ use serde_json::json;
 use super::output;
 use crate::cli::{CleanArgs, CompareArgs, ListArgs, RunsArgs, RunsVerb};
 use crate::error::TrainError;
+use crate::language::Language;
 use crate::plan::bytes;
 use crate::report::compare::Compared;
 use crate::report::list::{Doomed, Listed, Selection, Spared, runs as listed};
-use crate::report::{Figures, Lang, RunReport, Standing};
+use crate::report::{Figures, RunReport, Standing};
 
 /// A line of the list.
 #[derive(Serialize)]
@@ -102,7 +103,7 @@ fn compare(args: &CompareArgs) -> anyhow::Result<()> {
     }
     let head = || [String::new()].into_iter().chain(compared.names.iter().cloned());
     let mut table = self::table(head(), 1);
-    for (what, values) in Compared::rows(&runs, Lang::En) {
+    for (what, values) in Compared::rows(&runs, Language::En) {
         table.add_row([what].into_iter().chain(values));
     }
     println!("{table}");

@@ -11,6 +11,7 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior, context};
 use serde::Serialize;
 
 use crate::error::TrainError;
+use crate::language::Language;
 use crate::prove::{ForgettingNote, Manifest};
 use crate::provenance::{Data, Place};
 use crate::recipe::Recipe;
@@ -28,15 +29,6 @@ pub struct Known {
     data: Option<Data>,
     forgetting: Option<ForgettingNote>,
     date: String,
-}
-
-/// A language of the drafts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Language {
-    /// English.
-    English,
-    /// French.
-    French,
 }
 
 /// A draft: the name of its file, and its template in each language.
@@ -63,15 +55,15 @@ impl Language {
     /// How a blank begins that a person has to fill.
     fn mark(self) -> &'static str {
         match self {
-            Self::English => "[to be filled: ",
-            Self::French => "[à compléter : ",
+            Self::En => "[to be filled: ",
+            Self::Fr => "[à compléter : ",
         }
     }
 
     fn heading_of_blanks(self) -> &'static str {
         match self {
-            Self::English => "What is left open",
-            Self::French => "Ce qui reste à compléter",
+            Self::En => "What is left open",
+            Self::Fr => "Ce qui reste à compléter",
         }
     }
 }
@@ -98,7 +90,7 @@ impl Known {
     /// # Errors
     /// When the run's evaluation is not of the form that `greffon eval` writes.
     pub fn data_card(&self) -> Result<Option<String>, TrainError> {
-        let card = || self.render(include_str!("data-card.md.jinja"), Language::English);
+        let card = || self.render(include_str!("data-card.md.jinja"), Language::En);
         self.data.as_ref().map(|_| card()).transpose()
     }
 
@@ -109,8 +101,8 @@ impl Known {
     pub fn drafts(&self, language: Language) -> Result<Vec<(&'static str, String)>, TrainError> {
         let text = |draft: &Draft| {
             let template = match language {
-                Language::English => draft.english,
-                Language::French => draft.french,
+                Language::En => draft.english,
+                Language::Fr => draft.french,
             };
             Ok((draft.file, with_list_of_blanks(&self.render(template, language)?, language)))
         };
@@ -169,7 +161,7 @@ mod tests {
     fn blanks_are_listed_with_their_headings() {
         let text =
             "# A\n\n[to be filled: one] and [to be filled: two]\n\n## B\n\nnone\n\n### C\n- [to be filled: three]\n";
-        let listed = with_list_of_blanks(text, Language::English);
+        let listed = with_list_of_blanks(text, Language::En);
         assert!(listed.ends_with("## What is left open\n\n- A: one\n- A: two\n- C: three\n"), "{listed}");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Energy, Grid, Meter, Method};
+use super::{Energy, Grid, JOULES_PER_KWH, Meter, Method};
 use crate::cluster::Collective;
 use crate::device;
 use crate::error::TrainError;
@@ -125,15 +125,25 @@ impl EnergyRecord {
         self.grams_co2e = self.grid.as_ref().map(|grid| grid.grams_per_kwh * self.kwh);
     }
 
-    /// What people know that takes or emits as much: a lamp of 10 W, a car of 120 g/km.
+    /// The seconds in which a lamp of 10 W takes as much.
+    pub fn lamp_seconds(&self) -> f64 {
+        self.kwh * JOULES_PER_KWH / 10.0
+    }
+
+    /// The kilometres on which a car of 120 g/km emits as much; `None` where the electricity is not known.
+    pub fn car_kilometres(&self) -> Option<f64> {
+        Some(self.grams_co2e? / 120.0)
+    }
+
+    /// What people know that takes or emits as much, in words.
     pub fn equivalents(&self) -> String {
-        let hours = self.kwh / 0.01;
+        let hours = self.lamp_seconds() / 3600.0;
         let lamp = match hours {
             hours if hours >= 1.0 => format!("{hours:.1} h"),
             hours if hours * 60.0 >= 1.0 => format!("{:.0} min", hours * 60.0),
             hours => format!("{:.0} s", hours * 3600.0),
         };
-        let car = self.grams_co2e.map_or_else(String::new, |grams| match grams / 120.0 {
+        let car = self.car_kilometres().map_or_else(String::new, |kilometres| match kilometres {
             kilometres if kilometres >= 1.0 => format!(", and a car of 120 g/km emits on {kilometres:.1} km"),
             kilometres => format!(", and a car of 120 g/km emits on {:.0} m", 1e3 * kilometres),
         });

@@ -81,6 +81,14 @@ impl Evaluation {
         }
     }
 
+    /// What a run folder keeps; `None` where nobody asked.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is not of this form.
+    pub fn read(folder: &RunFolder) -> Result<Option<Self>, TrainError> {
+        folder.json(&folder.evaluation())
+    }
+
     /// Keeps it in a run folder.
     ///
     /// # Errors

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::tables::{Table, standing, steps};
-use super::words::Lang;
 use super::{Figures, RunReport, distinct_names};
+use crate::language::Language;
 use crate::recipe::{Differing, Recipe, differences};
 
 /// What a run has of something.
@@ -31,7 +31,7 @@ impl Compared {
     }
 
     /// The figures as rows, what each is and its value in every run; what no run has is left out.
-    pub fn rows(runs: &[RunReport], lang: Lang) -> Vec<(String, Vec<String>)> {
+    pub fn rows(runs: &[RunReport], lang: Language) -> Vec<(String, Vec<String>)> {
         let words = lang.words();
         let figures: Vec<(Figures, &RunReport)> = runs.iter().map(|run| (run.figures(), run)).collect();
         let all: [(&str, Of<'_>); 14] = [
@@ -64,7 +64,7 @@ impl Compared {
     }
 
     /// The figures as a table.
-    pub(super) fn figures_table(&self, runs: &[RunReport], lang: Lang) -> Table {
+    pub(super) fn figures_table(&self, runs: &[RunReport], lang: Language) -> Table {
         let head = [String::new()].into_iter().chain(self.names.clone()).collect();
         let mut table = Table { head, words: 1, rows: Vec::new() };
         for (what, values) in Self::rows(runs, lang) {
@@ -74,7 +74,7 @@ impl Compared {
     }
 
     /// The recipe values that differ as a table; `None` where none do.
-    pub(super) fn recipe_table(&self, lang: Lang) -> Option<Table> {
+    pub(super) fn recipe_table(&self, lang: Language) -> Option<Table> {
         let words = lang.words();
         let head = [words.key.to_owned()].into_iter().chain(self.names.clone()).collect();
         let mut table = Table { head, words: 1 + self.names.len(), rows: Vec::new() };

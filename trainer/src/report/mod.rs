@@ -27,12 +27,10 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 pub use figures::Figures;
 pub use page::page;
 pub use planned::Planned;
-pub use words::Lang;
 
 use crate::error::TrainError;
 use crate::eval::evaluation::Evaluation;
@@ -140,8 +138,8 @@ impl RunReport {
             validations,
             measurements,
             is_torn: is_torn(&path.join(METRICS))?,
-            forgetting: read_json(&folder.forgetting())?,
-            evaluation: read_json(&folder.evaluation())?,
+            forgetting: folder.json(&folder.forgetting())?,
+            evaluation: Evaluation::read(&folder)?,
             data: Place::of_run(path).data()?,
             bytes: folder.bytes()?,
             folder,
@@ -178,19 +176,6 @@ impl RunReport {
 }
 
 /// A file of a run as JSON; `None` where it is not there.
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, TrainError> {
-    if !path.is_file() {
-        return Ok(None);
-    }
-    let what = |error| {
-        let path = path.display();
-        TrainError::Run(format!(
-            "{path}: {error}; expected what greffon writes there, remove the file to go without it"
-        ))
-    };
-    serde_json::from_str(&read_text(path)?).map(Some).map_err(what)
-}
-
 fn read_text(path: &Path) -> Result<String, TrainError> {
     fs::read_to_string(path).map_err(|source| TrainError::Read { path: path.to_owned(), source })
 }

@@ -10,11 +10,12 @@ use serde::Serialize;
 use super::compare::Compared;
 use super::plots::{self, Figure};
 use super::tables::{self, Fact, Table};
-use super::words::{Lang, Words};
+use super::words::Words;
 use super::{Planned, RunReport, distinct_names};
 use crate::error::TrainError;
 use crate::eval::evaluation::EXACT_MATCH;
 use crate::forgetting::comparison::Flip;
+use crate::language::Language;
 use crate::provenance::{Data, RunData};
 use crate::track::DataCounts;
 
@@ -105,7 +106,7 @@ struct Source {
 ///
 /// # Panics
 /// Never: the template is the program's own, and the tests render it.
-pub fn page(runs: &[RunReport], planned: Option<&Planned>, lang: Lang) -> Result<String, TrainError> {
+pub fn page(runs: &[RunReport], planned: Option<&Planned>, lang: Language) -> Result<String, TrainError> {
     let words = lang.words();
     let names = distinct_names(runs);
     let mut sections = Vec::new();
@@ -143,7 +144,7 @@ fn section(
     name: &str,
     run: &RunReport,
     planned: Option<&Planned>,
-    lang: Lang,
+    lang: Language,
 ) -> Result<Section, TrainError> {
     let words = lang.words();
     let (mark, status, told) = tables::standing(run.standing, words);
@@ -196,7 +197,7 @@ fn section(
 }
 
 /// The figures that come first.
-fn tiles(run: &RunReport, lang: Lang) -> Vec<Tile> {
+fn tiles(run: &RunReport, lang: Language) -> Vec<Tile> {
     let (words, figures) = (lang.words(), run.figures());
     let step = |step: u64| format!("{} {}", words.at_step, lang.count(step));
     let validated = figures
@@ -277,7 +278,7 @@ fn changed(run: &RunReport, words: &Words) -> Vec<Shown> {
 }
 
 /// What a run learned from, source by source.
-fn source(run: &RunData, lang: Lang) -> Source {
+fn source(run: &RunData, lang: Language) -> Source {
     let words = lang.words();
     let mut table = Table::new(4, [words.source, words.used_for, words.licence, "SHA-256", words.samples]);
     for source in &run.sources {
@@ -313,7 +314,7 @@ fn source(run: &RunData, lang: Lang) -> Source {
 type CountOf = fn(&Counts) -> u64;
 
 /// What was counted over the data, and what of it was left out.
-fn counted(counts: &DataCounts, lang: Lang) -> Table {
+fn counted(counts: &DataCounts, lang: Language) -> Table {
     let words = lang.words();
     let mut table = Table::new(1, [words.counted, words.split_train, words.split_validation]);
     let rows: [(&str, CountOf); 8] = [

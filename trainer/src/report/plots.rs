@@ -7,9 +7,10 @@ use plotters::prelude::*;
 use serde::Serialize;
 
 use super::series::{smoothed, thinned};
-use super::words::{Lang, Words};
+use super::words::Words;
 use super::{RunReport, distinct_names};
 use crate::error::TrainError;
+use crate::language::Language;
 use crate::track::StepRecord;
 
 /// The size of a wide plot and of one of two in a row, in the units of its own; the page scales them by about a half.
@@ -108,7 +109,7 @@ pub(super) fn style() -> String {
 ///
 /// # Errors
 /// [`TrainError::Run`] when one cannot be drawn.
-pub(super) fn of_run(run: &RunReport, lang: Lang) -> Result<Vec<Figure>, TrainError> {
+pub(super) fn of_run(run: &RunReport, lang: Language) -> Result<Vec<Figure>, TrainError> {
     let words = lang.words();
     let plan = run.info.as_ref().and_then(|info| info.plan.as_ref());
     let predicted = plan.map(|plan| plan.checkpointing.memory.total() as f64 / 1e9);
@@ -151,7 +152,7 @@ pub(super) fn of_run(run: &RunReport, lang: Lang) -> Result<Vec<Figure>, TrainEr
 ///
 /// # Errors
 /// As [`of_run`].
-pub(super) fn of_runs(runs: &[RunReport], lang: Lang) -> Result<Vec<Figure>, TrainError> {
+pub(super) fn of_runs(runs: &[RunReport], lang: Language) -> Result<Vec<Figure>, TrainError> {
     let words = lang.words();
     let names = distinct_names(runs);
     let plot = |title, marked: bool, of: &dyn Fn(&RunReport) -> Vec<(f64, f64)>| {
@@ -167,7 +168,7 @@ pub(super) fn of_runs(runs: &[RunReport], lang: Lang) -> Result<Vec<Figure>, Tra
 }
 
 /// Draws a plot; `None` where there is nothing to draw.
-fn drawn(mut plot: Plot<'_>, lang: Lang, words: &Words) -> Result<Option<Figure>, TrainError> {
+fn drawn(mut plot: Plot<'_>, lang: Language, words: &Words) -> Result<Option<Figure>, TrainError> {
     for curve in &mut plot.curves {
         // Beyond the largest, a span of two would be infinite.
         curve.points.retain(|(x, y)| x.is_finite() && y.abs() < LARGEST);
@@ -195,7 +196,12 @@ fn drawn(mut plot: Plot<'_>, lang: Lang, words: &Words) -> Result<Option<Figure>
     Ok(Some(Figure { title, unit, wide: plot.wide, legend, svg }))
 }
 
-fn draw(plot: &Plot<'_>, backend: SVGBackend<'_>, lang: Lang, words: &Words) -> Result<(), Box<dyn std::error::Error>> {
+fn draw(
+    plot: &Plot<'_>,
+    backend: SVGBackend<'_>,
+    lang: Language,
+    words: &Words,
+) -> Result<(), Box<dyn std::error::Error>> {
     let points = || plot.curves.iter().flat_map(|curve| curve.points.iter().copied());
     let ends = |values: &mut dyn Iterator<Item = f64>| {
         values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
@@ -252,13 +258,13 @@ fn draw(plot: &Plot<'_>, backend: SVGBackend<'_>, lang: Lang, words: &Words) -> 
 }
 
 /// The text at a mark of the value axis.
-fn tick(value: f64, span: f64, lang: Lang) -> String {
+fn tick(value: f64, span: f64, lang: Language) -> String {
     if value.abs() < 1e-9 * span {
         return "0".to_owned();
     }
     if span < 5e-3 || value.abs() >= 1e6 {
         let text = format!("{value:.1e}").replace(".0e", "e").replace('-', "−");
-        return if lang == Lang::Fr { text.replace('.', ",") } else { text };
+        return if lang == Language::Fr { text.replace('.', ",") } else { text };
     }
     let decimals = [20.0, 2.0, 0.2, 0.02].into_iter().take_while(|from| span < *from).count();
     lang.number(value, decimals)
@@ -278,7 +284,7 @@ mod tests {
             (0.0, 0.001, "0"),
             (2.5e7, 3e7, "2.5e7"),
         ] {
-            assert_eq!(tick(value, span, Lang::En), text);
+            assert_eq!(tick(value, span, Language::En), text);
         }
     }
 
@@ -293,7 +299,7 @@ mod tests {
                     let curve = Curve { name: String::new(), ink: &CURVES[0], points, marked: true };
                     let limit = Some((1.0, ""));
                     let plot = Plot { title: "", unit: "", curves: vec![curve], limit, from_zero, wide: false };
-                    drawn(plot, Lang::Fr, Lang::Fr.words()).unwrap();
+                    drawn(plot, Language::Fr, Language::Fr.words()).unwrap();
                 }
             }
         }
@@ -320,10 +326,10 @@ mod tests {
             from_zero: false,
             wide: false,
         };
-        let words = Lang::En.words();
-        assert!(drawn(plot(vec![]), Lang::En, words).unwrap().is_none());
-        assert!(drawn(plot(vec![(1.0, f64::NAN)]), Lang::En, words).unwrap().is_none());
-        let one = drawn(plot(vec![(1.0, 2.0)]), Lang::En, words).unwrap().unwrap();
+        let words = Language::En.words();
+        assert!(drawn(plot(vec![]), Language::En, words).unwrap().is_none());
+        assert!(drawn(plot(vec![(1.0, f64::NAN)]), Language::En, words).unwrap().is_none());
+        let one = drawn(plot(vec![(1.0, 2.0)]), Language::En, words).unwrap().unwrap();
         assert!(one.svg.starts_with("<svg role=\"img\" viewBox") && one.svg.contains("<circle"), "{}", one.svg);
         assert!(!one.svg.contains("<loss>"));
     }

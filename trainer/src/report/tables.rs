@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::words::{Lang, Words};
+use super::words::Words;
 use super::{Planned, RunReport, Standing};
 use crate::energy::{Energy, Stage};
 use crate::eval::evaluation::{Comparison, Evaluation};
@@ -10,6 +10,7 @@ use crate::eval::tasks::Measure;
 use crate::forgetting::Forgetting;
 use crate::forgetting::chat::ChatCounts;
 use crate::forgetting::gate::{Check, Outcome, Subject};
+use crate::language::Language;
 
 /// A table whose first columns are words, the others numbers.
 #[derive(Debug, Default, Serialize)]
@@ -53,14 +54,14 @@ pub(super) fn standing(standing: Standing, words: &Words) -> (&'static str, &'st
 }
 
 /// Steps made, of those planned.
-pub(super) fn steps(run: &RunReport, lang: Lang) -> String {
+pub(super) fn steps(run: &RunReport, lang: Language) -> String {
     let figures = run.figures();
     let made = lang.count(figures.steps);
     figures.planned_steps.map_or(made.clone(), |all| format!("{made} {} {}", lang.words().of_planned, lang.count(all)))
 }
 
 /// Who made the run, where, when, and of what.
-pub(super) fn facts(run: &RunReport, lang: Lang) -> Vec<Fact> {
+pub(super) fn facts(run: &RunReport, lang: Language) -> Vec<Fact> {
     let words = lang.words();
     let (figures, info) = (run.figures(), run.info.as_ref());
     let plan = info.and_then(|info| info.plan.as_ref());
@@ -88,7 +89,7 @@ pub(super) fn facts(run: &RunReport, lang: Lang) -> Vec<Fact> {
 }
 
 /// What was planned against what happened; `None` where nothing was planned.
-pub(super) fn plan(run: &RunReport, planned: Option<&Planned>, lang: Lang) -> Option<Table> {
+pub(super) fn plan(run: &RunReport, planned: Option<&Planned>, lang: Language) -> Option<Table> {
     let words = lang.words();
     let (figures, plan) = (run.figures(), run.info.as_ref().and_then(|info| info.plan.as_ref()));
     if plan.is_none() && planned.is_none() {
@@ -118,13 +119,13 @@ pub(super) fn plan(run: &RunReport, planned: Option<&Planned>, lang: Lang) -> Op
 }
 
 /// The energy by stage, and how it is known; `None` where nothing is.
-pub(super) fn energy(run: &RunReport, lang: Lang) -> Option<(Table, Vec<Fact>)> {
+pub(super) fn energy(run: &RunReport, lang: Language) -> Option<(Table, Vec<Fact>)> {
     let words = lang.words();
     let record = run.info.as_ref()?.energy.as_ref()?;
     let total: Energy = record.stages.values().copied().sum();
-    let mut table = Table::new(1, [words.stage, words.processor, words.memory, words.total, words.share]);
+    let mut table = Table::new(1, [words.stage, words.processor, words.memory, words.card, words.total, words.share]);
     let mut row = |mark, what: &str, energy: Energy| {
-        let parts = [energy.cpu, energy.memory, energy.joules()].map(|joules| lang.kwh(joules / 3.6e6));
+        let parts = [energy.cpu, energy.memory, energy.gpu, energy.joules()].map(|joules| lang.kwh(joules / 3.6e6));
         let share = if total.joules() > 0.0 { energy.joules() / total.joules() } else { 0.0 };
         let cells: Vec<String> = [what.to_owned()].into_iter().chain(parts).chain([lang.percent(share, 1)]).collect();
         table.push(mark, cells);
@@ -134,6 +135,7 @@ pub(super) fn energy(run: &RunReport, lang: Lang) -> Option<(Table, Vec<Fact>)> 
             Stage::Data => words.stage_data,
             Stage::Train => words.stage_train,
             Stage::Evaluate => words.stage_evaluate,
+            Stage::Export => words.stage_export,
         };
         row("", name, *energy);
     }
@@ -150,15 +152,18 @@ pub(super) fn energy(run: &RunReport, lang: Lang) -> Option<(Table, Vec<Fact>)> 
         (words.emitted, Some(emitted)),
         (words.grid, grid),
         (words.per_million, record.kwh_per_million_tokens.map(|kwh| lang.kwh(kwh))),
+        (words.lamp, Some(lang.seconds(record.lamp_seconds()))),
+        (words.car, record.car_kilometres().map(|kilometres| format!("{}\u{a0}km", lang.short(kilometres)))),
         (words.processor, Some(record.method.cpu.clone())),
         (words.memory, Some(record.method.memory.clone())),
+        (words.card, record.method.gpu.clone()),
     ];
     let facts = facts.into_iter().filter_map(|(what, value)| Some((what.to_owned(), value?))).collect();
     Some((table, facts))
 }
 
 /// An evaluation, metric by metric.
-pub(super) fn evaluation(found: &Evaluation, lang: Lang) -> Table {
+pub(super) fn evaluation(found: &Evaluation, lang: Language) -> Table {
     let words = lang.words();
     let head = [words.metric, words.items, words.of_base, words.of_adapter, words.difference, words.interval];
     let mut table = Table::new(1, head);
@@ -179,7 +184,7 @@ pub(super) fn evaluation(found: &Evaluation, lang: Lang) -> Table {
 }
 
 /// How values and differences are written: a share in per cent and points, else with four decimals.
-fn shown(is_share: bool, lang: Lang) -> (impl Fn(f64) -> String, impl Fn(f64) -> String) {
+fn shown(is_share: bool, lang: Language) -> (impl Fn(f64) -> String, impl Fn(f64) -> String) {
     let plain = move |value| if is_share { lang.percent(value, 1) } else { lang.number(value, 4) };
     let signed = move |value| if is_share { lang.signed(100.0 * value, 1) } else { lang.signed(value, 4) };
     (plain, signed)
@@ -190,7 +195,7 @@ fn between(low: &str, high: &str) -> String {
 }
 
 /// What was asked about forgetting, task by task.
-pub(super) fn forgetting(found: &Forgetting, lang: Lang) -> Table {
+pub(super) fn forgetting(found: &Forgetting, lang: Language) -> Table {
     let words = lang.words();
     let head = [
         words.task,
@@ -256,7 +261,7 @@ pub(super) fn forgetting(found: &Forgetting, lang: Lang) -> Table {
 }
 
 /// The gate's checks.
-pub(super) fn gate(found: &Forgetting, lang: Lang) -> Table {
+pub(super) fn gate(found: &Forgetting, lang: Language) -> Table {
     let words = lang.words();
     let mut table = Table::new(1, [words.limit, words.lost, words.at_least, words.allowed, words.outcome]);
     for Check { subject, limit, loss, at_least, outcome } in &found.verdict.checks {
@@ -283,7 +288,7 @@ pub(super) fn gate(found: &Forgetting, lang: Lang) -> Table {
 }
 
 /// What became of the chat format; `None` where nobody asked.
-pub(super) fn chat(found: &Forgetting, lang: Lang) -> Option<Table> {
+pub(super) fn chat(found: &Forgetting, lang: Language) -> Option<Table> {
     let words = lang.words();
     let chat = found.chat.as_ref()?;
     let title = format!("{}, {} {}", words.chat_format, lang.count(chat.turns as u64), words.chat_turns);

@@ -2,15 +2,7 @@
 
 use serde::Serialize;
 
-/// The language of a report.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Lang {
-    /// English.
-    #[default]
-    En,
-    /// French.
-    Fr,
-}
+use crate::language::Language;
 
 /// Makes the table: `name: "English", "French"`.
 macro_rules! words {
@@ -117,7 +109,11 @@ words! {
     stage_data: "data and weights", "données et poids";
     stage_train: "training", "entraînement";
     stage_evaluate: "measuring what was forgotten", "mesure de l’oubli";
+    stage_export: "export", "export";
     processor: "Processor", "Processeur";
+    card: "Card", "Carte";
+    lamp: "As much as a lamp of 10 W takes in", "Autant qu’une lampe de 10 W en";
+    car: "As much CO2e as a car of 120 g/km emits on", "Autant de CO2e qu’une voiture à 120 g/km sur";
     total: "Total", "Total";
     share: "Share", "Part";
     pue: "Data centre’s factor (PUE)", "Facteur du centre de données (PUE)";
@@ -219,7 +215,7 @@ words! {
 /// Thin space: between thousands in French, and before a unit.
 const THIN: char = '\u{202f}';
 
-impl Lang {
+impl Language {
     /// The words.
     pub(super) fn words(self) -> &'static Words {
         match self {
@@ -339,15 +335,15 @@ mod tests {
             (1000.0, 0, "1,000", "1\u{202f}000"),
         ] {
             assert_eq!(
-                (Lang::En.number(value, decimals), Lang::Fr.number(value, decimals)),
+                (Language::En.number(value, decimals), Language::Fr.number(value, decimals)),
                 (english.into(), french.into())
             );
         }
-        assert_eq!((Lang::En.signed(0.5, 1), Lang::En.signed(-0.5, 1)), ("+0.5".to_owned(), "−0.5".to_owned()));
-        assert_eq!((Lang::En.short(0.000_52), Lang::Fr.short(1.5)), ("5.20e−4".to_owned(), "1,500".to_owned()));
-        assert_eq!(Lang::Fr.bytes(1_500_000), "1,5\u{a0}Mo");
-        assert_eq!(Lang::En.seconds(100_000.0), "1\u{a0}d 3\u{a0}h");
-        assert_eq!(Lang::En.moment("2026-05-01T12:34:56.789Z"), "2026-05-01 12:34:56 UTC");
+        assert_eq!((Language::En.signed(0.5, 1), Language::En.signed(-0.5, 1)), ("+0.5".to_owned(), "−0.5".to_owned()));
+        assert_eq!((Language::En.short(0.000_52), Language::Fr.short(1.5)), ("5.20e−4".to_owned(), "1,500".to_owned()));
+        assert_eq!(Language::Fr.bytes(1_500_000), "1,5\u{a0}Mo");
+        assert_eq!(Language::En.seconds(100_000.0), "1\u{a0}d 3\u{a0}h");
+        assert_eq!(Language::En.moment("2026-05-01T12:34:56.789Z"), "2026-05-01 12:34:56 UTC");
     }
 
     #[test]

@@ -5,14 +5,13 @@ use std::path::Path;
 use adapters::export::card::{CARD_FILE, Card, Emissions, EvaluationResult};
 use adapters::serving::Facts;
 use datasets::SourceConfig;
-use serde_json::Value;
 
 use super::run_folder::{RunFolder, RunInfo};
 use crate::energy::EnergyRecord;
 use crate::error::TrainError;
+use crate::eval::evaluation::{Comparison, Evaluation};
 use crate::prove::{ForgettingNote, Manifest};
 use crate::recipe::{Recipe, is_hub_name};
-use crate::trust::facts::read_evaluation;
 
 /// What a run tells of the adapter that it trained.
 ///
@@ -40,15 +39,16 @@ pub fn of_run(run: &RunFolder) -> Result<Card, TrainError> {
 
 /// What `greffon eval` found, where it was asked.
 fn results(recipe: &Recipe, run: &RunFolder) -> Result<Vec<EvaluationResult>, TrainError> {
-    let Some(found) = read_evaluation(run)? else { return Ok(Vec::new()) };
+    let found = Evaluation::read(run)?.map_or_else(Vec::new, |found| found.metrics);
     let sources = if recipe.eval.test.is_empty() { &recipe.data.validation } else { &recipe.eval.test };
     let dataset = sources.iter().map(source).collect::<Vec<_>>().join(", ");
-    let result = |row: &Value| {
-        let metric = row.get("metric")?.as_str()?.to_owned();
-        let number = |key: &str| row.get(key).and_then(Value::as_f64);
-        Some(EvaluationResult { metric, value: number("adapter")?, base: number("base"), dataset: dataset.clone() })
+    let result = |Comparison { metric, base, adapter, .. }| EvaluationResult {
+        metric,
+        value: adapter,
+        base: Some(base),
+        dataset: dataset.clone(),
     };
-    Ok(found.as_array().into_iter().flatten().filter_map(result).collect())
+    Ok(found.into_iter().map(result).collect())
 }
 
 fn emissions(record: &EnergyRecord) -> Option<Emissions> {

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use datasets::{Counts, Prepared};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Plan;
@@ -178,12 +179,6 @@ impl RunFolder {
         &self.path
     }
 
-    /// The folder's own name, also of `.`.
-    pub fn name(&self) -> String {
-        let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
-        path.file_name().map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned())
-    }
-
     /// The resolved recipe.
     pub fn recipe(&self) -> PathBuf {
         self.path.join("recipe.yaml")
@@ -223,6 +218,20 @@ impl RunFolder {
     pub fn name(&self) -> String {
         let folder = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
         folder.file_name().map_or_else(|| folder.display().to_string(), |name| name.to_string_lossy().into_owned())
+    }
+
+    /// Reads a file of it that may not be there.
+    ///
+    /// # Errors
+    /// [`TrainError::Read`]; [`TrainError::Run`] when it is not of this form.
+    pub fn json<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>, TrainError> {
+        let bytes = match fs::read(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            bytes => bytes.map_err(|source| TrainError::Read { path: path.to_owned(), source })?,
+        };
+        let remedy = "expected what greffon writes there, remove the file to go without it";
+        let other = |error| TrainError::Run(format!("{}: {error}; {remedy}", path.display()));
+        serde_json::from_slice(&bytes).map(Some).map_err(other)
     }
 
     /// Reads `run.json`.

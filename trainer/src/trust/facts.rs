@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::Statement;
 use crate::energy::EnergyRecord;
 use crate::error::TrainError;
+use crate::eval::evaluation::{Comparison, Evaluation};
 use crate::prove::{Export, ForgettingNote, Form, Manifest, Proof};
 use crate::provenance::Data;
 use crate::recipe::{Recipe, without_folder};
@@ -143,7 +144,7 @@ pub struct Metrics {
     /// The step that it was found after.
     pub best_step: Option<u64>,
     /// What `greffon eval` found, a metric each; `null` where it was not asked.
-    pub evaluation: Option<Value>,
+    pub evaluation: Option<Vec<Comparison>>,
 }
 
 impl Facts {
@@ -239,10 +240,10 @@ impl RunFacts {
     /// # Errors
     /// When its evaluation cannot be read.
     pub fn new(run: &RunFolder, info: RunInfo, recipe: Recipe) -> Result<Self, TrainError> {
-        let evaluation = read_evaluation(run)?;
+        let evaluation = Evaluation::read(run)?.map(|evaluation| evaluation.metrics);
         let RunInfo { plan, best, .. } = info;
         Ok(Self {
-            name: name_of(run.path()),
+            name: run.name(),
             status: info.status,
             started: info.started,
             updated: info.updated,
@@ -275,20 +276,6 @@ fn earlier_run(source: &Export) -> Option<RunFacts> {
     statement.and_then(|statement| statement.predicate.run)
 }
 
-/// The figures of an evaluation that the run folder keeps, without the answers.
-pub(crate) fn read_evaluation(run: &RunFolder) -> Result<Option<Value>, TrainError> {
-    let path = run.path().join("eval.json");
-    match fs::read(&path) {
-        Ok(bytes) => {
-            let evaluation: Value = serde_json::from_slice(&bytes)
-                .map_err(|error| TrainError::Run(format!("{}: not an evaluation: {error}", path.display())))?;
-            Ok(evaluation.get("metrics").cloned())
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(TrainError::Read { path, source }),
-    }
-}
-
 /// A recipe as others may see it, by the folder of its file.
 fn public_recipe(recipe: Recipe, file: &Path) -> Result<Value, TrainError> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -303,10 +290,4 @@ fn public_recipe(recipe: Recipe, file: &Path) -> Result<Value, TrainError> {
     let mut recipe = recipe.with_paths(public)?;
     recipe.output = recipe.output.file_name().map(PathBuf::from).unwrap_or_default();
     serde_json::to_value(recipe).map_err(|error| TrainError::Run(format!("the recipe cannot be written: {error}")))
-}
-
-/// The own name of a folder or file, also of `.`.
-pub(super) fn name_of(path: &Path) -> String {
-    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }

@@ -86,7 +86,7 @@ fn of_step(record: &StepRecord) -> Vec<(String, f64)> {
         ("train/tokens_per_second", Some(per_second)),
         ("system/kwh", Some(*kwh)),
         ("system/memory_bytes", memory.map(|bytes| bytes as f64)),
-        ("system/cpu_share", *cpu),
+        ("system/cpu_share", Some(*cpu)),
         ("system/ranks_idle_share", ranks.as_ref().map(|ranks| ranks.idle)),
         ("system/communication_seconds", ranks.as_ref().map(|ranks| ranks.communication_seconds)),
     ];
