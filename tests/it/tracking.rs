@@ -59,7 +59,11 @@ fn a_run_is_the_same_whatever_the_server_does() {
     let expected = adapter_bytes(&folder.path().join("alone"));
     let servers = [
         ("dead", nobody(), "it is tried again"),
-        ("html", always("HTTP/1.1 200 OK\r\ncontent-length: 6\r\nconnection: close\r\n\r\n<html>"), "goes on without it"),
+        (
+            "html",
+            always("HTTP/1.1 200 OK\r\ncontent-length: 6\r\nconnection: close\r\n\r\n<html>"),
+            "goes on without it",
+        ),
         ("cut", always("HTTP/1.1 200 OK\r\ncontent-length: 100\r\nconnection: close\r\n\r\n{"), "it is tried again"),
         ("key", always("HTTP/1.1 401 X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"), "goes on without it"),
     ];
@@ -93,7 +97,11 @@ fn what_cannot_be_synchronised_is_told_with_its_exit_code() {
     };
     refused(&[], 2, &["its recipe names no MLflow server (tracking.mlflow); name one with --url and --experiment"]);
     let with_password = "https://me:sesame@mlflow.example";
-    refused(&["--url", with_password, "--experiment", "x"], 2, &["--url", "https://…@mlflow.example", "MLFLOW_TRACKING_TOKEN"]);
+    refused(
+        &["--url", with_password, "--experiment", "x"],
+        2,
+        &["--url", "https://…@mlflow.example", "MLFLOW_TRACKING_TOKEN"],
+    );
     let key = always("HTTP/1.1 401 X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
     refused(&["--url", &key, "--experiment", "x"], 2, &["status 401", "set MLFLOW_TRACKING_USERNAME"]);
     let again = format!("5 times; nothing is lost, try again later: greffon track sync {run}");
@@ -106,7 +114,9 @@ fn a_run_leaves_its_figures_for_prometheus() {
     let file = folder.path().join("greffon.prom");
     train(folder.path(), "run", &[&format!("tracking.prometheus={{textfile: {}}}", file.display())]);
     let text = fs::read_to_string(&file).expect("the file is written");
-    for line in ["greffon_step{run=\"run\"} 6\n", "greffon_running{run=\"run\"} 0\n", "greffon_validation_loss{run=\"run\"} "] {
+    for line in
+        ["greffon_step{run=\"run\"} 6\n", "greffon_running{run=\"run\"} 0\n", "greffon_validation_loss{run=\"run\"} "]
+    {
         assert!(text.contains(line), "{line}: {text}");
     }
 }

@@ -140,7 +140,8 @@ fn losses(run: &Path) -> Vec<(u64, f64)> {
 fn assert_once(server: &Mlflow, experiment: &str, run: &Path) {
     let found = server.run(experiment);
     let expected = losses(run);
-    let keys: Vec<String> = found["data"]["metrics"].as_array().expect("metrics").iter().map(|m| m["key"].to_string()).collect();
+    let keys: Vec<String> =
+        found["data"]["metrics"].as_array().expect("metrics").iter().map(|m| m["key"].to_string()).collect();
     assert!(keys.len() > 8, "{keys:?}");
     for key in keys.iter().map(|key| key.trim_matches('"')) {
         let mut history = server.history(&found, key);
@@ -179,7 +180,8 @@ fn a_run_is_in_mlflow_with_all_that_belongs_to_it() {
     let tags = pairs(&found["data"]["tags"]);
     assert_eq!((tags["team"].as_str(), tags["greffon.status"].as_str()), ("research", "finished"));
     let info: Value = serde_json::from_slice(&fs::read(run.join("run.json")).unwrap()).unwrap();
-    assert_eq!(tags["greffon.energy_kwh"], info["energy"]["kwh"].to_string());
+    let kwh: f64 = tags["greffon.energy_kwh"].parse().expect("a number");
+    assert_eq!(Some(kwh), info["energy"]["kwh"].as_f64());
     assert_eq!(server.history(&found, "validation/loss").len(), 4);
     let dataset = &found["inputs"]["dataset_inputs"][0]["dataset"];
     let sha256 = datasets::sha256_files([folder.path().join("train.jsonl")]).unwrap();
@@ -189,7 +191,8 @@ fn a_run_is_in_mlflow_with_all_that_belongs_to_it() {
         assert_eq!(server.artifact(artifacts, name), fs::read(run.join(name)).unwrap(), "{name}");
     }
     let version =
-        server.get("registered-models/alias", &[("name", "claims-adapter"), ("alias", "champion")])["model_version"].clone();
+        server.get("registered-models/alias", &[("name", "claims-adapter"), ("alias", "champion")])["model_version"]
+            .clone();
     assert_eq!((version["version"].as_str(), &version["run_id"]), (Some("1"), &found["info"]["run_id"]));
     let model = version["source"].as_str().and_then(|source| source.strip_prefix("models:/")).expect("a logged model");
     let model = server.get(&format!("logged-models/{model}"), &[])["model"]["info"].clone();
@@ -211,7 +214,8 @@ fn a_server_that_is_killed_in_the_middle_of_a_run_has_each_metric_once_in_the_en
     let steps = ["train.max_steps=1500", "train.save_every=100", "train.eval_every=500"];
     let recipe = tiny_recipe(folder.path(), &[steps.as_slice(), &[&tracking]].concat());
     let alone = folder.path().join("alone");
-    let done = greffon(&["train", &recipe, "--set", "tracking.mlflow=null", "--set", &format!("output={}", alone.display())]);
+    let done =
+        greffon(&["train", &recipe, "--set", "tracking.mlflow=null", "--set", &format!("output={}", alone.display())]);
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 
     // The run is killed too, and makes steps again that the server has.
@@ -246,7 +250,8 @@ fn losses_so_far(run: &Path) -> usize {
 
 /// The bytes that a run has noted as delivered.
 fn delivered(run: &Path) -> u64 {
-    let state: Option<Value> = fs::read(run.join("mlflow.json")).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    let state: Option<Value> =
+        fs::read(run.join("mlflow.json")).ok().and_then(|text| serde_json::from_slice(&text).ok());
     state.and_then(|state| state["delivered"].as_u64()).unwrap_or(0)
 }
 

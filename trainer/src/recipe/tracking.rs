@@ -128,7 +128,8 @@ impl MlflowConfig {
         let is_model = |text: &str| is_line(text) && text.chars().all(|c| c.is_alphanumeric() || "_-. ".contains(c));
         let expected = "letters, digits, spaces and any of _-.";
         ranges.check_some("mlflow.registered_model", self.registered_model.as_deref(), expected, is_model);
-        let is_version = |text: &str| text.strip_prefix('v').is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit()));
+        let is_version =
+            |text: &str| text.strip_prefix('v').is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit()));
         let is_alias = |text: &str| is_id(text) && text != "latest" && !is_version(text);
         let expected = "letters, digits, _ and -, neither latest nor a version such as v2";
         ranges.check_some("mlflow.alias", self.alias.as_deref(), expected, is_alias);

@@ -50,7 +50,10 @@ impl Prometheus {
         if let Err(error) = adapters::write_atomic(&self.path, true, |out| out.write_all(text.as_bytes()))
             && !std::mem::replace(&mut self.is_told, true)
         {
-            tracing::warn!("tracking.prometheus: {}; the run goes on without it", TrainError::from(error).with_causes());
+            tracing::warn!(
+                "tracking.prometheus: {}; the run goes on without it",
+                TrainError::from(error).with_causes()
+            );
         }
     }
 }
@@ -122,7 +125,12 @@ impl Figures {
         let cpu = step.and_then(|step| step.cpu);
         add("cpu_ratio", "gauge", "Share of the machine's hardware threads at work for the process.", cpu);
         add("validation_loss", "gauge", "Validation loss, in nats per supervised token.", self.validation);
-        add("forgetting_passed", "gauge", "Whether the forgetting gate lets the model pass.", self.forgetting.map(flag));
+        add(
+            "forgetting_passed",
+            "gauge",
+            "Whether the forgetting gate lets the model pass.",
+            self.forgetting.map(flag),
+        );
         let time = now.as_millisecond() as f64 / 1e3;
         add("last_update_timestamp_seconds", "gauge", "When this was written, seconds since 1970.", Some(time));
         text
@@ -147,7 +155,7 @@ mod tests {
     fn step(step: u64) -> StepRecord {
         let line = format!(
             "{{\"step\": {step}, \"loss\": 2.5, \"gradient_norm\": 1.0, \"learning_rate\": 1e-4, \"tokens\": 100, \
-             \"supervised_tokens\": 50, \"seconds\": 0.5, \"kwh\": 1e-6, \"memory\": 1048576, \"cpu\": null}}"
+             \"supervised_tokens\": 50, \"seconds\": 0.5, \"kwh\": 0.5, \"memory\": 1048576, \"cpu\": null}}"
         );
         serde_json::from_str(&line).unwrap()
     }
@@ -169,7 +177,7 @@ mod tests {
             "# HELP greffon_loss Mean loss of the step, in nats per supervised token.\n# TYPE greffon_loss gauge\n",
             "greffon_loss{run=\"a \\\"run\\\"\\\\\"} 2.5\n",
             "greffon_step{run=\"a \\\"run\\\"\\\\\"} 2\n",
-            "greffon_energy_joules{run=\"a \\\"run\\\"\\\\\"} 3.6\n",
+            "greffon_energy_joules{run=\"a \\\"run\\\"\\\\\"} 1800000\n",
             "greffon_running{run=\"a \\\"run\\\"\\\\\"} 0\n",
         ] {
             assert!(text.contains(line), "{line}\n{text}");

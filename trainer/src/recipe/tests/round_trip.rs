@@ -222,9 +222,8 @@ fn tracking() -> impl Strategy<Value = TrackingConfig> {
             registered_model: model.map(|(name, _)| name),
         }
     });
-    let prometheus = option::of(path()).prop_map(|path| {
-        path.map(|path| PrometheusConfig { textfile: format!("{path}.prom").into() })
-    });
+    let prometheus = option::of(path())
+        .prop_map(|path| path.map(|path| PrometheusConfig { textfile: format!("{path}.prom").into() }));
     (option::of(mlflow), prometheus).prop_map(|(mlflow, prometheus)| TrackingConfig { mlflow, prometheus })
 }
 
@@ -285,7 +284,15 @@ fn recipe() -> impl Strategy<Value = Recipe> {
     let device = select(vec!["flex", "cuda", "cuda:3", "vulkan:1", "webgpu", "libtorch"]);
     let kernels = select(vec![Kernels::Fused, Kernels::Reference]);
     let cluster = select(vec![Wire::F32, Wire::Bf16]).prop_map(|gradients| ClusterConfig { gradients });
-    (model, data(), lora(), train(), (eval, forgetting()), (device, kernels, cluster, energy(), (plan(), tracking())), path())
+    (
+        model,
+        data(),
+        lora(),
+        train(),
+        (eval, forgetting()),
+        (device, kernels, cluster, energy(), (plan(), tracking())),
+        path(),
+    )
         .prop_map(|(model, data, lora, train, (eval, forgetting), rest, output)| {
             let (device, kernels, cluster, energy, (plan, tracking)) = rest;
             Recipe {

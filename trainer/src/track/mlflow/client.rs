@@ -198,8 +198,11 @@ impl Client {
         length: u64,
         body: impl AsSendBody,
     ) -> Result<Value, Failure> {
-        let mut request =
-            Request::builder().method(method).uri(address).header("content-type", kind).header("content-length", length);
+        let mut request = Request::builder()
+            .method(method)
+            .uri(address)
+            .header("content-type", kind)
+            .header("content-length", length);
         if let Some(authorization) = &self.authorization {
             request = request.header("authorization", authorization);
         }
@@ -237,12 +240,16 @@ impl Client {
         let said = self.plain(&said);
         let refused = |remedy: &str| Err(Failure::Refused { reason: format!("{said}{remedy}"), code, status });
         match status {
-            300..=399 => refused(&format!("; it redirects to {}; name that address", header("location").unwrap_or("?"))),
+            300..=399 => {
+                refused(&format!("; it redirects to {}; name that address", header("location").unwrap_or("?")))
+            }
             401 if self.authorization.is_none() => refused(
                 "; it wants to know who we are: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or \
                  MLFLOW_TRACKING_TOKEN",
             ),
-            401 => refused("; it does not accept what MLFLOW_TRACKING_USERNAME and _PASSWORD, or MLFLOW_TRACKING_TOKEN, say"),
+            401 => refused(
+                "; it does not accept what MLFLOW_TRACKING_USERNAME and _PASSWORD, or MLFLOW_TRACKING_TOKEN, say",
+            ),
             403 => refused("; this user may not do it there; ask for the permission to edit the experiment"),
             404 if is_html || json.is_none() => refused("; is it an MLflow server?"),
             413 => Err(Failure::TooLarge(said)),

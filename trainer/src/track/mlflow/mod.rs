@@ -26,9 +26,9 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use self::delivery::Sent;
 use self::client::Failure;
 use self::delivery::Delivery;
+pub use self::delivery::Sent;
 use super::jsonl::append_note;
 use super::{ForgettingRecord, Lock, Plan, RunFolder, StepRecord, Tracker, ValidationRecord};
 use crate::error::TrainError;
@@ -186,7 +186,8 @@ impl Follower {
         if std::mem::replace(&mut self.is_told, true) {
             return;
         }
-        let again = if is_passing(failure) { "the run goes on, and it is tried again" } else { "the run goes on without it" };
+        let again =
+            if is_passing(failure) { "the run goes on, and it is tried again" } else { "the run goes on without it" };
         let text = format!("MLflow at {}: {}; {again}", delivery.address(), failure.reason());
         append_note(self.folder.path(), &text);
         tracing::warn!("{text}");

@@ -238,13 +238,7 @@ impl Server {
     }
 
     /// Registers what lies at `source` as a version of a model, unless the run has one from there already.
-    pub(super) fn register(
-        &self,
-        name: &str,
-        run: &str,
-        source: &str,
-        model: Option<&str>,
-    ) -> Result<String, Failure> {
+    pub(super) fn register(&self, name: &str, run: &str, source: &str, model: Option<&str>) -> Result<String, Failure> {
         match self.client.post("registered-models/create", &json!({ "name": name })) {
             Err(failure) if failure.is_there() => {}
             made => drop(made?),

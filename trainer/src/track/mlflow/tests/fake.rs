@@ -140,7 +140,8 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) {
             (status, "", answer.to_string())
         }
     };
-    let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n{headers}connection: close\r\n\r\n", content.len());
+    let head =
+        format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n{headers}connection: close\r\n\r\n", content.len());
     // A client that has lost patience is gone.
     let _ = stream.write_all((head + &content).as_bytes());
 }
@@ -189,7 +190,8 @@ impl State {
                 let (key, value) = filter.strip_prefix("tags.`").unwrap().split_once("` = '").unwrap();
                 let value = value.trim_end_matches('\'');
                 let is = |run: &Run| !run.is_deleted && run.tags.get(key).is_some_and(|tag| tag == value);
-                let found: Vec<Value> = (0..self.runs.len()).filter(|id| is(&self.runs[*id])).map(|id| self.run(id)).collect();
+                let found: Vec<Value> =
+                    (0..self.runs.len()).filter(|id| is(&self.runs[*id])).map(|id| self.run(id)).collect();
                 (200, json!({ "runs": found }))
             }
             ("POST", "runs/create") => {
@@ -209,7 +211,9 @@ impl State {
                     .metrics
                     .iter()
                     .filter(|(known, ..)| *known == key)
-                    .map(|(key, step, time, value)| json!({"key": key, "step": step, "timestamp": time, "value": value}))
+                    .map(
+                        |(key, step, time, value)| json!({"key": key, "step": step, "timestamp": time, "value": value}),
+                    )
                     .collect();
                 // Small pages, so that there are several.
                 let from = page.parse::<usize>().unwrap_or(0);
@@ -290,9 +294,7 @@ impl State {
                 (400, json!({ "error_code": "RESOURCE_ALREADY_EXISTS", "message": "it is there" }))
             }
             ("GET", "model-versions/search") => {
-                let version = |(index, (_, _, source)): (usize, &(String, String, String))| {
-                    json!({ "version": (index + 1).to_string(), "source": source })
-                };
+                let version = |(index, (_, _, source)): (usize, &(String, String, String))| json!({ "version": (index + 1).to_string(), "source": source });
                 (200, json!({ "model_versions": self.versions.iter().enumerate().map(version).collect::<Vec<_>>() }))
             }
             ("POST", "model-versions/create") => {
