@@ -1,4 +1,4 @@
-//! A file for Prometheus, which node_exporter's textfile collector reads on the machine of the first rank.
+//! A file for Prometheus, which the textfile collector of `node_exporter` reads on the machine of the first rank.
 //!
 //! Counters begin anew when a run is resumed, as those of any program that is started again.
 
