@@ -180,7 +180,8 @@ fn a_run_is_in_mlflow_with_all_that_belongs_to_it() {
     let tags = pairs(&found["data"]["tags"]);
     assert_eq!((tags["team"].as_str(), tags["greffon.status"].as_str()), ("research", "finished"));
     let info: Value = serde_json::from_slice(&fs::read(run.join("run.json")).unwrap()).unwrap();
-    assert_eq!(tags["greffon.energy_kwh"], info["energy"]["kwh"].to_string());
+    let kwh: f64 = tags["greffon.energy_kwh"].parse().expect("a number");
+    assert_eq!(Some(kwh), info["energy"]["kwh"].as_f64());
     assert_eq!(server.history(&found, "validation/loss").len(), 4);
     let dataset = &found["inputs"]["dataset_inputs"][0]["dataset"];
     let sha256 = datasets::sha256_files([folder.path().join("train.jsonl")]).unwrap();

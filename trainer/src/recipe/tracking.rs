@@ -54,8 +54,8 @@ pub struct MlflowConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PrometheusConfig {
-    /// The file, whose name ends in `.prom`, in the folder that node_exporter's textfile collector reads; relative to the
-    /// recipe.
+    /// The file, whose name ends in `.prom`, in the folder that the textfile collector of `node_exporter` reads;
+    /// relative to the recipe.
     pub textfile: PathBuf,
 }
 

@@ -1,4 +1,4 @@
-//! A file for Prometheus, which node_exporter's textfile collector reads on the machine of the first rank.
+//! A file for Prometheus, which the textfile collector of `node_exporter` reads on the machine of the first rank.
 //!
 //! Counters begin anew when a run is resumed, as those of any program that is started again.
 
@@ -155,7 +155,7 @@ mod tests {
     fn step(step: u64) -> StepRecord {
         let line = format!(
             "{{\"step\": {step}, \"loss\": 2.5, \"gradient_norm\": 1.0, \"learning_rate\": 1e-4, \"tokens\": 100, \
-             \"supervised_tokens\": 50, \"seconds\": 0.5, \"kwh\": 1e-6, \"memory\": 1048576, \"cpu\": null}}"
+             \"supervised_tokens\": 50, \"seconds\": 0.5, \"kwh\": 0.5, \"memory\": 1048576, \"cpu\": null}}"
         );
         serde_json::from_str(&line).unwrap()
     }
@@ -177,7 +177,7 @@ mod tests {
             "# HELP greffon_loss Mean loss of the step, in nats per supervised token.\n# TYPE greffon_loss gauge\n",
             "greffon_loss{run=\"a \\\"run\\\"\\\\\"} 2.5\n",
             "greffon_step{run=\"a \\\"run\\\"\\\\\"} 2\n",
-            "greffon_energy_joules{run=\"a \\\"run\\\"\\\\\"} 3.6\n",
+            "greffon_energy_joules{run=\"a \\\"run\\\"\\\\\"} 1800000\n",
             "greffon_running{run=\"a \\\"run\\\"\\\\\"} 0\n",
         ] {
             assert!(text.contains(line), "{line}\n{text}");

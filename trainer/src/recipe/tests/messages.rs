@@ -328,11 +328,11 @@ recipe.yaml:35:39: plan.device.bandwidth: expected a number above 0 and at most 
 recipe.yaml:35:51: plan.device.memory: expected more than 0 B, got \"0 B\"
 recipe.yaml:37:17: tracking.mlflow.url: expected an address without a user's name or password; they go into the environment \
 variables MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, got \"https://…@host/x\"
-recipe.yaml:37:58: tracking.mlflow.experiment: expected a name of at most 250 bytes, got \"\"
-recipe.yaml:37:68: tracking.mlflow.tags: expected keys of letters, digits, spaces and any of _-./: that do not begin with \
+recipe.yaml:37:57: tracking.mlflow.experiment: expected a name of at most 250 bytes, got \"\"
+recipe.yaml:37:67: tracking.mlflow.tags: expected keys of letters, digits, spaces and any of _-./: that do not begin with \
 greffon., which are the run's own, got \"greffon.x\"
-recipe.yaml:37:97: tracking.mlflow.parent_run: expected the id of an MLflow run, got \"a b\"
-recipe.yaml:37:109: tracking.mlflow.alias: expected letters, digits, _ and -, neither latest nor a version such as v2, got \
+recipe.yaml:37:95: tracking.mlflow.parent_run: expected the id of an MLflow run, got \"a b\"
+recipe.yaml:37:107: tracking.mlflow.alias: expected letters, digits, _ and -, neither latest nor a version such as v2, got \
 \"v2\"
 recipe.yaml:38:26: tracking.prometheus.textfile: expected a file whose name ends in .prom: the collector reads no other, \
 got \"/x/greffon.txt\"

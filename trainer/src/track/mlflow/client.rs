@@ -266,11 +266,13 @@ impl Client {
     fn failure(&self, what: &str, error: &ureq::Error) -> Failure {
         let said = self.plain(&format!("{what}: {error}"));
         let is_tls = matches!(error, ureq::Error::Tls(_) | ureq::Error::Rustls(_) | ureq::Error::Pem(_))
+            // What is not TLS at all comes as data that is not valid.
+            || matches!(error, ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::InvalidData)
             || said.contains("certificate");
         match error {
             _ if is_tls => Failure::refused(format!(
-                "{said}; the connection is not safe: set MLFLOW_TRACKING_SERVER_CERT_PATH to the certificates (PEM) of who \
-                 signed the server's"
+                "{said}; the connection is not safe: check that it is https, and set MLFLOW_TRACKING_SERVER_CERT_PATH to \
+                 the certificates (PEM) of who signed the server's"
             )),
             ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::InvalidProxyUrl => {
                 Failure::refused(format!("{said}; check the address, and HTTPS_PROXY where it is set"))

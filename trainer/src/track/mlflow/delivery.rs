@@ -224,7 +224,9 @@ impl Delivery {
                     let untouched = matches!(&failure, Failure::TooLarge(_) | Failure::Passing { untouched: true, .. });
                     if untouched {
                         let there = self.there.as_mut().expect("it was asked for");
-                        passed_over.into_iter().for_each(|row| *there.entry((row.key, row.step)).or_default() += 1);
+                        for row in passed_over {
+                            *there.entry((row.key, row.step)).or_default() += 1;
+                        }
                     } else {
                         self.doubt();
                     }

@@ -91,16 +91,21 @@ pub(super) fn last_tags(info: &RunInfo, forgetting: Option<&Forgetting>) -> Vec<
     let mut tags = vec![("greffon.status", status.to_owned()), ("greffon.steps", info.step.to_string())];
     tags.extend(info.reason.clone().map(|reason| ("greffon.reason", reason)));
     if let Some((loss, step)) = info.best {
-        tags.push(("greffon.best_validation_loss", loss.to_string()));
+        tags.push(("greffon.best_validation_loss", figure(loss)));
         tags.push(("greffon.best_step", step.to_string()));
     }
     if let Some(energy) = &info.energy {
-        tags.push(("greffon.energy_kwh", energy.kwh.to_string()));
-        tags.extend(energy.grams_co2e.map(|grams| ("greffon.co2e_grams", grams.to_string())));
+        tags.push(("greffon.energy_kwh", figure(energy.kwh)));
+        tags.extend(energy.grams_co2e.map(|grams| ("greffon.co2e_grams", figure(grams))));
     }
     let verdict = forgetting.map(|found| if found.verdict.passed { "passed" } else { "refused" });
     tags.extend(verdict.map(|verdict| ("greffon.forgetting", verdict.to_owned())));
     tags.into_iter().map(|(key, value)| (key.to_owned(), cut(&value))).collect()
+}
+
+/// A number in few letters: a millionth has an exponent, and no zeros.
+fn figure(value: f64) -> String {
+    format!("{value:?}")
 }
 
 fn cut(text: &str) -> String {

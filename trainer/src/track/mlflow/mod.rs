@@ -241,7 +241,9 @@ pub fn sync(folder: &RunFolder, config: MlflowConfig) -> Result<(Sent, String), 
                 return Err(TrainError::NotDelivered { address, reason, attempts: ATTEMPTS, run });
             }
             Failure::Passing { .. } => {
-                tracing::warn!("MLflow at {address}: {reason}; it is tried again");
+                if failed == 1 {
+                    tracing::warn!("MLflow at {address}: {reason}; it is tried again");
+                }
                 thread::sleep(pause(&failure, failed));
             }
             Failure::TooLarge(_) | Failure::Refused { .. } => return Err(TrainError::Server { address, reason }),

@@ -279,6 +279,9 @@ fn what_must_be_mended_is_told_with_its_remedy() {
     assert_refused(&mut delivery, &["the experiment \"claims\" is deleted", "restore --experiment-id 0"]);
     fake.state().experiments[0].1 = false;
     delivery.deliver().unwrap();
+    let without_tls = MlflowConfig { url: fake.url.replace("http://", "https://"), ..Run::config(&fake) };
+    let words = ["the connection is not safe: check that it is https", "MLFLOW_TRACKING_SERVER_CERT_PATH"];
+    assert_refused(&mut Run::new().delivery(without_tls), &words);
     fake.state().runs[0].is_deleted = true;
     assert_refused(&mut run.delivery(Run::config(&fake)), &["its run 0 is deleted", "mlflow.json to begin another"]);
 }
