@@ -70,9 +70,11 @@ impl Mlflow {
         let given_up = Arc::new(AtomicBool::new(false));
         let follower = Follower { folder: folder.clone(), given_up: Arc::clone(&given_up), is_told: false };
         thread::spawn(move || {
-            let _lock = lock;
+            let left = follower.follow(delivery, &told);
+            // Who hears of the end may take the folder at once.
+            drop(lock);
             // Nobody listens once the run has given it up.
-            let _ = end.send(follower.follow(delivery, &told));
+            let _ = end.send(left);
         });
         Ok(Self { folder, news: Some(news), ended, given_up })
     }

@@ -102,7 +102,8 @@ impl Fake {
 fn serve(mut stream: TcpStream, state: &Mutex<State>) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut line = String::new();
-    if reader.read_line(&mut line).is_err() || line.is_empty() {
+    if reader.read_line(&mut line).is_err() || !line.ends_with(" HTTP/1.1\r\n") {
+        let _ = stream.write_all(b"HTTP/1.1 400 X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
         return;
     }
     let request = line.trim_end_matches(" HTTP/1.1\r\n").to_owned();
