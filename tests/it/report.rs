@@ -81,9 +81,13 @@ pub(crate) fn change(path: &Path, change: impl FnOnce(&mut Value)) {
     fs::write(path, value.to_string()).expect("a file");
 }
 
-/// Takes back that a run ended.
+/// Takes back that a run ended, and what it noted then.
 pub(crate) fn cut_off(run: &Path) {
-    change(&run.join("run.json"), |info| info["status"] = "running".into());
+    change(&run.join("run.json"), |info| {
+        info["status"] = "running".into();
+        info["step"] = 0.into();
+        info["energy"] = Value::Null;
+    });
 }
 
 /// Fails when a page loads something, or runs something.
@@ -188,6 +192,7 @@ fn a_run_that_was_cut_off_shows_what_is_there_and_says_so() {
     says(0, &["report", &run]);
     let page = done.page("run/report.html");
     assert!(page.contains("cut off") && page.contains("did not end") && page.contains("last line of its metrics"));
+    assert!(page.contains("6 of 12") && page.contains("Energy"));
     assert_eq!(plots(&page), 6);
 
     // Killed before the first step, and before run.json.

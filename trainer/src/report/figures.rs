@@ -50,6 +50,7 @@ pub struct Figures {
 impl Figures {
     /// The numbers of a run.
     pub(super) fn of(run: &RunReport) -> Self {
+        // The last step of a run that was killed knows more than its run.json.
         let (info, last) = (run.info.as_ref(), run.steps.last());
         let plan = info.and_then(|info| info.plan.as_ref());
         let tokens = run.steps.iter().map(|step| step.tokens as u64).sum();
@@ -57,10 +58,11 @@ impl Figures {
         let best = run.validations.iter().min_by(|a, b| a.validation_loss.total_cmp(&b.validation_loss));
         let losses: Vec<(f64, f64)> = run.steps.iter().map(|step| (step.step as f64, step.loss)).collect();
         let energy = info.and_then(|info| info.energy.as_ref());
+        let kwh = energy.map(|energy| energy.kwh).into_iter().chain(last.map(|step| step.kwh)).reduce(f64::max);
+        let grid = energy.and_then(|energy| energy.grid.clone()).or_else(|| run.recipe.energy.grid());
         Self {
             standing: run.standing,
             base: base_name(&run.recipe.model.base),
-            // A run that was killed has made steps that its run.json does not know of yet.
             steps: last.map_or(0, |step| step.step).max(info.map_or(0, |info| info.step)),
             planned_steps: plan.map(|plan| plan.total_steps),
             tokens,
@@ -71,8 +73,8 @@ impl Figures {
             best_step: best.map(|best| best.step),
             exact_match: run.evaluation.as_ref().and_then(Evaluation::exact_match),
             passed: run.forgetting.as_ref().map(|forgetting| forgetting.verdict.passed),
-            kwh: energy.map(|energy| energy.kwh).or_else(|| last.map(|step| step.kwh)),
-            grams_co2e: energy.and_then(|energy| energy.grams_co2e),
+            grams_co2e: kwh.zip(grid).map(|(kwh, grid)| grid.grams_per_kwh * kwh),
+            kwh,
             peak_bytes: run.steps.iter().filter_map(|step| step.memory).max(),
             trained_numbers: plan.map(|plan| plan.trainable_parameters),
             bytes: run.bytes,
