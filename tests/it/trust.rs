@@ -53,6 +53,9 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// What is done to an export in a folder.
+type Change = fn(&Path);
+
 /// A run of the tiny model, and its export.
 struct Exported {
     folder: TempDir,
@@ -176,7 +179,6 @@ fn a_signed_export_is_told_from_everything_else() {
     let report: Value = serde_json::from_slice(&report).unwrap();
     assert_eq!(report["files"].as_array().unwrap().len(), 4);
 
-    type Change = fn(&Path);
     let flip: Change = |at| {
         let path = at.join("adapter_model.safetensors");
         let mut bytes = fs::read(&path).unwrap();
