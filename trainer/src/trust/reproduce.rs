@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use adapters::SafetensorsFile;
 use adapters::export::peft::{CONFIG_FILE, WEIGHTS_FILE};
-use datasets::{Split, sha256_files};
+use datasets::sha256_files;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -20,7 +20,7 @@ use crate::kernels;
 use crate::model::{BaseModel, adapter};
 use crate::prove::Export;
 use crate::provenance::Data;
-use crate::recipe::{Loaded, Recipe};
+use crate::recipe::{Answers, Loaded, Recipe};
 use crate::track::{BURN_VERSION, RunFolder, RunStatus};
 use crate::train::checkpoint::Checkpoints;
 
@@ -153,7 +153,7 @@ impl Original {
             let looked: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
             let base = if key == "model.base" { ", or the base with --base" } else { "" };
             return Err(TrainError::Run(format!(
-                "{}: the recipe's `{key}` is {}, which is not in {}; name the folder that has it with --files{base}",
+                "{}: the recipe's `{key}` is {}, which is not in {}; name the folder that has it with a further --files{base}",
                 self.path.display(),
                 path.display(),
                 looked.join(", ")
@@ -199,9 +199,12 @@ impl Original {
     /// The training files whose content is not that which was learned from.
     fn data_differences(&self, recipe: &Recipe) -> Result<Vec<Difference>, TrainError> {
         let sources = self.data.iter().flat_map(|data| data.runs.first()).flat_map(|run| &run.sources);
-        let known: Vec<_> = sources.filter(|source| source.split != Split::Replay).collect();
+        let known: Vec<_> = sources.collect();
         let mut all = Vec::new();
-        for source in recipe.data.train.iter().chain(&recipe.data.validation) {
+        // The base's own answers are made again.
+        let replay = recipe.forgetting.replay.iter().filter(|replay| replay.answers == Answers::Own);
+        let replayed = replay.flat_map(|replay| &replay.sources);
+        for source in recipe.data.train.iter().chain(&recipe.data.validation).chain(replayed) {
             let Some(path) = &source.path else { continue };
             let name = path.file_name().unwrap_or_default();
             let recorded = known.iter().filter(|source| source.path.file_name() == Some(name));
