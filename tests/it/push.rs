@@ -155,6 +155,15 @@ fn a_signed_manifest_goes_up_as_it_is_and_never_without_its_signature() {
     let out = hub.push(&[text(&adapter), "me/graft"]);
     assert_eq!(out.status.code(), Some(0), "{}", said(&out));
     assert_eq!(std::fs::read(adapter.join("manifest.json")).unwrap(), before);
+    hub.requests();
+    // A signature of another manifest stays at home, with the rest.
+    let other = tempfile::tempdir().unwrap();
+    let signed = self::adapter(&other);
+    assert!(greffon(&["sign", text(&signed), "--key", &secret]).status.success());
+    std::fs::copy(signed.join("manifest.dsse.json"), adapter.join("manifest.dsse.json")).unwrap();
+    let out = hub.push(&[text(&adapter), "me/graft"]);
+    assert_eq!(out.status.code(), Some(3), "{}", said(&out));
+    assert!(said(&out).contains("sign it again") && hub.requests().is_empty(), "{}", said(&out));
 }
 
 #[test]

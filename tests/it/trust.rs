@@ -53,6 +53,9 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// What is done to an export in a folder.
+type Change = fn(&Path);
+
 /// A run of the tiny model, and its export.
 struct Exported {
     folder: TempDir,
@@ -161,6 +164,95 @@ fn what_is_not_known_of_an_import_is_null() {
     assert_eq!(facts["made_of"][0]["name"], "adapter_final");
 }
 
+/// What an export must not be taken for, by its name, with the words of the refusal.
+const CHANGES: [(&str, Change, &[&str]); 14] = [
+    (
+        "an altered file",
+        |at| {
+            let path = at.join("adapter_model.safetensors");
+            let mut bytes = fs::read(&path).unwrap();
+            *bytes.last_mut().unwrap() ^= 1;
+            fs::write(path, bytes).unwrap();
+        },
+        &["adapter_model.safetensors: was altered"],
+    ),
+    ("an altered card", |at| fs::write(at.join("README.md"), "mine").unwrap(), &["README.md: was altered"]),
+    (
+        "an altered manifest",
+        |at| {
+            let path = at.join("manifest.json");
+            let text = fs::read_to_string(&path).unwrap().replace("\"seed\": 11", "\"seed\": 12");
+            fs::write(path, text).unwrap();
+        },
+        &["manifest.json: is not the manifest that was signed"],
+    ),
+    (
+        "an altered payload",
+        |at| {
+            let mut envelope = read_json(&at.join("manifest.dsse.json"));
+            envelope["payload"] = json!("e30=");
+            write_json(&at.join("manifest.dsse.json"), &envelope);
+        },
+        &["manifest.dsse.json: says that the key", "it was altered"],
+    ),
+    (
+        "another type",
+        |at| {
+            let mut envelope = read_json(&at.join("manifest.dsse.json"));
+            envelope["payloadType"] = json!("text/plain");
+            write_json(&at.join("manifest.dsse.json"), &envelope);
+        },
+        &["manifest.dsse.json: holds a payload of type \"text/plain\""],
+    ),
+    (
+        "broken JSON",
+        |at| fs::write(at.join("manifest.dsse.json"), "{").unwrap(),
+        &["manifest.dsse.json: is no DSSE envelope"],
+    ),
+    (
+        "a huge envelope",
+        |at| fs::File::create(at.join("manifest.dsse.json")).unwrap().set_len(65 << 20).unwrap(),
+        &["manifest.dsse.json: is larger than"],
+    ),
+    (
+        "a huge manifest",
+        |at| fs::File::create(at.join("manifest.json")).unwrap().set_len(65 << 20).unwrap(),
+        &["manifest.json: is larger than"],
+    ),
+    ("a missing file", |at| fs::remove_file(at.join("data-card.md")).unwrap(), &["data-card.md: is missing"]),
+    ("no manifest", |at| fs::remove_file(at.join("manifest.json")).unwrap(), &["manifest.json: is missing"]),
+    (
+        "an extra file",
+        |at| {
+            fs::create_dir(at.join("more")).unwrap();
+            fs::write(at.join("more/code.py"), "").unwrap();
+        },
+        &["more/code.py: is not in the signed manifest"],
+    ),
+    (
+        "a link that leaves",
+        |at| {
+            fs::rename(at.join("README.md"), at.with_extension("md")).unwrap();
+            symlink(at.with_extension("md"), at.join("README.md")).unwrap();
+        },
+        &["README.md: is a link that leaves the folder"],
+    ),
+    (
+        "an altered record",
+        |at| {
+            let mut record = read_json(&at.join("greffon.json"));
+            record["data"]["runs"][0]["step"] = json!(2);
+            write_json(&at.join("greffon.json"), &record);
+        },
+        &["greffon.json: `data` is not what was signed"],
+    ),
+    (
+        "altered samples",
+        |at| fs::write(at.join("samples.jsonl"), "").unwrap(),
+        &["samples.jsonl: the record of samples was altered"],
+    ),
+];
+
 #[test]
 fn a_signed_export_is_told_from_everything_else() {
     let exported = Exported::new(&[]);
@@ -176,92 +268,7 @@ fn a_signed_export_is_told_from_everything_else() {
     let report: Value = serde_json::from_slice(&report).unwrap();
     assert_eq!(report["files"].as_array().unwrap().len(), 4);
 
-    type Change = fn(&Path);
-    let flip: Change = |at| {
-        let path = at.join("adapter_model.safetensors");
-        let mut bytes = fs::read(&path).unwrap();
-        *bytes.last_mut().unwrap() ^= 1;
-        fs::write(path, bytes).unwrap();
-    };
-    let changes: [(&str, Change, &[&str]); 14] = [
-        ("an altered file", flip, &["adapter_model.safetensors: was altered"]),
-        ("an altered card", |at| fs::write(at.join("README.md"), "mine").unwrap(), &["README.md: was altered"]),
-        (
-            "an altered manifest",
-            |at| {
-                let path = at.join("manifest.json");
-                let text = fs::read_to_string(&path).unwrap().replace("\"seed\": 11", "\"seed\": 12");
-                fs::write(path, text).unwrap();
-            },
-            &["manifest.json: is not the manifest that was signed"],
-        ),
-        (
-            "an altered payload",
-            |at| {
-                let mut envelope = read_json(&at.join("manifest.dsse.json"));
-                envelope["payload"] = json!("e30=");
-                write_json(&at.join("manifest.dsse.json"), &envelope);
-            },
-            &["manifest.dsse.json: says that the key", "it was altered"],
-        ),
-        (
-            "another type",
-            |at| {
-                let mut envelope = read_json(&at.join("manifest.dsse.json"));
-                envelope["payloadType"] = json!("text/plain");
-                write_json(&at.join("manifest.dsse.json"), &envelope);
-            },
-            &["manifest.dsse.json: holds a payload of type \"text/plain\""],
-        ),
-        (
-            "broken JSON",
-            |at| fs::write(at.join("manifest.dsse.json"), "{").unwrap(),
-            &["manifest.dsse.json: is no DSSE envelope"],
-        ),
-        (
-            "a huge envelope",
-            |at| fs::File::create(at.join("manifest.dsse.json")).unwrap().set_len(65 << 20).unwrap(),
-            &["manifest.dsse.json: is larger than"],
-        ),
-        (
-            "a huge manifest",
-            |at| fs::File::create(at.join("manifest.json")).unwrap().set_len(65 << 20).unwrap(),
-            &["manifest.json: is larger than"],
-        ),
-        ("a missing file", |at| fs::remove_file(at.join("data-card.md")).unwrap(), &["data-card.md: is missing"]),
-        ("no manifest", |at| fs::remove_file(at.join("manifest.json")).unwrap(), &["manifest.json: is missing"]),
-        (
-            "an extra file",
-            |at| {
-                fs::create_dir(at.join("more")).unwrap();
-                fs::write(at.join("more/code.py"), "").unwrap();
-            },
-            &["more/code.py: is not in the signed manifest"],
-        ),
-        (
-            "a link that leaves",
-            |at| {
-                fs::rename(at.join("README.md"), at.with_extension("md")).unwrap();
-                symlink(at.with_extension("md"), at.join("README.md")).unwrap();
-            },
-            &["README.md: is a link that leaves the folder"],
-        ),
-        (
-            "an altered record",
-            |at| {
-                let mut record = read_json(&at.join("greffon.json"));
-                record["data"]["runs"][0]["step"] = json!(2);
-                write_json(&at.join("greffon.json"), &record);
-            },
-            &["greffon.json: `data` is not what was signed"],
-        ),
-        (
-            "altered samples",
-            |at| fs::write(at.join("samples.jsonl"), "").unwrap(),
-            &["samples.jsonl: the record of samples was altered"],
-        ),
-    ];
-    for (name, change, words) in changes {
+    for (name, change, words) in CHANGES {
         let at = exported.path("changed");
         copy(&exported.to, &at);
         change(&at);
@@ -416,7 +423,16 @@ fn a_run_is_made_again_with_the_same_bytes_or_the_difference_is_told() {
     told(&|f| f["run"]["code"]["greffon"] = json!("0.0.1"), 3, &["greffon: 0.0.1, now", "cannot come out the same"]);
     told(&|f| f["run"]["code"]["burn"] = json!("0.1"), 3, &["burn: 0.1, now"]);
     told(&|f| f["run"]["environment"]["instructions"] = json!("abacus"), 3, &["instruction set: abacus, now"]);
-    told(&|f| f["data"]["runs"][0]["sources"][0]["sha256"] = json!("00"), 3, &["train.jsonl: 00, now"]);
+    told(
+        &|f| {
+            // Trained on and held out: the file stands there twice.
+            for source in f["data"]["runs"][0]["sources"].as_array_mut().unwrap() {
+                source["sha256"] = json!("00");
+            }
+        },
+        3,
+        &["train.jsonl: 00, now"],
+    );
     told(&|f| f["run"]["template_clock"] = json!("2026-01-01"), 3, &["date in the chat template: 2026-01-01"]);
     told(&|f| f["run"]["topology"]["ranks"] = json!(2), 3, &["made by 2 processes", "greffon launch -n 2 reproduce"]);
     told(&|f| f["run"]["status"] = json!("interrupted"), 2, &["had not finished"]);

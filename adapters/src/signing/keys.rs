@@ -7,9 +7,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use ed25519_dalek::pkcs8::EncodePrivateKey as _;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
-use ed25519_dalek::pkcs8::{DecodePrivateKey as _, DecodePublicKey as _, EncodePublicKey as _, KeypairBytes};
+use ed25519_dalek::pkcs8::{
+    DecodePrivateKey as _, DecodePublicKey as _, EncodePrivateKey as _, EncodePublicKey as _, KeypairBytes,
+};
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 
@@ -77,6 +78,7 @@ impl SecretKey {
     /// # Errors
     /// [`AdapterError::Exists`] when one of them is there, whatever the caller wants: a key that is gone cannot be made
     /// again. [`AdapterError::Io`].
+    #[expect(clippy::missing_panics_doc, reason = "a key has a form in PKCS#8")]
     pub fn write(&self, name: &Path) -> Result<[PathBuf; 2], AdapterError> {
         let [secret, public] = [".key", ".pub"].map(|ending| {
             let mut path = name.as_os_str().to_owned();
@@ -144,6 +146,7 @@ impl PublicKey {
     }
 
     /// What it is known by: SHA-256 of its SPKI in DER, in hexadecimal.
+    #[expect(clippy::missing_panics_doc, reason = "a key has a form in SPKI")]
     pub fn id(&self) -> String {
         let der = self.0.to_public_key_der().expect("32 bytes can be written as SPKI");
         Sha256::digest(der.as_bytes()).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))

@@ -22,7 +22,7 @@ use crate::error::TrainError;
 use crate::prove::{Export, Manifest};
 use crate::recipe::is_hub_name;
 use crate::track::card;
-use crate::trust::{MANIFEST, SIGNATURE, Statement, sign as sign_export};
+use crate::trust::{MANIFEST, SIGNATURE, Statement, is_of_manifest, sign as sign_export};
 
 /// What goes up, where it is there; anything else in the folder stays.
 const FILES: [&str; 9] =
@@ -105,8 +105,8 @@ fn settle_manifest(export: &Export, key: Option<&SecretKey>) -> Result<(), Train
     if let Some(key) = key {
         return sign_export(export, key).map(drop);
     }
-    let is_signed = export.beside(SIGNATURE).symlink_metadata().is_ok();
-    if is_signed && earlier.as_ref() != Some(&now) {
+    let is_signed = is_of_manifest(export)?;
+    if is_signed == Some(false) || is_signed.is_some() && earlier.as_ref() != Some(&now) {
         return Err(TrainError::Refused(format!(
             "{}: the folder has changed since it was signed; sign it again with --sign-with NAME.key",
             export.beside(SIGNATURE).display()

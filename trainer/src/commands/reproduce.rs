@@ -1,6 +1,6 @@
 //! `greffon reproduce`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anstream::{eprintln, println};
@@ -84,7 +84,7 @@ fn check_ranks(original: &Original, args: &ReproduceArgs, ranks: usize) -> Resul
     Err(TrainError::Refused(format!("{manifest}: the run was made by {then} processes, this are {ranks}; {how}")))
 }
 
-fn check_free(to: &PathBuf) -> Result<(), TrainError> {
+fn check_free(to: &Path) -> Result<(), TrainError> {
     if to.read_dir().is_ok_and(|mut entries| entries.next().is_none()) || to.symlink_metadata().is_err() {
         return Ok(());
     }

@@ -5,6 +5,8 @@
 //!
 //! Source of the headings: Regulation (EU) 2024/1689, annexes IV and XI.
 
+use std::fmt::Write as _;
+
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, context};
@@ -146,7 +148,7 @@ fn with_list_of_blanks(text: &str, language: Language) -> String {
         let mut rest = line;
         while let Some((_, after)) = rest.split_once(mark) {
             let (what, after) = after.split_once(']').unwrap_or((after, ""));
-            list += &format!("- {heading}: {what}\n");
+            let _ = writeln!(list, "- {heading}: {what}");
             rest = after;
         }
     }

@@ -46,11 +46,15 @@ pub enum Kernels {
 }
 
 /// The name of the instruction set that the CPU's kernels compute with here, such as `x86_64-v4`: another one adds up in
-/// another order. `None` in a build without them.
+/// another order.
+#[cfg(feature = "flex")]
 pub fn instructions() -> Option<String> {
-    #[cfg(feature = "flex")]
-    return Some(simd::instructions());
-    #[cfg(not(feature = "flex"))]
+    Some(simd::instructions())
+}
+
+/// This build computes nothing on the CPU.
+#[cfg(not(feature = "flex"))]
+pub fn instructions() -> Option<String> {
     None
 }
 

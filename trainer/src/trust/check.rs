@@ -59,6 +59,19 @@ pub fn sign(export: &Export, key: &SecretKey) -> Result<Vec<String>, TrainError>
     Ok(changed)
 }
 
+/// Whether the signature beside an export is of the manifest that lies there, whoever made it; nothing without one.
+///
+/// # Errors
+/// When one of the two cannot be read.
+pub fn is_of_manifest(export: &Export) -> Result<Option<bool>, TrainError> {
+    let (manifest, envelope) = (export.beside(MANIFEST), export.beside(SIGNATURE));
+    if envelope.symlink_metadata().is_err() {
+        return Ok(None);
+    }
+    let signed = Envelope::read(&envelope)?.payload(&envelope, PAYLOAD_TYPE)?;
+    Ok(Some(read_at_most(&manifest, dsse::MOST)? == signed))
+}
+
 /// Checks that an export's files are those of its statement.
 fn compare(export: &Export, statement: &Statement) -> Result<(), TrainError> {
     let facts = &statement.predicate;

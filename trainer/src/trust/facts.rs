@@ -166,14 +166,16 @@ impl Facts {
     /// # Errors
     /// When one of them cannot be read.
     pub fn of_others(export: &Export, base: BaseFacts, sources: &[Export]) -> Result<Self, TrainError> {
-        let run = match sources {
-            [source] => earlier_run(source),
+        let earlier = match sources {
+            [source] => earlier(source),
             _ => None,
         };
+        let checkpoint = earlier.as_ref().and_then(|facts| facts.made_of.first()?.checkpoint);
         let adapter = |source: &Export| {
-            Ok::<_, TrainError>(AdapterFacts { name: source.name(), checkpoint: None, files: source.digests()? })
+            Ok::<_, TrainError>(AdapterFacts { name: source.name(), checkpoint, files: source.digests()? })
         };
         let made_of = sources.iter().map(adapter).collect::<Result<_, _>>()?;
+        let run = earlier.and_then(|facts| facts.run);
         Ok(Self { run, made_of, ..Self::new(export, base) }.with(Manifest::read(export)?))
     }
 
@@ -267,13 +269,13 @@ impl RunFacts {
     }
 }
 
-/// The run of an export that another is made of. What is no manifest of ours tells of none.
-fn earlier_run(source: &Export) -> Option<RunFacts> {
+/// What is known of an export that another is made of. What is no manifest of ours tells nothing.
+fn earlier(source: &Export) -> Option<Facts> {
     let statement = Statement::of(source).unwrap_or_else(|error| {
         tracing::warn!("what is known of the run is left out: {}", error.with_causes());
         None
     });
-    statement.and_then(|statement| statement.predicate.run)
+    statement.map(|statement| statement.predicate)
 }
 
 /// A recipe as others may see it, by the folder of its file.

@@ -10,6 +10,6 @@ pub mod facts;
 pub mod reproduce;
 mod statement;
 
-pub use check::{check, sign};
+pub use check::{check, is_of_manifest, sign};
 pub use facts::{BaseFacts, Checkpoint, Facts};
 pub use statement::{MANIFEST, PAYLOAD_TYPE, Renewed, SIGNATURE, Statement, Subject, files};

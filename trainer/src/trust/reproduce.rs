@@ -9,17 +9,18 @@ use std::path::{Path, PathBuf};
 
 use adapters::SafetensorsFile;
 use adapters::export::peft::{CONFIG_FILE, WEIGHTS_FILE};
-use datasets::{Split, sha256_files};
+use datasets::sha256_files;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::facts::{AdapterFacts, Checkpoint, RunFacts};
+use super::facts::{AdapterFacts, BaseFacts, Checkpoint, Facts, RunFacts};
 use super::statement::{MANIFEST, Statement};
 use crate::error::TrainError;
 use crate::kernels;
 use crate::model::{BaseModel, adapter};
 use crate::prove::Export;
-use crate::recipe::{Loaded, Recipe};
+use crate::provenance::Data;
+use crate::recipe::{Answers, Loaded, Recipe};
 use crate::track::{BURN_VERSION, RunFolder, RunStatus};
 use crate::train::checkpoint::Checkpoints;
 
@@ -28,7 +29,11 @@ use crate::train::checkpoint::Checkpoints;
 pub struct Original {
     /// The manifest.
     path: PathBuf,
-    statement: Statement,
+    base: BaseFacts,
+    run: RunFacts,
+    /// The one that was exported.
+    adapter: AdapterFacts,
+    data: Option<Data>,
 }
 
 /// Something that is not as it was.
@@ -86,40 +91,33 @@ impl Original {
     /// When it cannot be read, is of no run, or of one that was not finished.
     pub fn open(path: &Path) -> Result<Self, TrainError> {
         let path = if path.is_dir() { path.join(MANIFEST) } else { path.to_owned() };
-        let original = Self { statement: Statement::read(&path)?, path };
-        let shown = original.path.display();
-        let status = original.run().map(|run| run.status);
-        if status.is_none() || original.adapter().is_none() {
+        let Facts { base, made_of, run, data, .. } = Statement::read(&path)?.predicate;
+        let adapter = made_of.into_iter().next().filter(|adapter| adapter.files.contains_key(WEIGHTS_FILE));
+        let (Some(run), Some(adapter)) = (run, adapter) else {
             return Err(TrainError::Run(format!(
-                "{shown}: names no run that trained the export, so there is nothing to run again; expected the manifest of \
-                 `greffon export`"
+                "{}: names no run that trained the export, so there is nothing to run again; expected the manifest of \
+                 `greffon export`",
+                path.display()
+            )));
+        };
+        if run.status != RunStatus::Finished {
+            return Err(TrainError::Run(format!(
+                "{}: the run had not finished when it was exported, and its recipe would train on; export it again when \
+                 it has",
+                path.display()
             )));
         }
-        if status != Some(RunStatus::Finished) {
-            return Err(TrainError::Run(format!(
-                "{shown}: the run had not finished when it was exported, and its recipe would train on; export it again \
-                 when it has"
-            )));
-        }
-        Ok(original)
-    }
-
-    fn run(&self) -> Option<&RunFacts> {
-        self.statement.predicate.run.as_ref()
-    }
-
-    fn adapter(&self) -> Option<&AdapterFacts> {
-        self.statement.predicate.made_of.first().filter(|adapter| adapter.files.contains_key(WEIGHTS_FILE))
+        Ok(Self { path, base, run, adapter, data })
     }
 
     /// How many processes the run was made by; `None` where that is not known.
     pub fn ranks(&self) -> Option<usize> {
-        self.run()?.topology.as_ref().map(|topology| topology.ranks)
+        self.run.topology.as_ref().map(|topology| topology.ranks)
     }
 
     /// The name of the run.
     pub fn name(&self) -> &str {
-        self.run().map_or("run", |run| &run.name)
+        &self.run.name
     }
 
     /// The recipe, with each file looked for in the folders; `base` takes the place of the recipe's, `output` is the new
@@ -128,8 +126,7 @@ impl Original {
     /// # Errors
     /// When the recipe is not one of this version, or a file is in none of the folders.
     pub fn recipe(&self, folders: &[PathBuf], base: Option<&str>, output: &Path) -> Result<Loaded, TrainError> {
-        let run = self.run().expect("checked when it was opened");
-        let recipe: Recipe = serde_json::from_value(run.recipe.clone()).map_err(|error| {
+        let recipe: Recipe = serde_json::from_value(self.run.recipe.clone()).map_err(|error| {
             TrainError::Run(format!("{}: its recipe is none of this version: {error}", self.path.display()))
         })?;
         let recipe = recipe.with_paths(|key, path| {
@@ -156,7 +153,7 @@ impl Original {
             let looked: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
             let base = if key == "model.base" { ", or the base with --base" } else { "" };
             return Err(TrainError::Run(format!(
-                "{}: the recipe's `{key}` is {}, which is not in {}; name the folder that has it with --files{base}",
+                "{}: the recipe's `{key}` is {}, which is not in {}; name the folder that has it with a further --files{base}",
                 self.path.display(),
                 path.display(),
                 looked.join(", ")
@@ -170,8 +167,7 @@ impl Original {
     /// # Errors
     /// When a file cannot be read.
     pub fn differences(&self, loaded: &Loaded, base: &BaseModel) -> Result<Vec<Difference>, TrainError> {
-        let facts = &self.statement.predicate;
-        let run = self.run().expect("checked when it was opened");
+        let run = &self.run;
         let mut all = Vec::new();
         let mut compare = |what: &str, then: Option<&str>, now: &str| {
             if then != Some(now) {
@@ -183,7 +179,7 @@ impl Original {
         compare("burn", Some(&run.code.burn), BURN_VERSION);
         let own = kernels::instructions();
         compare("instruction set", run.environment.instructions.as_deref(), own.as_deref().unwrap_or("not known"));
-        compare("base, SHA-256 of its weights", facts.base.sha256.as_deref(), &base.digest()?);
+        compare("base, SHA-256 of its weights", self.base.sha256.as_deref(), &base.digest()?);
         if let Some(clock) = &run.template_clock {
             let now = base.tokenizer.template().ok().and_then(datasets::ChatTemplate::clock);
             compare("date in the chat template", Some(clock), now.as_deref().unwrap_or("none"));
@@ -202,11 +198,13 @@ impl Original {
 
     /// The training files whose content is not that which was learned from.
     fn data_differences(&self, recipe: &Recipe) -> Result<Vec<Difference>, TrainError> {
-        let sources =
-            self.statement.predicate.data.iter().flat_map(|data| data.runs.first()).flat_map(|run| &run.sources);
-        let known: Vec<_> = sources.filter(|source| source.split != Split::Replay).collect();
+        let sources = self.data.iter().flat_map(|data| data.runs.first()).flat_map(|run| &run.sources);
+        let known: Vec<_> = sources.collect();
         let mut all = Vec::new();
-        for source in recipe.data.train.iter().chain(&recipe.data.validation) {
+        // The base's own answers are made again.
+        let replay = recipe.forgetting.replay.iter().filter(|replay| replay.answers == Answers::Own);
+        let replayed = replay.flat_map(|replay| &replay.sources);
+        for source in recipe.data.train.iter().chain(&recipe.data.validation).chain(replayed) {
             let Some(path) = &source.path else { continue };
             let name = path.file_name().unwrap_or_default();
             let recorded = known.iter().filter(|source| source.path.file_name() == Some(name));
@@ -229,7 +227,7 @@ impl Original {
     /// # Errors
     /// When a file cannot be read.
     pub fn compare(&self, run: &RunFolder) -> Result<Comparison, TrainError> {
-        let then = self.adapter().expect("checked when it was opened");
+        let then = &self.adapter;
         let folder = match then.checkpoint {
             Some(Checkpoint::Last) => Checkpoints::new(run.checkpoints(), 1).last_adapter(),
             Some(Checkpoint::Best) | None => None,
@@ -246,7 +244,7 @@ impl Original {
         for (name, digest) in &then.files {
             let verdict = if now.get(name) == Some(digest) {
                 FileVerdict::Same
-            } else if name != CONFIG_FILE && name != WEIGHTS_FILE || name == WEIGHTS_FILE {
+            } else if name != CONFIG_FILE {
                 FileVerdict::Other
             } else {
                 match beside(name) {
