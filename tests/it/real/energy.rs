@@ -9,6 +9,22 @@ use super::variable;
 use crate::support::{greffon_command, tiny_recipe};
 
 #[test]
+fn a_budget_stops_a_run_within_two_per_cent() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = format!("model.base={}", variable("GREFFON_SMOLLM2").display());
+    let budget = 2e-4;
+    let limit = format!("energy.max_kwh={budget}");
+    let recipe = tiny_recipe(folder.path(), &[&model, "train.max_steps=2000", "energy.cpu_watts=100", &limit]);
+    let done = greffon_command(&["train", &recipe, "--json"]).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let outcome: Value = serde_json::from_slice(&done.stdout).unwrap();
+    let (kwh, steps) = (outcome["energy"]["kwh"].as_f64().unwrap(), &outcome["steps"]);
+    println!("{kwh:.6e} kWh of {budget:e}, ratio {:.4}, after {steps} steps", kwh / budget);
+    assert!(kwh <= 1.02 * budget, "{kwh:e} kWh of {budget:e}");
+    assert_eq!(outcome["stopped_early"], true);
+}
+
+#[test]
 fn the_estimate_is_within_a_tenth_of_codecarbons() {
     let folder = tempfile::tempdir().unwrap();
     let model = format!("model.base={}", variable("GREFFON_SMOLLM2").display());
