@@ -145,6 +145,7 @@ pub fn finetune(
         recorder: recorder.map(|recorder| Arc::new(Mutex::new(recorder))),
         pace: Pace::default(),
         energy,
+        largest_step: 0.0,
         load: Load::new(),
         saving: None,
     };

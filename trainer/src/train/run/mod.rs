@@ -29,7 +29,7 @@ use crate::error::TrainError;
 use crate::forgetting::Watch;
 use crate::model::Decoder;
 use crate::provenance::Recorder;
-use crate::recipe::{EnergyConfig, Recipe};
+use crate::recipe::Recipe;
 use crate::track::{RunFolder, StepRecord, Tracker};
 
 /// Why training ends before its last step.
@@ -65,6 +65,8 @@ pub(crate) struct Run<'a> {
     pub(crate) recorder: Option<Arc<Mutex<Recorder>>>,
     pub(crate) pace: Pace,
     pub(crate) energy: Account,
+    /// The most kilowatt-hours that a step of this start took, with what was done between it and the one before.
+    pub(crate) largest_step: f64,
     /// How busy the steps keep the machine.
     pub(crate) load: Load,
     /// What is being written beside the steps.
@@ -197,9 +199,11 @@ impl Run<'_> {
         self.progress.step += 1;
         self.progress.tokens += share.size.tokens as u64;
         self.progress.seconds += seconds;
+        let before = self.energy.kwh(&self.recipe.energy);
         self.energy.book(Stage::Train, self.collective)?;
         self.progress.energy = self.energy.of(Stage::Train);
         let kwh = self.energy.kwh(&self.recipe.energy);
+        self.largest_step = self.largest_step.max(kwh - before);
         Ok(Some(StepRecord {
             step: self.progress.step,
             loss,
@@ -218,11 +222,9 @@ impl Run<'_> {
         }))
     }
 
-    /// Whether another step like those so far would go beyond what the recipe allows, after so many kilowatt-hours.
+    /// Whether another step could go beyond what the recipe allows, after so many kilowatt-hours.
     fn is_budget_over(&self, kwh: f64) -> bool {
-        let EnergyConfig { max_kwh, pue, .. } = self.recipe.energy;
-        let step = self.progress.energy.kwh() * pue / self.progress.step as f64;
-        max_kwh.is_some_and(|most| kwh + step > most)
+        self.recipe.energy.max_kwh.is_some_and(|most| kwh + self.largest_step > most)
     }
 
     /// Of a step, counted from 0.
