@@ -11,7 +11,7 @@ use crate::error::TrainError;
 use crate::train::checkpoint::is_kept;
 
 /// What a run folder may hold beside files of samples and what is being written; a new file of runs is named here.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "recipe.yaml",
     "run.json",
     METRICS,
@@ -24,6 +24,7 @@ const NAMES: [&str; 12] = [
     "forgetting.json",
     "eval.json",
     "report.html",
+    "mlflow.json",
 ];
 
 impl RunFolder {
