@@ -90,7 +90,7 @@ fn signed_by(export: &Export, key: &Path, json: bool) -> anyhow::Result<ExitCode
     let base = facts.base.name.as_deref().unwrap_or("a base that it does not name");
     match &facts.run {
         Some(run) => {
-            println!("of the run {}, {} steps on {base}, by greffon {}", run.name, run.metrics.steps, run.code.greffon)
+            println!("of the run {}, {} steps on {base}, by greffon {}", run.name, run.metrics.steps, run.code.greffon);
         }
         None => println!("of no run that is known, on {base}"),
     }

@@ -19,12 +19,12 @@ pub fn check(export: &Export, key: &PublicKey) -> Result<Statement, TrainError> 
     let (manifest, envelope) = (export.beside(MANIFEST), export.beside(SIGNATURE));
     for (path, what) in [(&envelope, "signature"), (&manifest, "manifest")] {
         if path.symlink_metadata().is_err() {
-            return refuse(path, format!("is missing: the export has no {what}; `greffon sign` makes it"));
+            return refuse(path, &format!("is missing: the export has no {what}; `greffon sign` makes it"));
         }
     }
     let signed = Envelope::read(&envelope)?.verify(&envelope, PAYLOAD_TYPE, key)?;
     if read_at_most(&manifest, dsse::MOST)? != signed {
-        return refuse(&manifest, "is not the manifest that was signed: it was altered, or made anew since".to_owned());
+        return refuse(&manifest, "is not the manifest that was signed: it was altered, or made anew since");
     }
     let statement = Statement::parse(&envelope, &signed)?;
     compare(export, &statement)?;
@@ -48,7 +48,7 @@ pub fn sign(export: &Export, key: &SecretKey) -> Result<Vec<String>, TrainError>
             let path = path_of(export, name);
             return refuse(
                 &path,
-                format!(
+                &format!(
                     "is not the file that {} names, so that what is said of it would not hold; export it again",
                     export.beside(MANIFEST).display()
                 ),
@@ -78,16 +78,16 @@ fn compare(export: &Export, statement: &Statement) -> Result<(), TrainError> {
     let found = files(export, facts.data.as_ref())?;
     for (name, expected) in statement.digests() {
         let Some(path) = found.get(name) else {
-            return refuse(&path_of(export, name), "is missing, and the signed manifest names it".to_owned());
+            return refuse(&path_of(export, name), "is missing, and the signed manifest names it");
         };
         let digest = sha256_files([path]).map_err(|source| TrainError::Read { path: path.clone(), source })?;
         if digest != expected {
-            return refuse(path, format!("was altered: its SHA-256 is {digest}, the signed manifest has {expected}"));
+            return refuse(path, &format!("was altered: its SHA-256 is {digest}, the signed manifest has {expected}"));
         }
     }
     let named = statement.digests();
     if let Some((_, path)) = found.iter().find(|(name, _)| !named.contains_key(name.as_str())) {
-        return refuse(path, "is not in the signed manifest: it was added since".to_owned());
+        return refuse(path, "is not in the signed manifest: it was added since");
     }
     compare_record(export, statement)
 }
@@ -105,7 +105,7 @@ fn compare_record(export: &Export, statement: &Statement) -> Result<(), TrainErr
         ("proofs", record.proofs == facts.proofs),
     ];
     if let Some((section, _)) = differing.iter().find(|(_, same)| !same) {
-        return refuse(&path, format!("`{section}` is not what was signed: it was altered, or written since"));
+        return refuse(&path, &format!("`{section}` is not what was signed: it was altered, or written since"));
     }
     let place = Place::of_export(export);
     for run in facts.data.iter().flat_map(|data| &data.runs) {
@@ -121,6 +121,6 @@ fn path_of(export: &Export, name: &str) -> PathBuf {
     if export.form().is_folder() { export.path().join(name) } else { export.path().with_file_name(name) }
 }
 
-fn refuse<T>(path: &Path, problem: String) -> Result<T, TrainError> {
+fn refuse<T>(path: &Path, problem: &str) -> Result<T, TrainError> {
     Err(TrainError::Refused(format!("{}: {problem}", path.display())))
 }

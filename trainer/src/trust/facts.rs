@@ -175,7 +175,7 @@ impl Facts {
         };
         let made_of = sources.iter().map(adapter).collect::<Result<_, _>>()?;
         let run = earlier.and_then(|facts| facts.run);
-        Ok(Self { run, made_of, ..Self::new(export, base) }.with(Manifest::read(export)?))
+        Ok(Self { made_of, run, ..Self::new(export, base) }.with(Manifest::read(export)?))
     }
 
     /// Of an export of which nothing is known but what lies in it.

@@ -198,7 +198,7 @@ impl Original {
 
     /// The training files whose content is not that which was learned from.
     fn data_differences(&self, recipe: &Recipe) -> Result<Vec<Difference>, TrainError> {
-        let sources = self.data.iter().flat_map(|data| data.runs.first()).flat_map(|run| &run.sources);
+        let sources = self.data.iter().filter_map(|data| data.runs.first()).flat_map(|run| &run.sources);
         let known: Vec<_> = sources.collect();
         let mut all = Vec::new();
         // The base's own answers are made again.
