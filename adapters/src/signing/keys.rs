@@ -235,7 +235,7 @@ mod tests {
         for (bytes, expected) in [
             (&b"hello"[..], "is no public Ed25519 key"),
             (b"\xff\xfe", "is no text"),
-            (&[b'a'; 70_000], "is larger than 65536 bytes"),
+            ("a".repeat(70_000).as_bytes(), "is larger than 65536 bytes"),
         ] {
             fs::write(&other, bytes).unwrap();
             let error = PublicKey::read(&other).unwrap_err().to_string();
