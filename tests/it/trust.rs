@@ -105,6 +105,28 @@ fn keys_are_for_their_owner_and_never_replaced() {
 }
 
 #[test]
+fn what_an_evaluation_found_is_in_the_manifest_the_card_and_the_drafts() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = tiny_recipe(folder.path(), &["train.max_steps=3", "energy.country=FRA"]);
+    let asked = format!("eval.test=[{{path: {}}}]", text(&folder.path().join("train.jsonl")));
+    done(&["train", &recipe, "--set", &asked, "--set", "eval.limit=4"]);
+    let (run, to) = (folder.path().join("run"), folder.path().join("exported"));
+    done(&["eval", text(&run)]);
+    done(&["export", text(&run), "--to", text(&to)]);
+    let found = read_json(&run.join("eval.json"))["metrics"].clone();
+    assert_eq!(found.as_array().unwrap().len(), 3, "{found:#}");
+    assert_eq!(read_json(&to.join("manifest.json"))["predicate"]["run"]["metrics"]["evaluation"], found);
+    let card = fs::read_to_string(to.join("README.md")).unwrap();
+    for part in ["model-index:", "exact match", "co2_eq_emissions:"] {
+        assert!(card.contains(part), "{part} is not in {card}");
+    }
+    let drafts = folder.path().join("drafts");
+    done(&["document", text(&run), "--to", text(&drafts)]);
+    let draft = fs::read_to_string(drafts.join("annex-iv.md")).unwrap();
+    assert!(draft.contains("| exact match |"), "{draft}");
+}
+
+#[test]
 fn a_manifest_says_what_the_run_knows_and_names_no_folder_of_the_machine() {
     let exported = Exported::new(&[]);
     let raw = fs::read_to_string(exported.to.join("manifest.json")).unwrap();

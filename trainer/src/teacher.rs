@@ -47,6 +47,9 @@ pub fn open_both(
     Ok([opened, learner])
 }
 
+/// Where a local teacher runs.
+pub(crate) const DEVICE: &str = "flex";
+
 impl LocalTeacher {
     /// Loads the model that a recipe names.
     ///
@@ -54,7 +57,7 @@ impl LocalTeacher {
     /// When a file of the base or of the adapter cannot be had or read.
     pub fn open(config: &LocalConfig, hub: &Hub) -> Result<Self, TrainError> {
         let model = ModelConfig { revision: config.revision.clone(), ..ModelConfig::new(&config.base) };
-        let device = device::open("flex")?;
+        let device = device::open(DEVICE)?;
         let base = BaseModel::open(&model, None, hub)?;
         let mut decoder = base.decoder(&device)?;
         // Answers are kept under what they follow from, so a file is named by its content, not by its place.

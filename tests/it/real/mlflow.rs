@@ -244,6 +244,39 @@ fn a_server_that_is_killed_in_the_middle_of_a_run_has_each_metric_once_in_the_en
     assert_eq!(server.run("killed")["info"]["status"], "FINISHED");
 }
 
+#[test]
+fn the_trials_of_a_sweep_are_below_its_run() {
+    let server = Mlflow::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let mlflow = format!("tracking.mlflow={{url: \"{}\", experiment: sweeps, artifacts: false}}", server.url());
+    let recipe = tiny_recipe(folder.path(), &["train.max_steps=3", &mlflow]);
+    let to = folder.path().join("ranks");
+    let sweep = ["sweep", &recipe, "--over", "lora.rank=2,4", "--to", to.to_str().expect("plain path")];
+    let out = greffon(&sweep);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+
+    let id = server.experiment("sweeps");
+    let runs = || server.post("runs/search", &json!({ "experiment_ids": [id] }))["runs"].as_array().unwrap().clone();
+    let found = runs();
+    assert_eq!(found.len(), 3, "{found:#?}");
+    let tag = |run: &Value, key: &str| pairs(&run["data"]["tags"]).get(key).cloned();
+    let of_sweep = found.iter().find(|run| tag(run, "greffon.kind").is_some()).expect("the sweep's own run");
+    assert_eq!(of_sweep["info"]["run_name"], "ranks");
+    assert_eq!(of_sweep["info"]["status"], "FINISHED");
+    assert_eq!(pairs(&of_sweep["data"]["params"])["lora.rank"], "2,4");
+    let parent = of_sweep["info"]["run_id"].as_str().map(str::to_owned);
+    let trials: Vec<&Value> = found.iter().filter(|run| tag(run, "greffon.kind").is_none()).collect();
+    assert_eq!(trials.len(), 2);
+    for trial in trials {
+        assert_eq!(tag(trial, "mlflow.parentRunId"), parent);
+    }
+
+    // Started again it takes what is there, also without the server.
+    drop(server);
+    let again = greffon(&sweep);
+    assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
+}
+
 fn losses_so_far(run: &Path) -> usize {
     metrics(run).matches("\"loss\"").count()
 }

@@ -52,6 +52,11 @@ fn a_set_that_was_killed_half_way_goes_on_without_asking_twice() {
 
     let samples = lines(&set.join("samples.jsonl"));
     assert!(!samples.is_empty() && report["samples"] == samples.len(), "{report}");
+    let kwh = |key: &str| report["energy"][key].as_f64().unwrap_or_default();
+    assert!(
+        kwh("kwh") > 0.0 && (kwh("kwh_per_sample") * samples.len() as f64 / kwh("kwh") - 1.0).abs() < 1e-9,
+        "{report}"
+    );
     let card = fs::read_to_string(set.join("README.md")).expect("a data card");
     assert!(card.contains("license: etalab-2.0") && card.contains("| grounded | question@"), "{card}");
     assert!(report["screening"]["action"] == "mask" && set.join("croissant.json").exists(), "{report}");

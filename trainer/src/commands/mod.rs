@@ -96,7 +96,7 @@ fn verb(verb: Verb, place: &Place) -> anyhow::Result<ExitCode> {
         Verb::Verify(args) => return verify::verify(&args),
         Verb::Push(args) => return push::push(&args),
         Verb::Launch(args) => return launch::launch(&args),
-        Verb::Sweep(args) => return sweep::sweep(&args),
+        Verb::Sweep(args) => return sweep::sweep(*args),
         Verb::Submit(args) => return submit::submit(&args),
         Verb::Track(verb) => return track::track(&verb),
         Verb::Data(DataVerb::Screen(args)) => return screen::screen(&args),

@@ -13,16 +13,18 @@ use datasets::synth::select::Scorer;
 use datasets::synth::teacher::ask::{Early, Progress};
 use datasets::synth::teacher::{Endpoint, Price};
 use indicatif::ProgressBar;
+use serde::Serialize;
 
 use super::interrupt::{interrupted_code, on_stop};
 use super::output;
 use super::progress;
 use crate::cli::SynthArgs;
 use crate::cluster::{Collective, from_first};
+use crate::energy::{Account, EnergyRecord, Method, Stage};
 use crate::error::TrainError;
 use crate::forgetting::suite::Questions;
-use crate::recipe::load_synth;
-use crate::teacher::{Learner, open_both};
+use crate::recipe::{EnergyConfig, load_synth};
+use crate::teacher::{DEVICE, Learner, open_both};
 
 pub(super) fn synth(args: &SynthArgs, collective: &dyn Collective) -> anyhow::Result<ExitCode> {
     let config = load_synth(&args.recipe, &args.set).map_err(TrainError::from)?;
@@ -38,6 +40,7 @@ pub(super) fn synth(args: &SynthArgs, collective: &dyn Collective) -> anyhow::Re
         Ok(())
     })?;
     let interrupted = interrupted_code()?;
+    let mut account = Account::start(&EnergyConfig::default(), DEVICE, collective);
     let hub = progress::hub();
     let held_out = HeldOutQuestions::new(&Questions::every_item()?, &config.held_out).map_err(TrainError::from)?;
     let local = config.teacher.as_ref().and_then(|teacher| teacher.local.as_ref());
@@ -69,15 +72,49 @@ pub(super) fn synth(args: &SynthArgs, collective: &dyn Collective) -> anyhow::Re
         // Recipes whose steps ask somebody name a teacher.
         (None, None) => run(&config, making, held_out)?,
     };
+    account.book(Stage::Data, collective)?;
+    let energy = Taken::new(&account, &report);
     if collective.is_first() {
         if args.json {
-            output::json(&report)?;
+            output::json(&Told { report: &report, energy: &energy })?;
         } else {
             show(&config, &report);
+            println!("{}", energy.in_words(endpoint.is_some()));
         }
     }
     let is_stopped = report.ended == Some(Early::Stopped);
     Ok(if is_stopped { ExitCode::from(interrupted) } else { ExitCode::SUCCESS })
+}
+
+/// What is printed as JSON.
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    energy: &'a Taken,
+}
+
+/// What making the set took here.
+#[derive(Serialize)]
+struct Taken {
+    kwh: f64,
+    /// For each sample that was kept; `None` where none was.
+    kwh_per_sample: Option<f64>,
+    method: Method,
+}
+
+impl Taken {
+    fn new(account: &Account, report: &Report) -> Self {
+        let EnergyRecord { kwh, method, .. } = account.record(&EnergyConfig::default(), 0);
+        Self { kwh, kwh_per_sample: (report.samples > 0).then(|| kwh / report.samples as f64), method }
+    }
+
+    fn in_words(&self, is_teacher_elsewhere: bool) -> String {
+        let each = self.kwh_per_sample.map_or_else(String::new, |kwh| format!(", {:.4} Wh for each sample", 1e3 * kwh));
+        let elsewhere =
+            if is_teacher_elsewhere { "; what the teacher takes behind its endpoint is not in it" } else { "" };
+        format!("energy: {:.3} Wh{each}; the processor's {}{elsewhere}", 1e3 * self.kwh, self.method.cpu)
+    }
 }
 
 fn run(config: &SynthConfig, making: Making<'_>, held_out: HeldOutQuestions) -> Result<Report, TrainError> {

@@ -1,5 +1,6 @@
 //! What is varied: keys of a recipe with their values, and the combinations that are tried.
 
+use std::fmt;
 use std::str::FromStr;
 
 use rand::seq::IndexedRandom as _;
@@ -24,6 +25,16 @@ pub enum Values {
     List(Vec<String>),
     /// Any number between the two, drawn by its logarithm where both are above 0.
     Range(f64, f64),
+}
+
+impl fmt::Display for Values {
+    /// As they are written on the command line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::List(values) => f.write_str(&values.join(",")),
+            Self::Range(low, high) => write!(f, "{low}..{high}"),
+        }
+    }
 }
 
 impl FromStr for Axis {

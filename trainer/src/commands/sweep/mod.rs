@@ -17,13 +17,14 @@ use super::interrupt::on_stop;
 use super::{output, progress};
 use crate::cli::SweepArgs;
 use crate::error::TrainError;
-use crate::recipe::Recipe;
+use crate::recipe::{MlflowConfig, Recipe};
 use crate::submit::slurm::script;
 use crate::sweep::array::{Array, Jobs as _};
 use crate::sweep::halving::{Rung, rungs};
 use crate::sweep::queue::Queue;
 use crate::sweep::space::{self, Axis, Point};
 use crate::sweep::{self, Made, Runner, Told, Trial, Tried, plot, ranked};
+use crate::track::mlflow::parent;
 
 /// The exit code of a sweep that was stopped with everything saved.
 const STOPPED: u8 = 130;
@@ -37,18 +38,20 @@ struct Sweep<'a> {
     trials: &'a [Tried],
 }
 
-pub(super) fn sweep(args: &SweepArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn sweep(mut args: SweepArgs) -> anyhow::Result<ExitCode> {
     let points = match args.random {
         Some(count) => space::random(&args.over, count.into(), args.seed),
         None => space::grid(&args.over)?,
     };
-    let steps = check(args, &points)?;
+    let steps = check(&args, &points)?;
     let recipe = args.recipe.canonicalize().with_context(|| format!("finding {}", args.recipe.display()))?;
-    let folder = folder(args);
+    let folder = folder(&args);
     if !args.print {
         fs::create_dir_all(&folder).map_err(|source| TrainError::Write { path: folder.clone(), source })?;
     }
     let folder = folder.canonicalize().or_else(|_| absolute(&folder)).context("finding the current folder")?;
+    let tracked = if args.print { None } else { tracked(&args, &folder)? };
+    args.set.extend(tracked.iter().map(|(run, _)| format!("tracking.mlflow.parent_run={run}")));
     let rungs = match args.halving {
         Some(factor) => rungs(points.len(), steps.context("halving needs steps")?, factor),
         None => vec![Rung { trials: points.len(), steps: 0 }],
@@ -56,19 +59,19 @@ pub(super) fn sweep(args: &SweepArgs) -> anyhow::Result<ExitCode> {
     let all: Vec<(usize, Point)> = (1..).zip(points).collect();
     let made = if args.slurm {
         let first = trials(&folder, &all, &rungs[0]);
-        let template = Template::new(args, &recipe, &folder, first.first().and_then(|trial| trial.max_steps))?;
+        let template = Template::new(&args, &recipe, &folder, first.first().and_then(|trial| trial.max_steps))?;
         if args.print {
             let (job, slurm) = template.job(&first)?;
             print!("{}", script(&job, &slurm)?);
             return Ok(ExitCode::SUCCESS);
         }
         let array = Array { folder: &folder, jobs: &template };
-        climb(args, all, &rungs, &folder, &array, &*on_stop(None)?)?
+        climb(&args, all, &rungs, &folder, &array, &*on_stop(None)?)?
     } else {
         let jobs = args.jobs.unwrap_or(1).into();
         let queue = Queue { recipe: &recipe, set: &args.set, axes: &args.over, jobs };
         let stop = on_stop(Some("the micro-batches under way and saving"))?;
-        climb(args, all, &rungs, &folder, &queue, &stop)?
+        climb(&args, all, &rungs, &folder, &queue, &stop)?
     };
     let trials = match made {
         Made::All(trials) => trials,
@@ -89,6 +92,9 @@ pub(super) fn sweep(args: &SweepArgs) -> anyhow::Result<ExitCode> {
         write("sweep.svg", drawn)?;
     }
     let best = trials.first().filter(|tried| tried.best.is_some());
+    if let Some((run, config)) = &tracked {
+        parent::finish(run, config, best.is_some())?;
+    }
     if args.json {
         output::json(&sweep)?;
     } else {
@@ -105,6 +111,15 @@ pub(super) fn sweep(args: &SweepArgs) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(if best.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The MLflow run that the trials are shown below, where their recipe names a server and no run of its own.
+fn tracked(args: &SweepArgs, folder: &Path) -> Result<Option<(String, MlflowConfig)>, TrainError> {
+    let recipe = Recipe::load(&args.recipe, &args.set)?.recipe;
+    let Some(config) = recipe.tracking.mlflow.filter(|config| config.parent_run.is_none()) else { return Ok(None) };
+    let params: Vec<(String, String)> =
+        args.over.iter().map(|axis| (axis.key.clone(), axis.values.to_string())).collect();
+    Ok(parent::parent(folder, &config, &params)?.map(|run| (run, config)))
 }
 
 /// Checks every trial's recipe before the first is made, and gives the steps of a halving's last rung.

@@ -14,6 +14,7 @@
 mod client;
 mod delivery;
 mod describe;
+pub mod parent;
 mod rows;
 mod server;
 mod state;
