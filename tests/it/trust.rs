@@ -465,9 +465,18 @@ fn a_run_is_made_again_with_the_same_bytes_or_the_difference_is_told() {
         2,
         &["`data.train[0].path` is gone.jsonl", "--files"],
     );
-    let anyway = changed(&|facts| facts["run"]["code"]["greffon"] = json!("0.0.1"));
+    for path in ["../train.jsonl", "/etc/hostname"] {
+        let data = |f: &mut Value| f["run"]["recipe"]["data"]["train"][0]["path"] = json!(path);
+        told(&data, 3, &[path, "leaves the folder"]);
+    }
+    // Whoever runs it again reports to nobody.
+    let anyway = changed(&|facts| {
+        facts["run"]["code"]["greffon"] = json!("0.0.1");
+        facts["run"]["recipe"]["tracking"]["mlflow"] = json!({ "url": "http://127.0.0.1:9", "experiment": "theirs" });
+    });
     let out = reproduce(&anyway, "anyway", &["--anyway"]);
     assert_eq!(out.status.code(), Some(0), "{}", said(&out));
+    assert!(!said(&out).contains("MLflow") && !exported.path("anyway/mlflow.json").exists(), "{}", said(&out));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! compared.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use adapters::SafetensorsFile;
 use adapters::export::peft::{CONFIG_FILE, WEIGHTS_FILE};
@@ -20,7 +20,7 @@ use crate::kernels;
 use crate::model::{BaseModel, adapter};
 use crate::prove::Export;
 use crate::provenance::Data;
-use crate::recipe::{Answers, Loaded, Recipe};
+use crate::recipe::{Answers, Loaded, Recipe, TrackingConfig};
 use crate::track::{BURN_VERSION, RunFolder, RunStatus};
 use crate::train::checkpoint::Checkpoints;
 
@@ -126,9 +126,11 @@ impl Original {
     /// # Errors
     /// When the recipe is not one of this version, or a file is in none of the folders.
     pub fn recipe(&self, folders: &[PathBuf], base: Option<&str>, output: &Path) -> Result<Loaded, TrainError> {
-        let recipe: Recipe = serde_json::from_value(self.run.recipe.clone()).map_err(|error| {
+        let mut recipe: Recipe = serde_json::from_value(self.run.recipe.clone()).map_err(|error| {
             TrainError::Run(format!("{}: its recipe is none of this version: {error}", self.path.display()))
         })?;
+        // It is an experiment of whoever runs it again, not of those who watched the first.
+        recipe.tracking = TrackingConfig::default();
         let recipe = recipe.with_paths(|key, path| {
             if key == "model.base" && base.is_some() { Ok(path.to_owned()) } else { self.find(folders, key, path) }
         })?;
@@ -148,6 +150,14 @@ impl Original {
     }
 
     fn find(&self, folders: &[PathBuf], key: &str, path: &Path) -> Result<PathBuf, TrainError> {
+        if path.components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir)) {
+            return Err(TrainError::Refused(format!(
+                "{}: the recipe's `{key}` is {}, which leaves the folder that it is looked for in; a manifest names no such \
+                 file",
+                self.path.display(),
+                path.display()
+            )));
+        }
         let found = folders.iter().map(|folder| folder.join(path)).find(|path| path.exists());
         let Some(found) = found else {
             let looked: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
