@@ -52,9 +52,16 @@ pub fn parent(sweep: &Path, config: &MlflowConfig, params: &[Pair]) -> Result<Op
             None
         }
     };
-    let text = serde_json::to_string_pretty(&Kept { run_id: run_id.clone() }).expect("plain data") + "\n";
-    adapters::write_atomic(&path, true, |out| out.write_all(text.as_bytes()))?;
-    Ok(run_id)
+    let kept = Kept { run_id };
+    kept.save(&path)?;
+    Ok(kept.run_id)
+}
+
+impl Kept {
+    fn save(&self, path: &Path) -> Result<(), TrainError> {
+        let text = serde_json::to_string_pretty(self).expect("it is plain data") + "\n";
+        Ok(adapters::write_atomic(path, true, |out| out.write_all(text.as_bytes()))?)
+    }
 }
 
 fn made(server: &Server, sweep: &Path, config: &MlflowConfig, params: &[Pair]) -> Result<String, Failure> {
