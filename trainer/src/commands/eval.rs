@@ -65,7 +65,7 @@ pub(super) fn eval(args: &EvalArgs, collective: &dyn Collective) -> anyhow::Resu
 
 /// The test conversations of the recipe; without any, its validation ones.
 fn test_conversations(recipe: &Recipe, limit: Option<usize>, hub: &Hub) -> Result<Vec<Conversation>, TrainError> {
-    let sources = if recipe.eval.test.is_empty() { &recipe.data.validation } else { &recipe.eval.test };
+    let sources = recipe.test_sources();
     if sources.is_empty() {
         return Err(TrainError::Run("the recipe names no questions to ask; list files under `eval.test`".to_owned()));
     }

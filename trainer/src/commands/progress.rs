@@ -34,6 +34,15 @@ pub(super) fn bytes(length: u64, what: &'static str) -> ProgressBar {
     ProgressBar::new(length).with_style(style).with_message(what)
 }
 
+/// What is done while a model is asked.
+pub(super) fn questioning(model: Asked) -> &'static str {
+    match model {
+        Asked::Base => "questioning the base",
+        Asked::Adapter => "questioning the adapter",
+        Asked::Difference => "comparing on general text",
+    }
+}
+
 /// A bar over the questions that a model is asked; silent when standard error is not a terminal.
 #[derive(Default)]
 pub(super) struct Questioning(Option<(Asked, ProgressBar)>);
@@ -42,11 +51,7 @@ impl Questioning {
     pub(super) fn show(&mut self, at: crate::forgetting::Progress) {
         if self.0.as_ref().is_none_or(|(model, _)| *model != at.model) {
             self.clear();
-            let what = match at.model {
-                Asked::Base => "questioning the base",
-                Asked::Adapter => "questioning the adapter",
-                Asked::Difference => "comparing on general text",
-            };
+            let what = questioning(at.model);
             if !std::io::stderr().is_terminal() {
                 eprintln!("{what}: {} items", at.total);
             }

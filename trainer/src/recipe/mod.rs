@@ -34,7 +34,7 @@ mod typed;
 use std::path::{Path, PathBuf};
 
 use adapters::LoraConfig;
-use datasets::DataConfig;
+use datasets::{DataConfig, SourceConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -120,6 +120,11 @@ impl Recipe {
     pub fn validate(&self) -> Result<(), RecipeError> {
         let problems = ranges::Ranges::problems(self);
         if problems.is_empty() { Ok(()) } else { Err(RecipeError::OutOfRange { problems }) }
+    }
+
+    /// The questions that base and adapter are compared on: those set aside for it, else the validation data.
+    pub fn test_sources(&self) -> &[SourceConfig] {
+        if self.eval.test.is_empty() { &self.data.validation } else { &self.eval.test }
     }
 
     /// The same recipe with every path of a file that it reads as `to` says: the base where it is one, data, adapters,

@@ -1,12 +1,11 @@
 //! The few numbers by which a run is listed and compared.
 
-use std::path::Path;
-
 use serde::Serialize;
 
 use super::series::smoothed;
 use super::{RunReport, Standing};
 use crate::eval::evaluation::Evaluation;
+use crate::recipe::without_folder;
 
 /// The numbers of a run; `None` is what is not known.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -62,7 +61,7 @@ impl Figures {
         let grid = energy.and_then(|energy| energy.grid.clone()).or_else(|| run.recipe.energy.grid());
         Self {
             standing: run.standing,
-            base: base_name(&run.recipe.model.base),
+            base: without_folder(&run.recipe.model.base),
             steps: last.map_or(0, |step| step.step).max(info.map_or(0, |info| info.step)),
             planned_steps: plan.map(|plan| plan.total_steps),
             tokens,
@@ -79,13 +78,5 @@ impl Figures {
             trained_numbers: plan.map(|plan| plan.trainable_parameters),
             bytes: run.bytes,
         }
-    }
-}
-
-/// A base without the folders of this machine.
-fn base_name(base: &str) -> String {
-    match Path::new(base).file_name() {
-        Some(name) if Path::new(base).is_absolute() => name.to_string_lossy().into_owned(),
-        _ => base.to_owned(),
     }
 }

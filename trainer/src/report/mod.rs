@@ -31,6 +31,7 @@ use serde::Serialize;
 pub use figures::Figures;
 pub use page::page;
 pub use planned::Planned;
+pub(crate) use series::smoothed;
 
 use crate::error::TrainError;
 use crate::eval::evaluation::Evaluation;
@@ -175,7 +176,7 @@ impl RunReport {
     }
 }
 
-/// A file of a run as JSON; `None` where it is not there.
+/// The text of a file of a run.
 fn read_text(path: &Path) -> Result<String, TrainError> {
     fs::read_to_string(path).map_err(|source| TrainError::Read { path: path.to_owned(), source })
 }

@@ -31,7 +31,7 @@ fn column_of(x: f64, width: f64) -> usize {
 }
 
 /// The exponential mean of what was seen so far, without the pull of its start.
-pub(super) fn smoothed(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+pub(crate) fn smoothed(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let keep = (-1.0 / (MEMORY * points.len() as f64).max(1.0)).exp();
     let (mut sum, mut weight) = (0.0, 0.0);
     let smooth = |(x, y): &(f64, f64)| {

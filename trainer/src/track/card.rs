@@ -40,7 +40,7 @@ pub fn of_run(run: &RunFolder) -> Result<Card, TrainError> {
 /// What `greffon eval` found, where it was asked.
 fn results(recipe: &Recipe, run: &RunFolder) -> Result<Vec<EvaluationResult>, TrainError> {
     let found = Evaluation::read(run)?.map_or_else(Vec::new, |found| found.metrics);
-    let sources = if recipe.eval.test.is_empty() { &recipe.data.validation } else { &recipe.eval.test };
+    let sources = recipe.test_sources();
     let dataset = sources.iter().map(source).collect::<Vec<_>>().join(", ");
     let result = |Comparison { metric, base, adapter, .. }| EvaluationResult {
         metric,

@@ -76,16 +76,16 @@ pub fn is_of_manifest(export: &Export) -> Result<Option<bool>, TrainError> {
 fn compare(export: &Export, statement: &Statement) -> Result<(), TrainError> {
     let facts = &statement.predicate;
     let found = files(export, facts.data.as_ref())?;
-    for (name, expected) in statement.digests() {
-        let Some(path) = found.get(name) else {
+    let named = statement.digests();
+    for (name, expected) in &named {
+        let Some(path) = found.get(*name) else {
             return refuse(&path_of(export, name), "is missing, and the signed manifest names it");
         };
         let digest = sha256_files([path]).map_err(|source| TrainError::Read { path: path.clone(), source })?;
-        if digest != expected {
+        if digest != *expected {
             return refuse(path, &format!("was altered: its SHA-256 is {digest}, the signed manifest has {expected}"));
         }
     }
-    let named = statement.digests();
     if let Some((_, path)) = found.iter().find(|(name, _)| !named.contains_key(name.as_str())) {
         return refuse(path, "is not in the signed manifest: it was added since");
     }

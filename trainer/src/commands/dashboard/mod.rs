@@ -16,8 +16,9 @@ pub(super) use screen::{Screen, Warnings, tell};
 pub(super) use state::State;
 pub(super) use view::draw;
 
+use super::progress::questioning;
 use crate::error::TrainError;
-use crate::forgetting::{self, Asked};
+use crate::forgetting;
 use crate::track::{ForgettingRecord, Plan, Record, StepRecord, Tracker, ValidationRecord};
 
 /// Follows a run of this process. The screen is taken when the run is ready to start, and given back when it is dropped.
@@ -68,11 +69,7 @@ impl Tracker for Dashboard {
     }
 
     fn questioning(&mut self, at: &forgetting::Progress) {
-        let what = match at.model {
-            Asked::Base => "questioning the base",
-            Asked::Adapter => "questioning the adapter",
-            Asked::Difference => "comparing on general text",
-        };
+        let what = questioning(at.model);
         self.change(|state| state.doing = format!("{what}: {} of {}", at.done, at.total));
     }
 

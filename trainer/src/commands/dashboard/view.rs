@@ -12,6 +12,7 @@ use ratatui::widgets::{Axis, Block, Chart, Dataset, Gauge, GraphType, Paragraph,
 
 use super::State;
 use crate::plan;
+use crate::report::smoothed;
 
 /// Rows of the figures, their border included.
 const FIGURES: u16 = 10;
@@ -50,7 +51,7 @@ fn draw_losses(frame: &mut Frame<'_>, area: Rect, state: &State) {
     let raw: Vec<(f64, f64)> = state.steps.iter().map(|step| (step.step as f64, step.loss)).collect();
     let validations: Vec<(f64, f64)> =
         state.validations.iter().map(|record| (record.step as f64, record.validation_loss)).collect();
-    let mean = running_mean(&raw);
+    let mean = smoothed(&raw);
     let block = Block::bordered().title("loss, nats per supervised token");
     let all = || raw.iter().chain(&validations).map(|(_, loss)| *loss);
     let (low, high) = (all().fold(f64::INFINITY, f64::min), all().fold(f64::NEG_INFINITY, f64::max));
@@ -79,17 +80,6 @@ fn draw_losses(frame: &mut Frame<'_>, area: Rect, state: &State) {
         )
         .y_axis(Axis::default().bounds([low, high]).labels([format!("{low:.3}"), format!("{high:.3}")]));
     frame.render_widget(chart, area);
-}
-
-/// The mean of each point with those before it, whose weights halve every seven steps.
-fn running_mean(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    let mut mean = None;
-    let next = |(x, y): &(f64, f64)| {
-        let value = mean.map_or(*y, |before| 0.9 * before + 0.1 * y);
-        mean = Some(value);
-        (*x, value)
-    };
-    points.iter().map(next).collect()
 }
 
 fn draw_speed(frame: &mut Frame<'_>, area: Rect, state: &State) {
