@@ -40,6 +40,12 @@ pub struct DataConfig {
     /// Whether several short examples share a row of `max_length` tokens. They never see each other.
     #[serde(default = "default_packing")]
     pub packing: bool,
+    /// Examples that begin with the same tokens, such as questions about one document, are drawn together, so many at
+    /// most (at least 2), and what they have in common is computed once: the same losses and gradients (without LoRA
+    /// dropout) for fewer tokens. Null draws every example by itself. It needs packing; what a group takes is at most
+    /// `max_length`.
+    #[serde(default)]
+    pub share_prefix: Option<usize>,
     /// A system message put before each conversation that has none.
     #[serde(default)]
     pub system_prompt: Option<String>,
@@ -148,6 +154,7 @@ impl DataConfig {
             max_length: default_max_length(),
             overlong: Overlong::default(),
             packing: default_packing(),
+            share_prefix: None,
             system_prompt: None,
             chat_template: None,
             cache: default_cache(),
@@ -171,6 +178,16 @@ impl DataConfig {
         if self.max_length < 2 {
             let expected = "at least 2 tokens: one to read and one to predict";
             return Err(invalid("max_length", self.max_length, expected));
+        }
+        match self.share_prefix {
+            Some(most) if most < 2 => {
+                return Err(invalid("share_prefix", most, "at least 2 examples, or null"));
+            }
+            Some(most) if !self.packing => {
+                let expected = "null where packing is false: examples that share a beginning share a row";
+                return Err(invalid("share_prefix", most, expected));
+            }
+            _ => {}
         }
         if let Some(dedup) = &self.dedup {
             dedup.validate("dedup")?;
@@ -283,6 +300,7 @@ mod tests {
             "max_length": 1024,
             "overlong": "drop",
             "packing": true,
+            "share_prefix": null,
             "system_prompt": null,
             "chat_template": null,
             "cache": true,
@@ -318,6 +336,11 @@ mod tests {
         refused(
             with("max_length", json!(1)),
             "max_length: got 1, expected at least 2 tokens: one to read and one to predict",
+        );
+        refused(with("share_prefix", json!(1)), "share_prefix: got 1, expected at least 2 examples, or null");
+        refused(
+            json!({"train": [{"path": "a.jsonl"}], "packing": false, "share_prefix": 4}),
+            "share_prefix: got 4, expected null where packing is false: examples that share a beginning share a row",
         );
         refused(with("dedup", json!({"threshold": 2.0})), "dedup.threshold: got 2, expected a number from 0.2 to 1");
         let source = |key: &str, value: Value| json!({"train": [{"path": "a.jsonl", key: value}]});

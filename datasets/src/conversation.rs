@@ -2,6 +2,7 @@
 //!
 //! Sources produce [`Conversation`]s, templates render them, and errors quote their [`Origin`].
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -60,6 +61,8 @@ pub struct Conversation {
     pub origin: Origin,
     /// What its record says of where it comes from.
     pub lineage: Lineage,
+    /// What else its record says in a word or a number, by key, such as `layout: 3`: what questions can be grouped by.
+    pub labels: BTreeMap<String, String>,
 }
 
 impl Conversation {

@@ -17,6 +17,7 @@ mod mixture;
 mod near_duplicates;
 mod pack;
 mod peers;
+mod prefix;
 mod prepare;
 pub mod probes;
 mod samples;
@@ -45,8 +46,9 @@ pub use near_duplicates::{
     Bands, Compare, DedupConfig, DedupExample, DedupFiles, DedupGroups, DedupMember, DedupText, NearDuplicates,
     Shingle, SimilarPair,
 };
-pub use pack::{Row, pack};
+pub use pack::{Row, Segment, pack};
 pub use peers::{Alone, Peers};
+pub use prefix::{Family, families};
 pub use prepare::{Prepared, Progress, load_conversations, prepare, prepare_together};
 pub use samples::{
     Ancestry, Lineage, SampleRecord, SamplesFile, ScreeningRecord, SourceRecord, Split, read_samples, source_record,

@@ -5,6 +5,8 @@
 //! `ChaCha8` stream: the shuffles of random-number libraries change their results between versions, and
 //! a recipe must give the same order for years and on every platform.
 
+use std::collections::HashMap;
+
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use sha2::{Digest, Sha256};
@@ -18,6 +20,8 @@ use sha2::{Digest, Sha256};
 pub struct Order {
     sources: Vec<Share>,
     seed: u64,
+    /// Of each source and example the number of its family; empty where every example is drawn by itself.
+    families: Vec<Vec<usize>>,
 }
 
 /// A source's part of an epoch.
@@ -47,7 +51,21 @@ impl Order {
             let taken = (count as f64 * weight).round() as usize;
             Share { count, taken: if count == 0 { 0 } else { taken.max(1) } }
         };
-        Self { sources: counts.iter().zip(weights).map(share).collect(), seed }
+        Self { sources: counts.iter().zip(weights).map(share).collect(), seed, families: Vec::new() }
+    }
+
+    /// The same with the examples of a family drawn one after the other, where the first of them comes. `families` has
+    /// the number of its family for each source and example.
+    ///
+    /// # Panics
+    /// When it has not one number for each example.
+    #[must_use]
+    pub fn with_families(self, families: Vec<Vec<usize>>) -> Self {
+        assert!(
+            families.iter().map(Vec::len).eq(self.sources.iter().map(|source| source.count)),
+            "one for each example"
+        );
+        Self { families, ..self }
     }
 
     /// How many examples an epoch has, the same for each.
@@ -62,7 +80,30 @@ impl Order {
             examples.extend(self.drawn(i, *source, epoch).into_iter().map(|index| (i, index)));
         }
         shuffle(&mut examples, &mut stream(self.seed, "epoch", 0, epoch));
-        examples
+        if self.families.is_empty() { examples } else { self.brought_together(&examples) }
+    }
+
+    /// The examples with each family's where its first one is. One that comes several times in the epoch comes once each
+    /// time that its family does.
+    fn brought_together(&self, examples: &[(usize, usize)]) -> Vec<(usize, usize)> {
+        let family = |&(source, index): &(usize, usize)| self.families[source][index];
+        let mut waiting: HashMap<usize, Vec<(usize, usize)>> = HashMap::new();
+        for example in examples {
+            waiting.entry(family(example)).or_default().push(*example);
+        }
+        let mut together: Vec<(usize, usize)> = Vec::with_capacity(examples.len());
+        for example in examples {
+            let Some(members) = waiting.get_mut(&family(example)) else { continue };
+            let first = together.len();
+            members.retain(|member| {
+                let is_there = together[first..].contains(member);
+                if !is_there {
+                    together.push(*member);
+                }
+                is_there
+            });
+        }
+        together
     }
 
     /// The examples from `position` on, without end: positions count through all epochs, so step s of
@@ -233,6 +274,32 @@ mod tests {
         assert_ne!(of(1, 0), of(2, 0));
         assert_ne!(of(1, 0), of(1, 1));
         assert_ne!(permutation(100, 1, 0), permutation(100, 1, 1));
+    }
+
+    #[test]
+    fn a_family_comes_together_where_its_first_one_is() {
+        // Every third example is of one family; the others are alone.
+        let families = vec![(0..9).map(|i| if i % 3 == 0 { 0 } else { i }).collect::<Vec<_>>(), vec![0, 100]];
+        let plain = Order::new(&[9, 2], &[1.0, 2.0], 3);
+        let order = plain.clone().with_families(families.clone());
+        for epoch in 0..4 {
+            let (before, after) = (plain.epoch(epoch), order.epoch(epoch));
+            let sorted = |examples: &[(usize, usize)]| {
+                let mut examples = examples.to_vec();
+                examples.sort_unstable();
+                examples
+            };
+            assert_eq!(sorted(&before), sorted(&after));
+            let is_of_family = |&(source, index): &(usize, usize)| families[source][index] == 0;
+            let first = before.iter().position(is_of_family).unwrap();
+            assert_eq!(before[..first], after[..first]);
+            // Three of the first source and one that comes twice: four together, its second time by itself.
+            let together = sorted(&after[first..first + 4]);
+            assert_eq!(together, [(0, 0), (0, 3), (0, 6), (1, 0)]);
+            assert_eq!(after[first + 4..].iter().filter(|example| is_of_family(example)).count(), 1);
+        }
+        let of_all: usize = order.seen(10).concat().iter().map(|seen| usize::try_from(*seen).unwrap()).sum();
+        assert_eq!(of_all, 10);
     }
 
     /// The expected orders come from `tests-data/order.py`, which computes them without our code.

@@ -1,8 +1,7 @@
 //! Several short examples in one row of tokens, with their boundaries kept.
 //!
-//! [`pack`] decides by the lengths alone which examples share a row; [`Row::from_examples`] joins their
-//! tokens. Attention stays inside a segment and positions restart in each, so a packed example is
-//! computed as if it stood alone.
+//! [`pack`] decides by the lengths alone which examples share a row; [`Row`] joins their tokens. Attention stays inside
+//! an example and positions restart in each, so a packed example is computed as if it stood alone.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -17,33 +16,61 @@ pub struct Row {
     pub input_ids: Vec<u32>,
     /// Whether a token is supervised, that is, whether it counts in the loss as a target.
     pub loss_mask: Vec<bool>,
-    /// The position of each token within its segment, from 0.
+    /// The position of each token within its example, from 0.
     pub position_ids: Vec<u32>,
-    /// The range of tokens of each example, in the order given.
-    pub segments: Vec<Range<usize>>,
+    /// The runs of tokens, in the order given.
+    pub segments: Vec<Segment>,
+}
+
+/// A run of tokens of a row: an example, or what a family has in common, or the rest of one of its members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Where it lies in the row.
+    pub range: Range<usize>,
+    /// The segment that stands before it in its example; empty for none.
+    pub prefix: Range<usize>,
 }
 
 impl Row {
-    /// Joins examples, each the token ids and the loss mask of one.
+    /// Appends an example, the token ids and the loss mask of it; its first `prefix.len()` tokens are those of that range
+    /// of the row and are not written again.
+    ///
+    /// # Panics
+    /// When ids and mask differ in length, or it has more than `u32::MAX` tokens.
+    fn push(&mut self, ids: &[u32], mask: &[bool], prefix: Range<usize>) {
+        assert_eq!(ids.len(), mask.len(), "one mask entry for each token");
+        let length = u32::try_from(ids.len()).expect("an example has fewer than 2^32 tokens");
+        let (start, shared) = (self.input_ids.len(), prefix.len());
+        self.input_ids.extend_from_slice(&ids[shared..]);
+        self.loss_mask.extend_from_slice(&mask[shared..]);
+        self.position_ids.extend((0..length).skip(shared));
+        self.segments.push(Segment { range: start..self.input_ids.len(), prefix });
+    }
+
+    /// Appends a family, each member the token ids and the loss mask of an example: what they have in common as a segment
+    /// of its own, where they have something, then a segment for each.
     ///
     /// # Panics
     /// When an example's ids and mask differ in length, or it has more than `u32::MAX` tokens.
+    pub fn push_family(&mut self, shared: usize, members: &[(&[u32], &[bool])]) {
+        let start = self.input_ids.len();
+        if let Some((ids, mask)) = members.first().filter(|_| shared > 0) {
+            self.push(&ids[..shared], &mask[..shared], 0..0);
+        }
+        let prefix = if shared > 0 { start..start + shared } else { 0..0 };
+        for (ids, mask) in members {
+            self.push(ids, mask, prefix.clone());
+        }
+    }
+
+    /// Joins examples, each the token ids and the loss mask of one.
+    ///
+    /// # Panics
+    /// As [`push_family`](Self::push_family).
     pub fn from_examples(examples: &[(&[u32], &[bool])]) -> Self {
-        let tokens = examples.iter().map(|(ids, _)| ids.len()).sum();
-        let mut row = Self {
-            input_ids: Vec::with_capacity(tokens),
-            loss_mask: Vec::with_capacity(tokens),
-            position_ids: Vec::with_capacity(tokens),
-            segments: Vec::with_capacity(examples.len()),
-        };
-        for (ids, mask) in examples {
-            assert_eq!(ids.len(), mask.len(), "one mask entry for each token");
-            let length = u32::try_from(ids.len()).expect("an example has fewer than 2^32 tokens");
-            let start = row.input_ids.len();
-            row.input_ids.extend_from_slice(ids);
-            row.loss_mask.extend_from_slice(mask);
-            row.position_ids.extend(0..length);
-            row.segments.push(start..row.input_ids.len());
+        let mut row = Self::default();
+        for example in examples {
+            row.push_family(0, &[*example]);
         }
         row
     }
@@ -113,9 +140,21 @@ mod tests {
         assert_eq!(row.input_ids, [7, 8, 9, 4]);
         assert_eq!(row.loss_mask, [false, true, true, true]);
         assert_eq!(row.position_ids, [0, 1, 2, 0]);
-        assert_eq!(row.segments, [0..3, 3..4]);
+        let segment = |range, prefix| Segment { range, prefix };
+        assert_eq!(row.segments, [segment(0..3, 0..0), segment(3..4, 0..0)]);
         assert_eq!(row.len(), 4);
         assert!(Row::from_examples(&[]).is_empty());
+    }
+
+    #[test]
+    fn what_a_family_has_in_common_is_there_once() {
+        let mut row = Row::from_examples(&[(&[4], &[true])]);
+        row.push_family(2, &[(&[7, 8, 9, 1], &[false, false, false, true]), (&[7, 8, 5], &[false, false, true])]);
+        assert_eq!(row.input_ids, [4, 7, 8, 9, 1, 5]);
+        assert_eq!(row.loss_mask, [true, false, false, false, true, true]);
+        assert_eq!(row.position_ids, [0, 0, 1, 2, 3, 2]);
+        let ranges: Vec<_> = row.segments.iter().map(|s| (s.range.clone(), s.prefix.clone())).collect();
+        assert_eq!(ranges, [(0..1, 0..0), (1..3, 0..0), (3..5, 1..3), (5..6, 1..3)]);
     }
 
     #[test]
@@ -154,13 +193,13 @@ mod tests {
             let borrowed: Vec<(&[u32], &[bool])> = parts.iter().map(|(i, m)| (&i[..], &m[..])).collect();
             let row = Row::from_examples(&borrowed);
             prop_assert_eq!(row.segments.len(), parts.len());
-            for (segment, (ids, mask)) in row.segments.iter().zip(&parts) {
+            for (Segment { range: segment, .. }, (ids, mask)) in row.segments.iter().zip(&parts) {
                 prop_assert_eq!(&row.input_ids[segment.clone()], &ids[..]);
                 prop_assert_eq!(&row.loss_mask[segment.clone()], &mask[..]);
                 let positions: Vec<usize> = row.position_ids[segment.clone()].iter().map(|p| *p as usize).collect();
                 prop_assert_eq!(positions, (0..ids.len()).collect::<Vec<_>>());
             }
-            prop_assert_eq!(row.segments.last().map_or(0, |s| s.end), row.len());
+            prop_assert_eq!(row.segments.last().map_or(0, |s| s.range.end), row.len());
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::hub::Hub;
 use crate::key;
 use crate::mixture::Order;
 use crate::peers::{Alone, Peers};
+use crate::prefix::families;
 use crate::samples::{SampleRecord, ScreeningRecord, SourceRecord, Split};
 use crate::screen::{self, ScreenConfig, Screening};
 use crate::source::{Format, Located, load_with};
@@ -188,10 +189,15 @@ fn assemble(
     let counts = &counts[..config.train.len()];
     let starts = counts.iter().scan(0, |end, count| Some(std::mem::replace(end, *end + count))).collect();
     let weights: Vec<f64> = config.train.iter().map(|source| source.weight).collect();
+    let order = Order::new(counts, &weights, seed);
+    let order = match config.share_prefix {
+        Some(most) => order.with_families(families_of(&train, counts, most, config.max_length)),
+        None => order,
+    };
     Prepared {
         train,
         validation,
-        order: Order::new(counts, &weights, seed),
+        order,
         notes: notes(config, sources, &summary),
         train_counts: summary.train,
         validation_counts: summary.validation,
@@ -203,6 +209,22 @@ fn assemble(
         starts,
         epoch: Mutex::new(None),
     }
+}
+
+/// The number of its family for each example of each source.
+fn families_of(train: &Examples, counts: &[usize], most: usize, capacity: usize) -> Vec<Vec<usize>> {
+    let parts: Vec<(&[u32], &[bool])> = train.iter().map(|example| (example.input_ids, example.loss_mask)).collect();
+    let mut numbers = vec![0; parts.len()];
+    for (number, family) in families(&parts, most, capacity).into_iter().enumerate() {
+        family.members.into_iter().for_each(|member| numbers[member] = number);
+    }
+    let mut rest = &numbers[..];
+    let of_source = |count: &usize| {
+        let (own, others) = rest.split_at(*count);
+        rest = others;
+        own.to_vec()
+    };
+    counts.iter().map(of_source).collect()
 }
 
 /// The files that the examples come from.

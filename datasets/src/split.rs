@@ -39,6 +39,7 @@ impl HeldOut {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::path::Path;
 
     use super::*;
@@ -52,6 +53,7 @@ mod tests {
             references: Vec::new(),
             origin: Origin { path: Path::new("a.jsonl").into(), line },
             lineage: Lineage::default(),
+            labels: BTreeMap::new(),
         }
     }
 

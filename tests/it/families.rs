@@ -58,7 +58,7 @@ fn adapter_gradients_of_every_family_equal_peft() {
     each(|family, kernels, device| {
         let mut decoder = adapted(family, kernels, device);
         adapter::require_grad(&mut decoder);
-        let layout = Layout { packing: true, max_length: 64, micro_batch_size: 2 };
+        let layout = Layout { packing: true, share_prefix: false, max_length: 64, micro_batch_size: 2 };
         let settings = StepSettings { seed: 0, step: 0, dropout: 0.0, recomputed_blocks: 1 };
         let batches = micro_batches(&parity_examples(), layout);
         let result = gradient(&decoder, &batches, settings, device, &|| false).expect("nothing stops it");

@@ -1,5 +1,7 @@
 //! Packing, the micro-batch size and the number of ranks change no number.
 
+use std::path::Path;
+
 use burn::tensor::Device;
 use datasets::{Example, ExampleRef, Origin};
 use trainer::kernels::Kernels;
@@ -19,7 +21,7 @@ fn examples() -> Vec<Example> {
             Example {
                 input_ids: (0..length).map(|t| u32::try_from(3 + (i * 101 + t * 37) % 377).unwrap()).collect(),
                 loss_mask: (0..length).map(|t| t > 0 && (t * (i + 2)) % 3 != 0).collect(),
-                origin: Origin { path: std::path::Path::new("made.jsonl").into(), line: i + 1 },
+                origin: Origin { path: Path::new("made.jsonl").into(), line: i + 1 },
             }
         })
         .collect()
@@ -39,7 +41,7 @@ fn loss_and_gradient_do_not_depend_on_packing_or_micro_batch() {
     let mut first: Option<([f64; 3], Vec<f32>)> = None;
     for packing in [false, true] {
         for micro_batch_size in [1, 2, 3, 11] {
-            let layout = Layout { packing, max_length: 64, micro_batch_size };
+            let layout = Layout { packing, share_prefix: false, max_length: 64, micro_batch_size };
             let mut batches = micro_batches(task.iter().copied(), layout);
             let replayed = micro_batches(replayed.iter().copied(), layout).into_iter();
             batches.extend(replayed.map(|batch| MicroBatch { objective, ..batch }));
@@ -60,6 +62,50 @@ fn loss_and_gradient_do_not_depend_on_packing_or_micro_batch() {
     }
 }
 
+/// Questions about three texts, some with the same beginning of their answers too.
+fn questions() -> Vec<Example> {
+    let text = |text: usize| (0..9 + 3 * text).map(move |t| u32::try_from(3 + (text * 53 + t * 29) % 377).unwrap());
+    let own = |i: usize| (0..3 + i % 4).map(move |t| u32::try_from(3 + (i / 5 * 41 + t * 17) % 377).unwrap());
+    (0..11_usize)
+        .map(|i| {
+            let input_ids: Vec<u32> = text(i % 3).chain(own(i)).collect();
+            let answer = input_ids.len() - 2;
+            let loss_mask = (0..input_ids.len()).map(|t| t >= answer).collect();
+            Example { input_ids, loss_mask, origin: Origin { path: Path::new("made.jsonl").into(), line: i + 1 } }
+        })
+        .collect()
+}
+
+#[test]
+fn what_examples_begin_with_in_common_is_computed_once_for_the_same_loss_and_gradient() {
+    let device = Device::flex();
+    let mut decoder = base("tiny-llama").decoder(&device).unwrap();
+    adapter::load(&mut decoder, &fixture("parity/adapter_init"), &device).unwrap();
+    adapter::require_grad(&mut decoder);
+    let questions = questions();
+    let of = |kernels: Kernels, share_prefix: bool, max_length: usize, recomputed_blocks: usize| {
+        let layout = Layout { packing: true, share_prefix, max_length, micro_batch_size: 2 };
+        let batches = micro_batches(&questions, layout);
+        let tokens: usize = batches.iter().map(|batch| batch.input_ids.len()).sum();
+        let settings = StepSettings { seed: 0, step: 0, dropout: 0.0, recomputed_blocks };
+        let decoder = decoder.clone().with_kernels(kernels);
+        let result = gradient(&decoder, &batches, settings, &device, &|| false).unwrap();
+        let values: Vec<f32> = result.gradient.into_data().try_into_vec().unwrap();
+        (tokens, result.losses.loss, values)
+    };
+    let (all, loss, values) = of(Kernels::Fused, false, 64, 0);
+    for kernels in [Kernels::Fused, Kernels::Reference] {
+        // Into rows of 24 tokens only some of a family go.
+        for (max_length, recomputed_blocks) in [(64, 0), (64, 1), (24, 0)] {
+            let (tokens, shared_loss, shared) = of(kernels, true, max_length, recomputed_blocks);
+            assert!(tokens < all * 3 / 4, "{tokens} of {all} tokens were computed");
+            let name = format!("{kernels:?}, rows of {max_length}, {recomputed_blocks} blocks computed again");
+            assert_near(&format!("loss with {name}"), shared_loss, loss, 1e-5);
+            assert_close(&format!("gradient with {name}"), &shared, &values, 1e-5);
+        }
+    }
+}
+
 #[test]
 fn the_shares_of_any_number_of_ranks_add_up_to_the_step() {
     let device = Device::flex();
@@ -75,10 +121,10 @@ fn the_shares_of_any_number_of_ranks_add_up_to_the_step() {
         let mut whole: Option<([f64; 3], Vec<f32>)> = None;
         for ranks in [1, 2, 3, 13] {
             for packing in [false, true] {
-                let layout = Layout { packing, max_length: 64, micro_batch_size: 2 };
+                let layout = Layout { packing, share_prefix: packing, max_length: 64, micro_batch_size: 2 };
                 let (mut losses, mut sum) = ([0.0; 3], Vec::new());
                 for rank in 0..ranks {
-                    let share = Division::new(task, replayed, ranks).share(rank, layout);
+                    let share = Division::new(task, replayed, ranks, layout).share(rank);
                     let mut parts = Vec::new();
                     let mut hand_out = |part| parts.push(part);
                     let own = gradient_parts(&decoder, &share, settings, &device, &|| false, &mut hand_out).unwrap();
@@ -108,7 +154,8 @@ fn blocks_that_are_computed_again_give_the_same_bits() {
     adapter::load(&mut decoder, &fixture("parity/adapter_init"), &device).unwrap();
     adapter::require_grad(&mut decoder);
     let examples = examples();
-    let batches = micro_batches(&examples, Layout { packing: true, max_length: 64, micro_batch_size: 2 });
+    let batches =
+        micro_batches(&examples, Layout { packing: true, share_prefix: false, max_length: 64, micro_batch_size: 2 });
     let of = |kernels: Kernels, dropout: f64, recomputed_blocks: usize| {
         let settings = StepSettings { seed: 7, step: 3, dropout, recomputed_blocks };
         let decoder = decoder.clone().with_kernels(kernels);

@@ -13,6 +13,7 @@ mod data;
 mod dedup;
 mod determinism;
 mod energy;
+mod evaluate;
 mod families;
 mod forgetting;
 mod import;

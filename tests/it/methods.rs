@@ -68,7 +68,7 @@ fn decoder(method: &str, kernels: Kernels, device: &Device) -> Decoder {
 }
 
 fn step(decoder: &Decoder, device: &Device) -> StepGradient {
-    let layout = Layout { packing: true, max_length: 64, micro_batch_size: 2 };
+    let layout = Layout { packing: true, share_prefix: false, max_length: 64, micro_batch_size: 2 };
     let settings = StepSettings { seed: 0, step: 0, dropout: 0.0, recomputed_blocks: 0 };
     gradient(decoder, &micro_batches(&parity_examples(), layout), settings, device, &|| false)
         .expect("nothing stops it")

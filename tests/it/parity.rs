@@ -39,7 +39,7 @@ fn decoder_with_adapter(kernels: Kernels, device: &Device) -> Decoder {
 
 fn batches() -> Vec<MicroBatch> {
     let examples = parity_examples();
-    let layout = Layout { packing: true, max_length: 64, micro_batch_size: 2 };
+    let layout = Layout { packing: true, share_prefix: false, max_length: 64, micro_batch_size: 2 };
     micro_batches(&examples, layout)
 }
 

@@ -25,7 +25,7 @@ use crate::support::{
     parity_examples, tiny_recipe, write_replayed,
 };
 
-const LAYOUT: Layout = Layout { packing: true, max_length: 64, micro_batch_size: 2 };
+const LAYOUT: Layout = Layout { packing: true, share_prefix: false, max_length: 64, micro_batch_size: 2 };
 const SETTINGS: StepSettings = StepSettings { seed: 0, step: 0, dropout: 0.0, recomputed_blocks: 0 };
 
 fn replayed() -> Vec<Example> {

@@ -1,5 +1,7 @@
 //! Token ids and loss masks equal transformers' for the model's own template.
 
+use std::collections::BTreeMap;
+
 use datasets::{Conversation, Lineage, Origin, Overlong, tokenize_all};
 use serde_json::Value;
 
@@ -20,6 +22,7 @@ fn ids_and_masks_of_twenty_conversations_equal_transformers() {
             references: Vec::new(),
             origin: Origin { path: path.as_path().into(), line: index + 1 },
             lineage: Lineage::default(),
+            labels: BTreeMap::new(),
         })
         .collect();
     let expected = json("tokens/expected.json");

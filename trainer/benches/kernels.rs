@@ -11,7 +11,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use trainer::kernels::Kernels;
 use trainer::kernels::adamw::{Update, adamw};
 use trainer::kernels::allocator;
-use trainer::kernels::attention::{Heads, Ranges, attention};
+use trainer::kernels::attention::{Heads, Spans, attention};
 use trainer::kernels::linear_cross_entropy::linear_cross_entropy;
 use trainer::kernels::linear_kl_divergence::linear_kl_divergence;
 use trainer::kernels::lora_linear::lora_linear;
@@ -147,9 +147,9 @@ fn elementwise(criterion: &mut Criterion) {
 fn attentions(criterion: &mut Criterion) {
     let (x, grad) = (random([TOKENS, HEADS.width()]), random([TOKENS, HEADS.heads * HEADS.head_dim]));
     for length in [128, LENGTH, TOKENS] {
-        let ranges: Ranges = (0..TOKENS / length).map(|i| i * length..(i + 1) * length).collect();
+        let spans: Spans = (0..TOKENS / length).map(|i| (i * length..(i + 1) * length).into()).collect();
         let name = format!("attention in examples of {length}");
-        operator(criterion, &name, None, &x, &grad, |kernels, x| attention(kernels, x, &ranges, HEADS));
+        operator(criterion, &name, None, &x, &grad, |kernels, x| attention(kernels, x, &spans, HEADS));
     }
 }
 

@@ -84,6 +84,15 @@ pub fn reads_blocks(device: &Device) -> bool {
     }
 }
 
+/// Whether the fused attention of a device lets several sequences see one beginning; elsewhere ordinary operators do.
+pub fn attends_to_prefixes(device: &Device) -> bool {
+    match device.clone().without_autodiff().as_dispatch() {
+        #[cfg(feature = "flex")]
+        DispatchDevice::Flex(_) => true,
+        _ => false,
+    }
+}
+
 /// Puts token ids or row numbers on a device, shape `[count]`.
 pub fn indices<T: TryInto<i64>>(values: impl IntoIterator<Item = T>, device: &Device) -> Tensor<1, Int> {
     let values: Vec<i64> = values.into_iter().map(|v| v.try_into().unwrap_or(i64::MAX)).collect();

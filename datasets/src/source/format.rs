@@ -4,6 +4,7 @@
 //! [`detect`], a function in a file beside this one, and a line in [`Converter::convert`]. A kind of
 //! file: its ending in [`open`], and a file beside this one.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 use std::path::Path;
 use std::sync::Arc;
@@ -146,9 +147,24 @@ impl<'a> Converter<'a> {
             }
         };
         let lineage = Lineage::of(record.fields);
+        let labels = labels(record.fields);
         check_assistant(&messages, &origin)?;
-        Ok(Conversation { messages, references, origin, lineage })
+        Ok(Conversation { messages, references, origin, lineage, labels })
     }
+}
+
+/// The values of a record that are a switch, a number, or a few words; its `id` is its own and says nothing of others.
+fn labels(fields: &Map<String, Value>) -> BTreeMap<String, String> {
+    /// Bytes of the longest.
+    const LONGEST: usize = 60;
+    let label = |value: &Value| match value {
+        Value::Bool(value) => Some(value.to_string()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::String(text) if text.len() <= LONGEST => Some(text.clone()),
+        _ => None,
+    };
+    let labels = fields.iter().filter(|(key, _)| *key != "id");
+    labels.filter_map(|(key, value)| Some((key.clone(), label(value)?))).collect()
 }
 
 /// The keys of a record, which must be an object.

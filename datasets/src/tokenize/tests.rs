@@ -19,7 +19,7 @@ fn json<T: serde::de::DeserializeOwned>(name: &str) -> T {
 
 fn conversation(line: usize, messages: Vec<Message>) -> Conversation {
     let origin = Origin { path: Path::new("chat.jsonl").into(), line };
-    Conversation { messages, references: Vec::new(), origin, lineage: Lineage::default() }
+    Conversation { messages, references: Vec::new(), origin, lineage: Lineage::default(), labels: BTreeMap::new() }
 }
 
 fn turns(turns: &[(Role, &str)]) -> Conversation {

@@ -190,6 +190,10 @@ pub struct EvalArgs {
     /// The adapter to compare with the base; a run folder's own by default.
     #[arg(long)]
     pub adapter: Option<PathBuf>,
+    /// Compare the adapter with the answers of this file instead of the base's: JSON lines, {"answer": "…"} in the order of
+    /// the questions, or with their "id".
+    #[arg(long, value_name = "FILE")]
+    pub rival: Option<PathBuf>,
     /// The most conversations to ask.
     #[arg(long)]
     pub limit: Option<usize>,

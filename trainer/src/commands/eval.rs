@@ -1,10 +1,12 @@
 //! `greffon eval`: base against adapter, in one table.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anstream::println;
 use comfy_table::{CellAlignment, Table, presets};
-use datasets::{Conversation, Hub};
+use datasets::{Conversation, Hub, Message};
 
 use super::output;
 use super::progress;
@@ -13,8 +15,8 @@ use crate::cli::EvalArgs;
 use crate::cluster::Collective;
 use crate::device;
 use crate::error::TrainError;
-use crate::eval::evaluation::{Comparison, Evaluation};
-use crate::eval::{Findings, Subject, probes};
+use crate::eval::evaluation::{Comparison, EXACT_MATCH, Evaluation, FILE, Group};
+use crate::eval::{Findings, Subject, few_shot, probes, rival};
 use crate::model::{Decoder, adapter};
 use crate::recipe::Recipe;
 
@@ -27,36 +29,52 @@ pub(super) fn eval(args: &EvalArgs, collective: &dyn Collective) -> anyhow::Resu
     // Before all that takes time, so that a base without a template is told at once.
     base.tokenizer.template().map_err(TrainError::from)?;
     let conversations = test_conversations(recipe, limit, &hub)?;
+    check_groups(&conversations, &recipe.eval.group_by)?;
     let device = device::open_for(&recipe.device, collective)?;
     let (plain, adapted) = comparing.decoders(&base, &device)?;
-    let question = |decoder: &Decoder, what: &'static str| -> Result<Vec<Findings>, TrainError> {
+    let probes = if compares_answers_alone(args, recipe) { probes::answers(recipe) } else { probes::all(recipe) };
+    let question = |decoder: &Decoder, asked: &[Conversation], what| -> Result<Vec<Findings>, TrainError> {
         let subject = Subject { decoder, tokenizer: &base.tokenizer, device: &device, collective };
-        probes::all(recipe)
+        probes
             .iter()
             .map(|probe| {
-                let bar = progress::bar(conversations.len().div_ceil(collective.ranks()), what);
-                let findings = probe.run(&subject, &conversations, &mut |done| bar.set_position(done as u64));
+                let bar = progress::bar(asked.len().div_ceil(collective.ranks()), what);
+                let findings = probe.run(&subject, asked, &mut |done| bar.set_position(done as u64));
                 bar.finish_and_clear();
                 findings
             })
             .collect()
     };
-    let adapted = question(&adapted, "adapter")?;
-    let plain = question(&plain, "base")?;
+    let (against, plain) = match &args.rival {
+        Some(file) => {
+            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            (name, vec![probes::scored(&conversations, rival::read(file, &conversations)?)])
+        }
+        None if recipe.eval.num_fewshot > 0 => {
+            let asked = few_shot::with_examples(&conversations, &shown(recipe, &hub)?);
+            (format!("base, {} shown", recipe.eval.num_fewshot), question(&plain, &asked, "base")?)
+        }
+        None => ("base".to_owned(), question(&plain, &conversations, "base")?),
+    };
+    let adapted = question(&adapted, &conversations, "adapter")?;
 
     if !collective.is_first() {
         return Ok(ExitCode::SUCCESS);
     }
     let digest = adapter::digest(&comparing.adapter)?;
-    let found = Evaluation::new(digest, &conversations, &plain, &adapted);
+    let found = Evaluation::new(digest, against, &conversations, &recipe.eval.group_by, &plain, &adapted);
     if args.json {
         output::json(&found)?;
     } else {
-        println!("{}", table(&found.metrics));
+        println!("{}", table(&found));
         println!("{} conversations never trained on; intervals: 95 %, paired bootstrap", conversations.len());
     }
     // Last, so that what was found is told where the folder cannot be written.
-    if let Some(run) = comparing.run.as_ref().filter(|run| run.adapter() == comparing.adapter && args.set.is_empty()) {
+    if let Some(run) = comparing
+        .run
+        .as_ref()
+        .filter(|run| run.adapter() == comparing.adapter && args.set.is_empty() && args.rival.is_none())
+    {
         // As the run's own recipe asks; another adapter or another question is not the run's.
         found.save(run)?;
     }
@@ -78,10 +96,39 @@ fn test_conversations(recipe: &Recipe, limit: Option<usize>, hub: &Hub) -> Resul
     Ok(conversations)
 }
 
-fn table(metrics: &[Comparison]) -> Table {
+/// Whether only what is answered can be compared: others' answers have no loss, and that of a longer prompt is another's.
+fn compares_answers_alone(args: &EvalArgs, recipe: &Recipe) -> bool {
+    args.rival.is_some() || recipe.eval.num_fewshot > 0
+}
+
+/// The training conversations that the base is shown.
+fn shown(recipe: &Recipe, hub: &Hub) -> Result<Vec<Message>, TrainError> {
+    let data = &recipe.data;
+    let from = datasets::load_conversations(&data.train, None, data.screen.as_ref(), hub)?;
+    Ok(few_shot::draw(&from, recipe.eval.num_fewshot, recipe.train.seed))
+}
+
+/// Refuses keys that no question has.
+fn check_groups(conversations: &[Conversation], group_by: &[String]) -> Result<(), TrainError> {
+    for key in group_by {
+        if conversations.iter().all(|conversation| !conversation.labels.contains_key(key)) {
+            let known: BTreeSet<&str> =
+                conversations.iter().flat_map(|conversation| conversation.labels.keys()).map(String::as_str).collect();
+            let known = known.into_iter().collect::<Vec<_>>().join(", ");
+            return Err(TrainError::Run(format!(
+                "eval.group_by: no question has the key {key:?} with a word or a number; they have: {}",
+                if known.is_empty() { "none" } else { &known }
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn table(found: &Evaluation) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(["", "base", "adapter", "difference", "95 % interval"]);
-    for comparison in metrics {
+    let head = ["", "questions", &found.against, "adapter", "difference", "95 % interval"];
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(head);
+    let mut push = |name: String, comparison: &Comparison| {
         let show = |value: f64, sign: bool| match (comparison.is_share, sign) {
             (true, false) => format!("{:.1} %", 100.0 * value),
             (true, true) => format!("{:+.1}", 100.0 * value),
@@ -90,15 +137,30 @@ fn table(metrics: &[Comparison]) -> Table {
         };
         let (low, high) = comparison.interval;
         table.add_row([
-            comparison.metric.clone(),
+            name,
+            comparison.items.to_string(),
             show(comparison.base, false),
             show(comparison.adapter, false),
             show(comparison.difference, true),
             format!("{} to {}", show(low, true), show(high, true)),
         ]);
+    };
+    for comparison in &found.metrics {
+        push(comparison.metric.clone(), comparison);
+    }
+    for Group { by, value, metrics } in &found.groups {
+        // A table of every metric of every group would not be read; the JSON has them all.
+        if let Some(comparison) = metrics.iter().find(|comparison| comparison.metric == EXACT_MATCH) {
+            let name = if by == FILE { file_name(value) } else { format!("{by}: {value}") };
+            push(format!("  {name}"), comparison);
+        }
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
+}
+
+fn file_name(path: &str) -> String {
+    Path::new(path).file_name().map_or_else(|| path.to_owned(), |name| name.to_string_lossy().into_owned())
 }

@@ -1,5 +1,7 @@
 //! What an evaluation found: base against adapter on the same questions, `eval.json` in a run folder.
 
+use std::collections::BTreeMap;
+
 use datasets::{Conversation, Role};
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +10,7 @@ use super::{Findings, Score};
 use crate::error::TrainError;
 use crate::track::RunFolder;
 
-/// Base against adapter.
+/// Base against adapter, or what stands in the base's place.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Version of greffon.
@@ -17,11 +19,35 @@ pub struct Evaluation {
     pub date: String,
     /// SHA-256 of the adapter's two files.
     pub adapter_digest: String,
+    /// What the adapter is compared with.
+    #[serde(default = "base")]
+    pub against: String,
     /// Metric by metric.
     pub metrics: Vec<Comparison>,
+    /// The same for questions that have something in common.
+    #[serde(default)]
+    pub groups: Vec<Group>,
     /// Question by question.
     pub answers: Vec<Answered>,
 }
+
+fn base() -> String {
+    "base".to_owned()
+}
+
+/// Base and adapter on some of the questions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Group {
+    /// What they have in common: a key of their records, or [`FILE`].
+    pub by: String,
+    /// Its value; empty where a record does not have the key.
+    pub value: String,
+    /// Metric by metric.
+    pub metrics: Vec<Comparison>,
+}
+
+/// Groups of questions by the file that they are from.
+pub const FILE: &str = "file";
 
 /// Base and adapter on one metric.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,20 +89,29 @@ pub struct Answered {
 pub const EXACT_MATCH: &str = "exact match";
 
 impl Evaluation {
-    /// Puts what both models gave side by side.
+    /// Puts what both models gave side by side; `against` says what gave the first.
     pub fn new(
         adapter_digest: String,
+        against: String,
         conversations: &[Conversation],
+        group_by: &[String],
         base: &[Findings],
         adapted: &[Findings],
     ) -> Self {
         let scores = |findings: &[Findings]| -> Vec<Score> { findings.iter().flat_map(|f| f.scores.clone()).collect() };
-        let pairs = scores(base).into_iter().zip(scores(adapted));
+        let pairs: Vec<(Score, Score)> = scores(base).into_iter().zip(scores(adapted)).collect();
+        let group = |(by, value, some): (String, String, Vec<usize>)| {
+            let of_some =
+                |(base, adapted): &(Score, Score)| Comparison::new(&base.of_some(&some), &adapted.of_some(&some));
+            Group { by, value, metrics: pairs.iter().map(of_some).collect() }
+        };
         Self {
             greffon_version: env!("CARGO_PKG_VERSION").to_owned(),
             date: jiff::Timestamp::now().to_string(),
             adapter_digest,
-            metrics: pairs.map(|(base, adapted)| Comparison::new(&base, &adapted)).collect(),
+            against,
+            metrics: pairs.iter().map(|(base, adapted)| Comparison::new(base, adapted)).collect(),
+            groups: groups(conversations, group_by).into_iter().map(group).collect(),
             answers: answers(conversations, base, adapted),
         }
     }
@@ -121,6 +156,25 @@ impl Comparison {
             is_share: base.is_share,
         }
     }
+}
+
+/// The questions of each value of each key, where there is more than one: by file, then by the keys in their order.
+fn groups(conversations: &[Conversation], group_by: &[String]) -> Vec<(String, String, Vec<usize>)> {
+    let file = |conversation: &Conversation| conversation.origin.path.to_string_lossy().into_owned();
+    let label = |conversation: &Conversation, key: &String| conversation.labels.get(key).cloned().unwrap_or_default();
+    let by_file: Vec<String> = conversations.iter().map(file).collect();
+    let by_label = group_by.iter().map(|key| (key.clone(), conversations.iter().map(|c| label(c, key)).collect()));
+    let mut found = Vec::new();
+    for (by, values) in [(FILE.to_owned(), by_file)].into_iter().chain(by_label) {
+        let mut of_value: BTreeMap<&String, Vec<usize>> = BTreeMap::new();
+        for (index, value) in values.iter().enumerate() {
+            of_value.entry(value).or_default().push(index);
+        }
+        if of_value.len() > 1 {
+            found.extend(of_value.into_iter().map(|(value, some)| (by.clone(), value.clone(), some)));
+        }
+    }
+    found
 }
 
 fn answers(conversations: &[Conversation], base: &[Findings], adapted: &[Findings]) -> Vec<Answered> {

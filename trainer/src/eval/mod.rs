@@ -3,8 +3,10 @@
 //! **The one place to add a probe** is [`probes`]: a file there, and its line in [`probes::all`].
 
 pub mod evaluation;
+pub mod few_shot;
 pub mod log_likelihood;
 pub mod probes;
+pub mod rival;
 pub mod statistics;
 pub mod tasks;
 
@@ -76,6 +78,12 @@ impl Score {
     pub fn mean(&self) -> f64 {
         let total: f64 = self.weights.iter().sum();
         self.items.iter().zip(&self.weights).map(|(v, w)| v * w).sum::<f64>() / total
+    }
+
+    /// That of some items alone.
+    fn of_some(&self, some: &[usize]) -> Self {
+        let of = |values: &[f64]| some.iter().map(|&index| values[index]).collect();
+        Self { items: of(&self.items), weights: of(&self.weights), ..self.clone() }
     }
 }
 

@@ -10,7 +10,7 @@ use super::config::DecoderConfig;
 use super::dropout::Dropout;
 use super::segments::Segments;
 use crate::kernels::Kernels;
-use crate::kernels::attention::{Heads, attention, cached_attention};
+use crate::kernels::attention::{Heads, Span, attention, cached_attention};
 use crate::kernels::linear_cross_entropy::{cross_entropy, linear_cross_entropy};
 use crate::kernels::linear_kl_divergence::{kl_divergence, linear_kl_divergence};
 use crate::kernels::lora_linear::{self, lora_linear};
@@ -246,7 +246,7 @@ impl SelfAttention {
         let qkv = rope(kernels, qkv, rotation, heads.heads + heads.kv_heads);
         let output = match context.caches.as_deref_mut() {
             Some(caches) => attention_to_caches(kernels, &qkv, caches, block, segments, heads),
-            None => attention(kernels, qkv, &segments.ranges, heads),
+            None => attention(kernels, qkv, &segments.spans, heads),
         };
         apply(kernels, output, &[&self.o_proj], residual, context)
     }
@@ -276,7 +276,7 @@ fn attention_to_caches(
     heads: Heads,
 ) -> Tensor<2> {
     let (q_width, kv_width) = (heads.heads * heads.head_dim, heads.kv_heads * heads.head_dim);
-    let outputs = segments.ranges.iter().zip(caches).map(|(range, cache)| {
+    let outputs = segments.spans.iter().zip(caches).map(|(Span { range, .. }, cache)| {
         let rows = qkv.clone().narrow(0, range.start, range.len());
         let part = |start: usize, width: usize| rows.clone().narrow(1, start, width);
         let (k, v) = cache.append(block, part(q_width, kv_width), part(q_width + kv_width, kv_width));

@@ -12,8 +12,9 @@ use burn::tensor::{Device, Distribution, Tensor};
 use super::model::ModelSizes;
 use super::rates::{correction, median};
 use super::time::{self, Corrections, Pass, Rates, Work};
-use super::workload::Shape;
+use super::workload::{Sequences, Shape};
 use crate::kernels::Kernels;
+use crate::kernels::attention::Span;
 use crate::model::{Decoder, DecoderConfig, DecoderLayer, FeedforwardNorms, HeadNorms, Mlp, SelfAttention};
 use crate::train::batch::{MicroBatch, Objective};
 use crate::train::step::{self, StepSettings};
@@ -148,14 +149,30 @@ fn micro_batch(shape: &Shape, vocab_size: usize) -> MicroBatch {
     let tokens = shape.tokens();
     let id = |index: usize| u32::try_from(index * 7919 % vocab_size).unwrap_or(0);
     let supervised = shape.supervised.clamp(1, tokens);
+    let spans = spans(shape);
     MicroBatch {
         input_ids: (0..tokens).map(id).collect(),
-        lengths: shape.lengths.clone(),
-        examples: (0..shape.lengths.len() as u64).collect(),
+        examples: (0..spans.len() as u64).collect(),
+        spans,
         predictors: (tokens - supervised..tokens).collect(),
         targets: (0..supervised).map(id).collect(),
         objective: Objective::Task,
     }
+}
+
+/// Where the sequences of a shape lie.
+fn spans(shape: &Shape) -> Vec<Span> {
+    let (mut spans, mut end) = (Vec::new(), 0);
+    let mut next = |length: usize| {
+        end += length;
+        end - length..end
+    };
+    for Sequences { shared, rests } in &shape.sequences {
+        let prefix = if *shared > 0 { next(*shared) } else { 0..0 };
+        spans.extend((*shared > 0).then(|| prefix.clone().into()));
+        spans.extend(rests.iter().map(|&rest| Span { range: next(rest), prefix: prefix.clone() }));
+    }
+    spans
 }
 
 #[cfg(test)]
@@ -166,7 +183,7 @@ mod tests {
     #[test]
     fn a_probe_gives_factors_that_are_numbers() {
         let model = tiny(4);
-        let shape = Shape { lengths: vec![40, 24], supervised: 20, ..Shape::default() };
+        let shape = Shape::alone(&[40, 24], 20);
         let decoder = decoder(&model, 3, Kernels::Reference, &Device::flex());
         assert_eq!(decoder.linears().count(), 21);
         let batch = micro_batch(&shape, model.config.vocab_size);

@@ -62,13 +62,13 @@ impl Questions {
         });
         let requests = tasks::requests(tokenizer, longest, likely)?.concat();
         let pass = |pass: Vec<usize>| Shape {
-            lengths: pass.iter().map(|index| requests[*index].tokens()).collect(),
+            sequences: pass.iter().map(|index| requests[*index].tokens().into()).collect(),
             supervised: pass.iter().map(|index| requests[*index].scored()).sum(),
             ..Shape::default()
         };
         let text = |text: &str| -> Result<Shape, TrainError> {
             let tokens = tokenizer.encode_document(text)?.len().min(longest).min(divergence::LONGEST);
-            Ok(Shape { lengths: vec![tokens], supervised: tokens, divergence: true })
+            Ok(Shape { divergence: true, ..Shape::alone(&[tokens], tokens) })
         };
         let written = items().filter(|question| matches!(question, Question::Generation(_))).count();
         let turns = if tokenizer.template().is_ok() { questions.chat.len() } else { 0 };

@@ -49,7 +49,7 @@ pub(super) fn tiny(rank: usize) -> ModelSizes {
 }
 
 fn workload(lengths: &[usize], supervised: usize, micro_batches: usize) -> Workload {
-    let shape = Shape { lengths: lengths.to_vec(), supervised, ..Shape::default() };
+    let shape = Shape::alone(lengths, supervised);
     Workload { steps: 1, steps_seen: vec![vec![vec![shape; micro_batches]]], ..Workload::default() }
 }
 
@@ -83,13 +83,7 @@ fn the_memory_model_is_within_a_tenth_of_every_measurement() {
         let lora = adapters::LoraConfig { rank: run.rank, targets, ..Default::default() };
         let model = ModelSizes::new(model.config, &lora, measurements.base_bytes).unwrap();
         let shapes = |step: &Vec<(Vec<usize>, usize)>| -> Vec<Shape> {
-            step.iter()
-                .map(|(lengths, supervised)| Shape {
-                    lengths: lengths.clone(),
-                    supervised: *supervised,
-                    ..Shape::default()
-                })
-                .collect()
+            step.iter().map(|(lengths, supervised)| Shape::alone(lengths, *supervised)).collect()
         };
         let steps_seen: Vec<Vec<Vec<Shape>>> = run.steps.iter().map(|step| vec![shapes(step)]).collect();
         let workload = Workload { steps: steps_seen.len() as u64, steps_seen, ..Workload::default() };

@@ -131,9 +131,8 @@ pub fn block(model: &ModelSizes, block: usize, shape: &Shape, pass: Pass) -> Wor
     let (tokens, c) = (shape.tokens() as f64, &model.config);
     let (hidden, intermediate) = (c.hidden_size as f64, c.intermediate_size as f64);
     let weights = model.block_weights() as f64;
-    // A query meets half the keys of its sequence, and each meeting is two products: with the key and with the value.
-    let squares: f64 = shape.lengths.iter().map(|length| (*length as f64).powi(2)).sum();
-    let attention = 2.0 * squares * model.heads_width() as f64;
+    // Each meeting of a query and a key is two products: with the key and with the value.
+    let attention = 2.0 * shape.meetings() as f64 * model.heads_width() as f64;
     let flops = 2.0 * tokens * weights * pass.products()
         + 2.0 * tokens * model.block_parameters(block) as f64 * pass.adapter()
         + attention * pass.attention();
@@ -290,7 +289,7 @@ mod tests {
     const RATES: Rates = Rates { flops: 1e11, bytes: 1e10 };
 
     fn shape(lengths: &[usize], supervised: usize) -> Shape {
-        Shape { lengths: lengths.to_vec(), supervised, ..Shape::default() }
+        Shape::alone(lengths, supervised)
     }
 
     #[test]

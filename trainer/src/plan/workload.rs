@@ -2,7 +2,7 @@
 //!
 //! Reads the lengths and masks of the prepared examples, in the order and the layout of the run; no tensor is made.
 
-use datasets::{ExampleRef, Examples, Prepared};
+use datasets::{ExampleRef, Examples, Family, Prepared};
 
 use super::questions::{Answers, Questions};
 use crate::recipe::TrainConfig;
@@ -17,18 +17,53 @@ const STEPS: u64 = 4096;
 /// A micro-batch by its sizes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shape {
-    /// The length of each sequence.
-    pub lengths: Vec<usize>,
+    /// What it is made of.
+    pub sequences: Vec<Sequences>,
     /// Supervised tokens.
     pub supervised: usize,
     /// Whether their divergence from the base is computed.
     pub divergence: bool,
 }
 
+/// A sequence, or several with a beginning in common, by their lengths.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sequences {
+    /// Tokens that they have in common, 0 for one alone.
+    pub shared: usize,
+    /// The tokens of each after these.
+    pub rests: Vec<usize>,
+}
+
+impl From<usize> for Sequences {
+    /// One alone.
+    fn from(length: usize) -> Self {
+        Self { shared: 0, rests: vec![length] }
+    }
+}
+
 impl Shape {
-    /// All tokens.
+    /// Sequences of these lengths, each alone.
+    pub fn alone(lengths: &[usize], supervised: usize) -> Self {
+        Self { sequences: lengths.iter().map(|&length| length.into()).collect(), supervised, divergence: false }
+    }
+
+    /// The tokens that are computed.
     pub fn tokens(&self) -> usize {
-        self.lengths.iter().sum()
+        self.sequences.iter().map(|s| s.shared + s.rests.iter().sum::<usize>()).sum()
+    }
+
+    /// The tokens of all sequences: what several have in common counts for each of them.
+    pub fn read(&self) -> usize {
+        self.sequences.iter().map(|s| s.rests.iter().map(|rest| s.shared + rest).sum::<usize>()).sum()
+    }
+
+    /// Twice the pairs of a query and a key that it sees.
+    pub fn meetings(&self) -> usize {
+        let rest = |shared: usize, rest: usize| rest * (rest + 2 * shared);
+        self.sequences
+            .iter()
+            .map(|s| s.shared.pow(2) + s.rests.iter().map(|&own| rest(s.shared, own)).sum::<usize>())
+            .sum()
     }
 }
 
@@ -59,7 +94,7 @@ impl Workload {
             let replayed = replay.map(|replay| (replay.examples(index), replay.objective()));
             let replayed = replayed.as_ref().map(|(examples, objective)| (&examples[..], *objective));
             let has_divergence = replay.is_some_and(Replay::has_divergence);
-            let division = Division::new(&task, replayed, ranks);
+            let division = Division::new(&task, replayed, ranks, layout);
             let of_rank = |rank| {
                 let [task, replayed] = division.examples(rank).map(|own| own.into_iter().map(|(_, example)| example));
                 let replayed = shapes(replayed, layout).map(|shape| Shape { divergence: has_divergence, ..shape });
@@ -84,9 +119,9 @@ impl Workload {
         if self.steps_seen.is_empty() { 0.0 } else { self.steps as f64 / self.steps_seen.len() as f64 }
     }
 
-    /// Tokens of a step, on average.
+    /// Tokens of a step's examples, on average.
     pub fn tokens_per_step(&self) -> f64 {
-        let tokens: usize = self.micro_batches().map(Shape::tokens).sum();
+        let tokens: usize = self.micro_batches().map(Shape::read).sum();
         tokens as f64 / self.steps_seen.len().max(1) as f64
     }
 
@@ -104,13 +139,15 @@ impl Workload {
 
 /// The micro-batches of these examples.
 fn shapes<'a>(examples: impl IntoIterator<Item = ExampleRef<'a>>, layout: Layout) -> impl Iterator<Item = Shape> {
-    let sizes: Vec<(usize, usize)> =
-        examples.into_iter().map(|example| (example.input_ids.len(), supervised(&example))).collect();
-    let lengths: Vec<usize> = sizes.iter().map(|(length, _)| *length).collect();
-    let rows = rows(&lengths, layout);
-    let shape = |rows: &[Vec<usize>]| Shape {
-        lengths: rows.iter().flatten().map(|&index| sizes[index].0).collect(),
-        supervised: rows.iter().flatten().map(|&index| sizes[index].1).sum(),
+    let examples: Vec<ExampleRef<'a>> = examples.into_iter().collect();
+    let sequences = |Family { shared, members }: &Family| Sequences {
+        shared: *shared,
+        rests: members.iter().map(|&member| examples[member].input_ids.len() - shared).collect(),
+    };
+    let rows = rows(&examples, layout);
+    let shape = |rows: &[Vec<Family>]| Shape {
+        sequences: rows.iter().flatten().map(sequences).collect(),
+        supervised: rows.iter().flatten().flat_map(|family| &family.members).map(|&m| supervised(&examples[m])).sum(),
         divergence: false,
     };
     rows.chunks(layout.micro_batch_size).map(shape).collect::<Vec<_>>().into_iter()

@@ -20,11 +20,25 @@ pub struct EvalConfig {
     pub temperature: f64,
     /// Asks only the first n questions, at least 1. Without it: all.
     pub limit: Option<usize>,
+    /// Keys of the questions' records, such as `layout`: answers are compared for each value by itself too. Those of several
+    /// files are compared file by file in any case.
+    pub group_by: Vec<String>,
+    /// Training conversations that the base is shown before each question, at most 64: what a prompt can do without
+    /// training. The adapter is shown none, and the loss is not compared.
+    pub num_fewshot: usize,
 }
 
 impl Default for EvalConfig {
     fn default() -> Self {
-        Self { test: Vec::new(), max_new_tokens: 64, batch_size: 8, temperature: 0.0, limit: None }
+        Self {
+            test: Vec::new(),
+            max_new_tokens: 64,
+            batch_size: 8,
+            temperature: 0.0,
+            limit: None,
+            group_by: Vec::new(),
+            num_fewshot: 0,
+        }
     }
 }
 
@@ -34,6 +48,8 @@ impl EvalConfig {
         ranges.check("batch_size", self.batch_size, "at least 1", self.batch_size > 0);
         let temperature = self.temperature;
         ranges.check("temperature", temperature, "a number from 0 to 10", (0.0..=10.0).contains(&temperature));
+        let num_fewshot = self.num_fewshot;
+        ranges.check("num_fewshot", num_fewshot, "at most 64 conversations", num_fewshot <= 64);
         ranges.check_some("limit", self.limit, "at least 1, or null", |n| n > 0);
     }
 }

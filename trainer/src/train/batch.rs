@@ -3,10 +3,13 @@
 //! Which examples a step holds is decided before, by the seed alone. Packing and the micro-batch size only decide how
 //! they are laid out, so they change memory and speed, never the result.
 
+use std::ops::Range;
+
 use burn::tensor::{Device, Int, Tensor};
-use datasets::{ExampleRef, Row, pack};
+use datasets::{ExampleRef, Family, Row, Segment, families, pack};
 
 use crate::device::indices;
+use crate::kernels::attention::Span;
 use crate::recipe::Recipe;
 
 /// Sequences that go through the decoder together, one after the other, without padding.
@@ -14,9 +17,10 @@ use crate::recipe::Recipe;
 pub struct MicroBatch {
     /// All tokens.
     pub input_ids: Vec<u32>,
-    /// Length of each sequence.
-    pub lengths: Vec<usize>,
-    /// The number of each sequence's example in the optimizer step; it decides the example's dropout.
+    /// Where each sequence lies, and what it sees before it.
+    pub spans: Vec<Span>,
+    /// The number of each sequence's example in the optimizer step, which decides the sequence's dropout; that of what
+    /// several have in common is the first one's with [`IN_COMMON`] added.
     pub examples: Vec<u64>,
     /// The tokens whose next token is supervised, as indices into `input_ids`, ascending.
     pub predictors: Vec<usize>,
@@ -64,12 +68,15 @@ impl Objective {
     }
 }
 
+/// Added to the number of an example for what others have in common with it.
+const IN_COMMON: u64 = 1 << 33;
+
 impl MicroBatch {
     /// Lays rows out one after the other, each with the numbers of its examples in the step.
     fn from_rows(rows: &[(Row, Vec<u64>)]) -> Self {
         let mut batch = Self {
             input_ids: Vec::new(),
-            lengths: Vec::new(),
+            spans: Vec::new(),
             examples: Vec::new(),
             predictors: Vec::new(),
             targets: Vec::new(),
@@ -77,8 +84,9 @@ impl MicroBatch {
         };
         for (row, examples) in rows {
             let start = batch.input_ids.len();
-            for segment in &row.segments {
-                batch.lengths.push(segment.len());
+            for Segment { range: segment, prefix } in &row.segments {
+                let moved = |range: &Range<usize>| range.start + start..range.end + start;
+                batch.spans.push(Span { range: moved(segment), prefix: moved(prefix) });
                 // The first token of a segment has no predecessor to predict it.
                 for target in segment.start + 1..segment.end {
                     if row.loss_mask[target] {
@@ -95,7 +103,7 @@ impl MicroBatch {
 
     /// The number of each sequence's example, and its tokens.
     pub fn sequences(&self) -> impl Iterator<Item = (u64, usize)> {
-        self.examples.iter().copied().zip(self.lengths.iter().copied())
+        self.examples.iter().copied().zip(self.spans.iter().map(|span| span.range.len()))
     }
 
     /// The number of each sequence's example, and its supervised tokens.
@@ -131,6 +139,8 @@ impl MicroBatch {
 pub struct Layout {
     /// Put several examples into one row.
     pub packing: bool,
+    /// Compute what examples of a row begin with in common once; with packing only.
+    pub share_prefix: bool,
     /// Tokens in a row, when packing.
     pub max_length: usize,
     /// Rows in a micro-batch.
@@ -142,15 +152,33 @@ impl Layout {
     pub fn of(recipe: &Recipe) -> Self {
         Self {
             packing: recipe.data.packing,
+            share_prefix: recipe.data.share_prefix.is_some(),
             max_length: recipe.data.max_length,
             micro_batch_size: recipe.train.micro_batch_size,
         }
     }
 }
 
-/// The examples of each row, by their lengths.
-pub fn rows(lengths: &[usize], layout: Layout) -> Vec<Vec<usize>> {
-    if layout.packing { pack(lengths, layout.max_length) } else { (0..lengths.len()).map(|i| vec![i]).collect() }
+/// The examples that are laid out side by side: families where a beginning is shared, else each by itself.
+pub fn together(examples: &[ExampleRef<'_>], layout: Layout) -> Vec<Family> {
+    if layout.share_prefix {
+        let parts: Vec<(&[u32], &[bool])> = examples.iter().map(|e| (e.input_ids, e.loss_mask)).collect();
+        families(&parts, usize::MAX, layout.max_length)
+    } else {
+        (0..examples.len()).map(Family::alone).collect()
+    }
+}
+
+/// The families of each row.
+pub fn rows(examples: &[ExampleRef<'_>], layout: Layout) -> Vec<Vec<Family>> {
+    let families = together(examples, layout);
+    if !layout.packing {
+        return families.into_iter().map(|family| vec![family]).collect();
+    }
+    let tokens: Vec<usize> =
+        families.iter().map(|family| family.tokens(|index| examples[index].input_ids.len())).collect();
+    let rows = pack(&tokens, layout.max_length);
+    rows.into_iter().map(|row| row.into_iter().map(|index| families[index].clone()).collect()).collect()
 }
 
 /// Lays the examples of one optimizer step out as micro-batches of the task.
@@ -166,15 +194,17 @@ pub fn micro_batches_of<'a>(
     examples: impl IntoIterator<Item = (u64, ExampleRef<'a>)>,
     layout: Layout,
 ) -> Vec<MicroBatch> {
-    let examples: Vec<(u64, ExampleRef<'a>)> = examples.into_iter().collect();
-    let lengths: Vec<usize> = examples.iter().map(|(_, example)| example.input_ids.len()).collect();
-    let rows: Vec<(Row, Vec<u64>)> = rows(&lengths, layout)
-        .iter()
-        .map(|group| {
-            let part = |&index: &usize| (examples[index].1.input_ids, examples[index].1.loss_mask);
-            let parts: Vec<(&[u32], &[bool])> = group.iter().map(part).collect();
-            (Row::from_examples(&parts), group.iter().map(|&index| examples[index].0).collect())
-        })
-        .collect();
+    let (numbers, examples): (Vec<u64>, Vec<ExampleRef<'a>>) = examples.into_iter().unzip();
+    let row = |families: Vec<Family>| {
+        let (mut row, mut of_segments) = (Row::default(), Vec::new());
+        for Family { shared, members } in families {
+            let part = |&index: &usize| (examples[index].input_ids, examples[index].loss_mask);
+            row.push_family(shared, &members.iter().map(part).collect::<Vec<_>>());
+            of_segments.extend((shared > 0).then(|| numbers[members[0]] + IN_COMMON));
+            of_segments.extend(members.iter().map(|&index| numbers[index]));
+        }
+        (row, of_segments)
+    };
+    let rows: Vec<(Row, Vec<u64>)> = rows(&examples, layout).into_iter().map(row).collect();
     rows.chunks(layout.micro_batch_size).map(MicroBatch::from_rows).collect()
 }

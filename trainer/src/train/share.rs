@@ -1,15 +1,15 @@
 //! What one rank computes of an optimizer step.
 //!
 //! The examples of a step follow from the seed alone. They are shared out over the ranks so that each has about as many
-//! tokens; every rank knows the size of the whole step, by which all losses are divided, so neither the shares nor their
+//! tokens to compute, those with a beginning in common to one rank; every rank knows the size of the whole step, by which all losses are divided, so neither the shares nor their
 //! number changes the step's gradient beyond the rounding of its sum.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use datasets::{ExampleRef, Prepared};
+use datasets::{ExampleRef, Family, Prepared};
 
-use super::batch::{Layout, MicroBatch, Objective, micro_batches_of};
+use super::batch::{Layout, MicroBatch, Objective, micro_batches_of, together};
 
 /// Added to the number of a replayed example in the step, so that its dropout is its own.
 const REPLAYED: u64 = 1 << 32;
@@ -21,7 +21,7 @@ pub struct StepSize {
     pub supervised: usize,
     /// Supervised tokens that are replayed.
     pub replayed: usize,
-    /// All tokens.
+    /// All tokens of its examples: what several have in common counts for each of them.
     pub tokens: usize,
 }
 
@@ -54,21 +54,37 @@ pub struct Division<'a> {
     objective: Objective,
     /// Of each example, those of the task first.
     owners: Vec<usize>,
+    layout: Layout,
 }
 
 impl<'a> Division<'a> {
     /// Shares a step out over so many ranks; `replayed` with what they are there for.
-    pub fn new(task: &'a [ExampleRef<'a>], replayed: Option<(&'a [ExampleRef<'a>], Objective)>, ranks: usize) -> Self {
+    pub fn new(
+        task: &'a [ExampleRef<'a>],
+        replayed: Option<(&'a [ExampleRef<'a>], Objective)>,
+        ranks: usize,
+        layout: Layout,
+    ) -> Self {
         let (replayed, objective) = replayed.unwrap_or((&[], Objective::Task));
-        let owners = owners(&lengths(task, replayed), ranks);
-        Self { task, replayed, objective, owners }
+        let lengths = lengths(task, replayed);
+        let of_replayed = together(replayed, layout).into_iter().map(|Family { shared, members }| Family {
+            shared,
+            members: members.into_iter().map(|member| member + task.len()).collect(),
+        });
+        let families: Vec<Family> = together(task, layout).into_iter().chain(of_replayed).collect();
+        let tokens: Vec<usize> = families.iter().map(|family| family.tokens(|member| lengths[member])).collect();
+        let mut of_examples = vec![0; lengths.len()];
+        for (family, owner) in families.iter().zip(owners(&tokens, ranks)) {
+            family.members.iter().for_each(|&member| of_examples[member] = owner);
+        }
+        Self { task, replayed, objective, owners: of_examples, layout }
     }
 
     /// The part of a rank.
-    pub fn share(&self, rank: usize, layout: Layout) -> Share {
+    pub fn share(&self, rank: usize) -> Share {
         let [task, replayed] = self.examples(rank);
-        let mut micro_batches = micro_batches_of(task, layout);
-        let replays = micro_batches_of(replayed, layout).into_iter();
+        let mut micro_batches = micro_batches_of(task, self.layout);
+        let replays = micro_batches_of(replayed, self.layout).into_iter();
         micro_batches.extend(replays.map(|batch| MicroBatch { objective: self.objective, ..batch }));
         let size = StepSize {
             supervised: self.task.iter().map(supervised).sum(),

@@ -123,5 +123,5 @@ pub fn negative_log_likelihood(decoder: &Decoder, batch: &MicroBatch, device: &D
 
 /// The borders of a micro-batch's sequences.
 pub(super) fn segments(decoder: &Decoder, batch: &MicroBatch, device: &Device) -> Segments {
-    Segments::new(&batch.lengths, &vec![0; batch.lengths.len()], &decoder.config.inverse_frequencies(), device)
+    Segments::of_spans(&batch.spans, &decoder.config.inverse_frequencies(), device)
 }

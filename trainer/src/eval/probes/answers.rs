@@ -48,16 +48,21 @@ impl Probe for Answers {
             }
             Ok(answers)
         })?;
-        let score = |metric, measure: fn(&str, &[String]) -> f64| Score {
-            metric,
-            items: conversations.iter().zip(&answers).map(|(c, a)| measure(a, &accepted(c))).collect(),
-            weights: vec![1.0; conversations.len()],
-            higher_is_better: true,
-            is_share: true,
-        };
-        let scores = vec![score(EXACT_MATCH, exact_match), score("token F1", f1)];
-        Ok(Findings { scores, answers })
+        Ok(scored(conversations, answers))
     }
+}
+
+/// How good these answers are, one for each conversation.
+pub fn scored(conversations: &[Conversation], answers: Vec<String>) -> Findings {
+    let score = |metric, measure: fn(&str, &[String]) -> f64| Score {
+        metric,
+        items: conversations.iter().zip(&answers).map(|(c, a)| measure(a, &accepted(c))).collect(),
+        weights: vec![1.0; conversations.len()],
+        higher_is_better: true,
+        is_share: true,
+    };
+    let scores = vec![score(EXACT_MATCH, exact_match), score("token F1", f1)];
+    Findings { scores, answers }
 }
 
 /// The last turn and the further references.

@@ -33,7 +33,7 @@ impl Probe for HeldOutLoss {
         progress: &mut dyn FnMut(usize),
     ) -> Result<Findings, TrainError> {
         let examples = tokenize_all(subject.tokenizer, conversations, self.max_length, Overlong::Truncate)?.examples;
-        let layout = Layout { packing: false, max_length: self.max_length, micro_batch_size: 1 };
+        let layout = Layout { packing: false, share_prefix: false, max_length: self.max_length, micro_batch_size: 1 };
         let losses: Vec<(f64, f64)> = spread(subject.collective, &examples, |examples| {
             let mut losses = Vec::with_capacity(examples.len());
             for example in examples {

@@ -18,14 +18,14 @@ use burn_cubecl::tensor::CubeTensor;
 use self::backward::{key_gradient_kernel, query_gradient_kernel};
 use self::forward::forward_kernel;
 use self::tile::{Layout, ROWS};
-use super::{AttentionKernel, Heads, Ranges};
+use super::{AttentionKernel, Heads, Span, Spans};
 use crate::kernels::gpu::{UNITS, cubes, dim, empty, rows};
 
 impl AttentionKernel for Cube {
-    fn attention_forward(qkv: CubeTensor, ranges: &Ranges, heads: Heads) -> (CubeTensor, CubeTensor) {
+    fn attention_forward(qkv: CubeTensor, spans: &Spans, heads: Heads) -> (CubeTensor, CubeTensor) {
         let qkv = rows(qkv);
         let layout = Layout::of_rows(heads);
-        forward([qkv.clone(), qkv.clone(), qkv], ranges, 0, heads, layout)
+        forward([qkv.clone(), qkv.clone(), qkv], spans, 0, heads, layout)
     }
 
     fn attention_backward(
@@ -33,7 +33,7 @@ impl AttentionKernel for Cube {
         qkv: CubeTensor,
         output: CubeTensor,
         log_sums: CubeTensor,
-        ranges: &Ranges,
+        spans: &Spans,
         heads: Heads,
     ) -> CubeTensor {
         let [grad, qkv, output, log_sums] = [grad, qkv, output, log_sums].map(rows);
@@ -41,7 +41,7 @@ impl AttentionKernel for Cube {
         let tokens = dim(&qkv, 0);
         let out = empty(&qkv, [tokens, heads.width()]);
         let deltas = empty(&qkv, [heads.heads, tokens]);
-        let (tiles, count) = tiles(ranges, &qkv);
+        let (tiles, count) = tiles(spans, &qkv);
         query_gradient_kernel::launch(
             &out.client,
             cubes(&out, count * heads.heads),
@@ -86,14 +86,14 @@ impl AttentionKernel for Cube {
             v_first: 0,
             ..Layout::of_rows(heads)
         };
-        forward(parts, std::slice::from_ref(&(0..new)), total - new, heads, layout).0
+        forward(parts, &[(0..new).into()], total - new, heads, layout).0
     }
 }
 
 /// The output and the logarithms of the sums.
 fn forward(
     [q, k, v]: [CubeTensor; 3],
-    ranges: &[Range<usize>],
+    spans: &[Span],
     past: usize,
     heads: Heads,
     layout: Layout,
@@ -101,7 +101,7 @@ fn forward(
     let tokens = dim(&q, 0);
     let out = empty(&q, [tokens, heads.heads * heads.head_dim]);
     let log_sums = empty(&q, [heads.heads, tokens]);
-    let (tiles, count) = tiles(ranges, &q);
+    let (tiles, count) = tiles(spans, &q);
     forward_kernel::launch(
         &out.client,
         cubes(&out, count * heads.heads),
@@ -123,10 +123,12 @@ fn forward(
 
 /// The tiles of all examples, `[tiles, 4]`: first token and end of the tile, first token and end of its example.
 #[expect(clippy::cast_possible_truncation, reason = "a micro-batch has fewer than 2^32 tokens")]
-fn tiles(ranges: &[Range<usize>], beside: &CubeTensor) -> (CubeTensor, usize) {
+fn tiles(spans: &[Span], beside: &CubeTensor) -> (CubeTensor, usize) {
+    debug_assert!(spans.iter().all(|span| span.prefix.is_empty()), "the reference attends to what is in common");
     let tile = |range: &Range<usize>, first: usize| [first, (first + ROWS).min(range.end), range.start, range.end];
-    let numbers: Vec<u32> = ranges
+    let numbers: Vec<u32> = spans
         .iter()
+        .map(|span| &span.range)
         .flat_map(|range| range.clone().step_by(ROWS).flat_map(move |first| tile(range, first)))
         .map(|number| number as u32)
         .collect();

@@ -4,6 +4,7 @@
 //! an example's length is ever kept.
 #![expect(unsafe_code, reason = "the tasks of one tensor write to columns of it that do not overlap")]
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use burn::backend::Flex;
@@ -11,7 +12,7 @@ use burn::backend::flex::FlexTensor;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{AttentionKernel, Heads, Ranges};
+use super::{AttentionKernel, Heads, Span, Spans};
 use crate::kernels::simd::vector::{each, exp, exponentials, total};
 use crate::kernels::simd::{Columns, Panels, Product, Rhs, Term, arch, contiguous, dim, slice, tensor};
 
@@ -19,15 +20,16 @@ use crate::kernels::simd::{Columns, Panels, Product, Rhs, Term, arch, contiguous
 const QUERIES: usize = 32;
 
 impl AttentionKernel for Flex {
-    fn attention_forward(qkv: FlexTensor, ranges: &Ranges, heads: Heads) -> (FlexTensor, FlexTensor) {
+    fn attention_forward(qkv: FlexTensor, spans: &Spans, heads: Heads) -> (FlexTensor, FlexTensor) {
         let qkv = contiguous(qkv);
         let (tokens, width) = (dim(&qkv, 0), heads.heads * heads.head_dim);
         let mut out = vec![0.0; tokens * width];
         let mut log_sums = vec![0.0; heads.heads * tokens];
         let (out_columns, sums) = (Columns::new(&mut out, width), Columns::new(&mut log_sums, tokens));
-        tasks(ranges, heads).into_par_iter().for_each(|(range, head)| {
-            let task = Task::of_rows(slice(&qkv), range.clone(), head, heads);
-            // SAFETY: each task has its own example and head.
+        with_heads(spans, heads).into_par_iter().for_each(|(span, head)| {
+            let range = &span.range;
+            let task = Task::of_rows(slice(&qkv), span, head, heads);
+            // SAFETY: each task has its own span and head.
             let log_sums = unsafe { sums.row(head, range.clone()) };
             task.forward(
                 |row, values| {
@@ -46,7 +48,7 @@ impl AttentionKernel for Flex {
         qkv: FlexTensor,
         output: FlexTensor,
         log_sums: FlexTensor,
-        ranges: &Ranges,
+        spans: &Spans,
         heads: Heads,
     ) -> FlexTensor {
         let [grad, qkv, output, log_sums] = [grad, qkv, output, log_sums].map(contiguous);
@@ -57,22 +59,38 @@ impl AttentionKernel for Flex {
         let mut of_heads = vec![0.0; 2 * heads.heads * tokens * dim_of_head];
         let columns = Columns::new(&mut out, width);
         let per_head = Columns::new(&mut of_heads, tokens * dim_of_head);
-        tasks(ranges, heads).into_par_iter().for_each(|(range, head)| {
-            let task = Task::of_rows(slice(&qkv), range.clone(), head, heads);
-            let rows = range.start * dim_of_head..range.end * dim_of_head;
-            // SAFETY: each task has its own example and head.
-            let (dk, dv) = unsafe { (per_head.row(head, rows.clone()), per_head.row(heads.heads + head, rows)) };
-            let saved = Saved {
-                grad: &slice(&grad)[range.start * heads.heads * dim_of_head + head * dim_of_head..],
-                output: &slice(&output)[range.start * heads.heads * dim_of_head + head * dim_of_head..],
-                row: heads.heads * dim_of_head,
-                log_sums: &slice(&log_sums)[head * tokens..][range.clone()],
+        // Spans that see the same tokens add to the same gradients, so one task has all of them.
+        with_heads(&families(spans), heads).into_par_iter().for_each(|(family, head)| {
+            let rows = |kind: usize, tokens: &Range<usize>| {
+                // SAFETY: each task has its own spans and head, and asks for the same rows one after the other.
+                unsafe { per_head.row(kind * heads.heads + head, tokens.start * dim_of_head..tokens.end * dim_of_head) }
             };
-            task.backward(&saved, dk, dv, |row, values| {
-                // SAFETY: as above.
-                unsafe { columns.row(range.start + row, head * dim_of_head..(head + 1) * dim_of_head) }
-                    .copy_from_slice(values);
-            });
+            for span in *family {
+                let Span { range, prefix } = span;
+                let task = Task::of_rows(slice(&qkv), span, head, heads);
+                let saved = Saved {
+                    grad: &slice(&grad)[range.start * heads.heads * dim_of_head + head * dim_of_head..],
+                    output: &slice(&output)[range.start * heads.heads * dim_of_head + head * dim_of_head..],
+                    row: heads.heads * dim_of_head,
+                    log_sums: &slice(&log_sums)[head * tokens..][range.clone()],
+                };
+                let write = |row, values: &[f32]| {
+                    // SAFETY: as above.
+                    unsafe { columns.row(range.start + row, head * dim_of_head..(head + 1) * dim_of_head) }
+                        .copy_from_slice(values);
+                };
+                if prefix.is_empty() {
+                    task.backward(&saved, rows(0, range), rows(1, range), write);
+                    continue;
+                }
+                let [mut dk, mut dv] = [(); 2].map(|()| vec![0.0; (prefix.len() + range.len()) * dim_of_head]);
+                task.backward(&saved, &mut dk, &mut dv, write);
+                for (kind, gradient) in [dk, dv].iter().enumerate() {
+                    let (of_prefix, own) = gradient.split_at(prefix.len() * dim_of_head);
+                    rows(kind, prefix).iter_mut().zip(of_prefix).for_each(|(sum, part)| *sum += part);
+                    rows(kind, range).copy_from_slice(own);
+                }
+            }
         });
         let first = heads.heads * dim_of_head;
         out.par_chunks_mut(width).enumerate().for_each(|(token, out)| {
@@ -101,8 +119,8 @@ impl AttentionKernel for Flex {
             let task = Task {
                 q: &slice(&q)[head * heads.head_dim..],
                 q_row: width,
-                k: &slice(&k)[kv..],
-                v: &slice(&v)[kv..],
+                k: slice(&k)[kv..].into(),
+                v: slice(&v)[kv..].into(),
                 kv_row: heads.kv_heads * heads.head_dim,
                 queries: new,
                 past: total - new,
@@ -121,17 +139,22 @@ impl AttentionKernel for Flex {
     }
 }
 
-/// Every example with every head; the longest first would be best, and examples of a row are of like length anyway.
-fn tasks(ranges: &Ranges, heads: Heads) -> Vec<(Range<usize>, usize)> {
-    ranges.iter().flat_map(|range| (0..heads.heads).map(move |head| (range.clone(), head))).collect()
+/// Everything with every head; the longest first would be best, and examples of a row are of like length anyway.
+fn with_heads<T>(things: &[T], heads: Heads) -> Vec<(&T, usize)> {
+    things.iter().flat_map(|thing| (0..heads.heads).map(move |head| (thing, head))).collect()
 }
 
-/// One head of one example.
+/// Each span with those that see it.
+fn families(spans: &Spans) -> Vec<&[Span]> {
+    spans.chunk_by(|_, next| !next.prefix.is_empty()).collect()
+}
+
+/// One head of one span.
 struct Task<'a> {
     q: &'a [f32],
     q_row: usize,
-    k: &'a [f32],
-    v: &'a [f32],
+    k: Cow<'a, [f32]>,
+    v: Cow<'a, [f32]>,
     kv_row: usize,
     /// New tokens.
     queries: usize,
@@ -150,17 +173,26 @@ struct Saved<'a> {
 
 impl<'a> Task<'a> {
     /// From rows of queries, keys and values.
-    fn of_rows(qkv: &'a [f32], range: Range<usize>, head: usize, heads: Heads) -> Self {
-        let (row, kv_head) = (heads.width(), head / (heads.heads / heads.kv_heads));
-        let from = |head: usize| &qkv[range.start * row + head * heads.head_dim..];
+    fn of_rows(qkv: &'a [f32], span: &Span, head: usize, heads: Heads) -> Self {
+        let (Span { range, prefix }, row, dim) = (span, heads.width(), heads.head_dim);
+        let kv_head = head / (heads.heads / heads.kv_heads);
+        let from = |head: usize| &qkv[range.start * row + head * dim..];
+        // Keys and values that do not lie one after the other are brought together.
+        let all = |head: usize| -> Cow<'a, [f32]> {
+            if prefix.is_empty() {
+                return from(head).into();
+            }
+            let tokens = prefix.clone().chain(range.clone());
+            tokens.flat_map(|token| &qkv[token * row + head * dim..][..dim]).copied().collect()
+        };
         Self {
             q: from(head),
             q_row: row,
-            k: from(heads.heads + kv_head),
-            v: from(heads.heads + heads.kv_heads + kv_head),
-            kv_row: row,
+            k: all(heads.heads + kv_head),
+            v: all(heads.heads + heads.kv_heads + kv_head),
+            kv_row: if prefix.is_empty() { row } else { dim },
             queries: range.len(),
-            past: 0,
+            past: prefix.len(),
             heads,
         }
     }
@@ -211,7 +243,7 @@ impl<'a> Task<'a> {
 
     /// Calls `write(query, output)` for each query and notes the logarithms of the sums.
     fn forward(&self, mut write: impl FnMut(usize, &[f32]), log_sums: &mut [f32]) {
-        let keys = self.panels(self.k);
+        let keys = self.panels(&self.k);
         let mut out = vec![0.0; QUERIES * self.heads.head_dim];
         let mut scores = vec![0.0; QUERIES * (self.past + self.queries)];
         for block in self.blocks(keys.width) {
@@ -227,7 +259,7 @@ impl<'a> Task<'a> {
                 inverse_sums[i] = 1.0 / sum;
                 log_sums[block.first + i] = log_sum;
             }
-            self.times_rows(scores, self.v, &block, &mut out);
+            self.times_rows(scores, &self.v, &block, &mut out);
             for (i, out) in out.chunks_exact_mut(self.heads.head_dim).take(block.count).enumerate() {
                 for value in &mut *out {
                     *value *= inverse_sums[i];
@@ -240,7 +272,7 @@ impl<'a> Task<'a> {
     /// Writes the gradients of keys and values (`[total, head_dim]`) and calls `write(query, gradient)` for each query.
     fn backward(&self, saved: &Saved<'_>, dk: &mut [f32], dv: &mut [f32], mut write: impl FnMut(usize, &[f32])) {
         let dim = self.heads.head_dim;
-        let (keys, values) = (self.panels(self.k), self.panels(self.v));
+        let (keys, values) = (self.panels(&self.k), self.panels(&self.v));
         let mut dq = vec![0.0; QUERIES * dim];
         let [mut weights, mut slopes] = [(); 2].map(|()| vec![0.0; QUERIES * (self.past + self.queries)]);
         dk.fill(0.0);
@@ -269,7 +301,7 @@ impl<'a> Task<'a> {
                     heads: self.heads,
                 });
             }
-            self.times_rows(slopes, self.k, &block, &mut dq);
+            self.times_rows(slopes, &self.k, &block, &mut dq);
             for (i, dq) in dq.chunks_exact(dim).take(block.count).enumerate() {
                 write(block.first + i, dq);
             }

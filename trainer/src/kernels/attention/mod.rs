@@ -1,7 +1,8 @@
 //! Causal attention inside each example of a row of examples, with grouped heads.
 //!
 //! Examples are attended one by one, so a token of one never sees a token of another: there is no mask between examples
-//! that could be wrong, and no score is computed to be thrown away. The forward pass keeps the logarithm of each
+//! that could be wrong, and no score is computed to be thrown away. Examples that begin with the same tokens may have these
+//! in common: one span that each of theirs sees as what comes before it. The forward pass keeps the logarithm of each
 //! softmax's sum, the backward pass computes the scores again from it, block of queries by block of queries.
 
 #[cfg(feature = "cube")]
@@ -23,6 +24,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 
 use super::Kernels;
+use crate::device;
 
 /// The shape of an attention, and what it may see.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,21 +60,42 @@ impl Heads {
     }
 }
 
-/// Where the examples lie in the axis of tokens.
-pub type Ranges = Arc<[Range<usize>]>;
+/// A run of tokens that is attended by itself: an example, or what several have in common, or the rest of one of those.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Where it lies in the axis of tokens.
+    pub range: Range<usize>,
+    /// The earlier tokens that it sees all of, as if they stood right before it; empty for none. They are a span of their
+    /// own, and only spans that see them lie between it and this one.
+    pub prefix: Range<usize>,
+}
 
-/// Attends within each example.
+impl From<Range<usize>> for Span {
+    /// One that sees itself alone.
+    fn from(range: Range<usize>) -> Self {
+        Self { range, prefix: 0..0 }
+    }
+}
+
+/// Where the examples lie in the axis of tokens.
+pub type Spans = Arc<[Span]>;
+
+/// Attends within each span. A device whose kernel knows no prefixes takes the reference for spans that have some.
 ///
 /// # Shapes
 /// - `qkv`: `[tokens, (heads + 2 · kv_heads) · head_dim]`, in a row all queries, then keys, then values.
 /// - Output: `[tokens, heads · head_dim]`.
 ///
 /// Sources: Ainslie et al. 2023, <https://arxiv.org/abs/2305.13245> (grouped heads); Dao 2023,
-/// <https://arxiv.org/abs/2307.08691> (scores computed again in the backward pass).
-pub fn attention(kernels: Kernels, qkv: Tensor<2>, ranges: &Ranges, heads: Heads) -> Tensor<2> {
+/// <https://arxiv.org/abs/2307.08691> (scores computed again in the backward pass); Wang and Hegde 2024,
+/// <https://arxiv.org/abs/2410.20305> (a beginning in common).
+pub fn attention(kernels: Kernels, qkv: Tensor<2>, spans: &Spans, heads: Heads) -> Tensor<2> {
+    let is_known = || spans.iter().all(|span| span.prefix.is_empty()) || device::attends_to_prefixes(&qkv.device());
     match kernels {
-        Kernels::Fused => Tensor::from_dispatch(Dispatch::attention(qkv.into_dispatch(), ranges.clone(), heads)),
-        Kernels::Reference => reference::attention(&qkv, ranges, heads),
+        Kernels::Fused if is_known() => {
+            Tensor::from_dispatch(Dispatch::attention(qkv.into_dispatch(), spans.clone(), heads))
+        }
+        Kernels::Fused | Kernels::Reference => reference::attention(&qkv, spans, heads),
     }
 }
 
@@ -93,11 +116,8 @@ pub fn cached_attention(kernels: Kernels, q: Tensor<2>, k: Tensor<2>, v: Tensor<
 /// The operator as a backend computes it.
 pub trait AttentionKernel: Backend {
     /// The output of [`attention`], and the logarithm of the sum of each query's exponentials, `[heads, tokens]`.
-    fn attention_forward(
-        qkv: FloatTensor<Self>,
-        ranges: &Ranges,
-        heads: Heads,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+    fn attention_forward(qkv: FloatTensor<Self>, spans: &Spans, heads: Heads)
+    -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// The gradient of `qkv` from the gradient of the output.
     fn attention_backward(
@@ -105,7 +125,7 @@ pub trait AttentionKernel: Backend {
         qkv: FloatTensor<Self>,
         output: FloatTensor<Self>,
         log_sums: FloatTensor<Self>,
-        ranges: &Ranges,
+        spans: &Spans,
         heads: Heads,
     ) -> FloatTensor<Self>;
 
@@ -122,7 +142,7 @@ pub trait AttentionKernel: Backend {
 #[backend_extension(Autodiff, Flex: cfg(feature = "flex"), Cube: cfg(feature = "cube"))]
 pub trait Attention: Backend {
     /// As [`attention`](fn@attention).
-    fn attention(qkv: FloatTensor<Self>, ranges: Ranges, heads: Heads) -> FloatTensor<Self>;
+    fn attention(qkv: FloatTensor<Self>, spans: Spans, heads: Heads) -> FloatTensor<Self>;
 }
 
 /// Attention to a cache, outside autodiff.
@@ -138,8 +158,8 @@ pub trait CachedAttention: Backend {
 }
 
 impl<B: AttentionKernel> Attention for B {
-    fn attention(qkv: FloatTensor<Self>, ranges: Ranges, heads: Heads) -> FloatTensor<Self> {
-        B::attention_forward(qkv, &ranges, heads).0
+    fn attention(qkv: FloatTensor<Self>, spans: Spans, heads: Heads) -> FloatTensor<Self> {
+        B::attention_forward(qkv, &spans, heads).0
     }
 }
 
@@ -163,7 +183,7 @@ struct State<B: Backend> {
     qkv: NodeId,
     output: FloatTensor<B>,
     log_sums: FloatTensor<B>,
-    ranges: Ranges,
+    spans: Spans,
     heads: Heads,
 }
 
@@ -173,24 +193,24 @@ impl<B: AttentionKernel> Backward<B, 1> for AttentionBackward {
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
         let [parent] = ops.parents;
         let grad = grads.consume::<B>(&ops.node);
-        let State { qkv, output, log_sums, ranges, heads } = ops.state;
+        let State { qkv, output, log_sums, spans, heads } = ops.state;
         let qkv: FloatTensor<B> = checkpointer.retrieve_node_output(qkv);
         if let Some(parent) = parent {
-            grads.register::<B>(parent.id, B::attention_backward(grad, qkv, output, log_sums, &ranges, heads));
+            grads.register::<B>(parent.id, B::attention_backward(grad, qkv, output, log_sums, &spans, heads));
         }
     }
 }
 
 impl<B: AttentionKernel, C: CheckpointStrategy> Attention for Autodiff<B, C> {
-    fn attention(qkv: FloatTensor<Self>, ranges: Ranges, heads: Heads) -> FloatTensor<Self> {
+    fn attention(qkv: FloatTensor<Self>, spans: Spans, heads: Heads) -> FloatTensor<Self> {
         let node = qkv.node();
         match AttentionBackward.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(mut prep) => {
                 let id = prep.checkpoint(&qkv);
-                let (output, log_sums) = B::attention_forward(qkv.into_primitive(), &ranges, heads);
-                prep.finish(State { qkv: id, output: output.clone(), log_sums, ranges, heads }, output)
+                let (output, log_sums) = B::attention_forward(qkv.into_primitive(), &spans, heads);
+                prep.finish(State { qkv: id, output: output.clone(), log_sums, spans, heads }, output)
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::attention_forward(qkv.into_primitive(), &ranges, heads).0),
+            OpsKind::UnTracked(prep) => prep.finish(B::attention_forward(qkv.into_primitive(), &spans, heads).0),
         }
     }
 }

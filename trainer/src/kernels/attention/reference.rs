@@ -1,16 +1,24 @@
 //! Attention in ordinary tensor operators.
 
+use std::ops::Range;
+
 use burn::tensor::activation::softmax;
 use burn::tensor::{Tensor, TensorData};
 
-use super::{Heads, Ranges};
+use super::{Heads, Spans};
 
-pub(super) fn attention(qkv: &Tensor<2>, ranges: &Ranges, heads: Heads) -> Tensor<2> {
+pub(super) fn attention(qkv: &Tensor<2>, spans: &Spans, heads: Heads) -> Tensor<2> {
     let width = [heads.heads, heads.kv_heads, heads.kv_heads].map(|count| count * heads.head_dim);
-    let outputs = ranges.iter().map(|range| {
-        let rows = qkv.clone().narrow(0, range.start, range.len());
-        let part = |index: usize| rows.clone().narrow(1, width[..index].iter().sum(), width[index]);
-        cached_attention(part(0), part(1), part(2), heads)
+    let outputs = spans.iter().map(|span| {
+        let part = |range: &Range<usize>, index: usize| {
+            let rows = qkv.clone().narrow(0, range.start, range.len());
+            rows.narrow(1, width[..index].iter().sum(), width[index])
+        };
+        let all = |index| {
+            let own = part(&span.range, index);
+            if span.prefix.is_empty() { own } else { Tensor::cat(vec![part(&span.prefix, index), own], 0) }
+        };
+        cached_attention(part(&span.range, 0), all(1), all(2), heads)
     });
     Tensor::cat(outputs.collect(), 0)
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{Draw, assert_close, check, config, device, dot, read};
 use crate::kernels::Kernels;
-use crate::kernels::attention::{Heads, Ranges, attention, cached_attention};
+use crate::kernels::attention::{Heads, Span, Spans, attention, cached_attention};
 
 /// One head of one example: queries at the positions from `past` on.
 fn plain_head(q: &[Vec<f64>], k: &[Vec<f64>], v: &[Vec<f64>], past: usize, heads: Heads) -> Vec<Vec<f64>> {
@@ -33,14 +33,16 @@ fn columns(rows: &[f64], width: usize, range: &Range<usize>, head: usize, head_d
     range.clone().map(|row| rows[row * width + head * head_dim..][..head_dim].to_vec()).collect()
 }
 
-fn plain(qkv: &[f64], ranges: &Ranges, heads: Heads) -> Vec<f64> {
+fn plain(qkv: &[f64], spans: &Spans, heads: Heads) -> Vec<f64> {
     let (width, out_width) = (heads.width(), heads.heads * heads.head_dim);
     let mut out = vec![0.0; qkv.len() / width * out_width];
-    for range in ranges.iter() {
+    for Span { range, prefix } in spans.iter() {
         for head in 0..heads.heads {
             let kv_head = heads.heads + head / (heads.heads / heads.kv_heads);
-            let part = |head: usize| columns(qkv, width, range, head, heads.head_dim);
-            let rows = plain_head(&part(head), &part(kv_head), &part(kv_head + heads.kv_heads), 0, heads);
+            let part = |range: &Range<usize>, head: usize| columns(qkv, width, range, head, heads.head_dim);
+            let all = |head: usize| [part(prefix, head), part(range, head)].concat();
+            let (k, v) = (all(kv_head), all(kv_head + heads.kv_heads));
+            let rows = plain_head(&part(range, head), &k, &v, prefix.len(), heads);
             for (token, row) in range.clone().zip(rows) {
                 out[token * out_width + head * heads.head_dim..][..heads.head_dim].copy_from_slice(&row);
             }
@@ -68,20 +70,31 @@ proptest! {
     #![proptest_config(config(24))]
 
     #[test]
-    fn any_examples(lengths in prop::collection::vec(1usize..71, 1..4), heads in heads(), seed: u64) {
+    fn any_examples(
+        families in prop::collection::vec((1usize..71, prop::collection::vec(1usize..40, 0..4)), 1..4),
+        heads in heads(),
+        seed: u64,
+    ) {
         let mut draw = Draw::new(seed);
-        let mut start = 0;
-        let ranges = lengths.iter().map(|length| {
-            start += length;
-            start - length..start
+        let mut end = 0;
+        let mut next = |length: usize| {
+            end += length;
+            end - length..end
+        };
+        // Each an example alone, or what some have in common and the rest of each.
+        let spans = families.iter().flat_map(|(first, rests)| {
+            let prefix = next(*first);
+            let rests: Vec<Span> =
+                rests.iter().map(|&rest| Span { range: next(rest), prefix: prefix.clone() }).collect();
+            [vec![prefix.into()], rests].concat()
         });
-        let ranges: Ranges = ranges.collect();
-        let qkv = draw.matrix(lengths.iter().sum(), heads.width(), 1.0);
+        let spans: Spans = spans.collect();
+        let qkv = draw.matrix(end, heads.width(), 1.0);
         check(
             &mut draw,
             &[qkv],
-            |kernels, inputs| attention(kernels, inputs[0].clone(), &ranges, heads),
-            |inputs| plain(&inputs[0], &ranges, heads),
+            |kernels, inputs| attention(kernels, inputs[0].clone(), &spans, heads),
+            |inputs| plain(&inputs[0], &spans, heads),
         );
     }
 

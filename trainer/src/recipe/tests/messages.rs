@@ -47,7 +47,8 @@ fn a_strange_key_gets_the_known_ones() {
     refused(
         "eval:\n  colour: red\n",
         "recipe.yaml:7:3: unknown key `colour` in `eval`; \
-         known keys are test, max_new_tokens, batch_size, temperature, limit\n  7 |   colour: red\n    |   ^",
+         known keys are test, max_new_tokens, batch_size, temperature, limit, group_by, num_fewshot\n  \
+           7 |   colour: red\n    |   ^",
     );
     let message = refusal("model: {base: a/b}\ndata: {train: [{pth: x.jsonl}]}\n", &[]);
     assert!(message.starts_with("recipe.yaml:2:17: unknown key `pth` in `data.train[0]`; did you mean `path`?"));

@@ -124,6 +124,7 @@ fn data() -> impl Strategy<Value = DataConfig> {
                 max_length,
                 overlong,
                 packing,
+                share_prefix: packing.then_some(4),
                 system_prompt,
                 chat_template: template.map(Into::into),
                 cache,
@@ -278,6 +279,8 @@ fn recipe() -> impl Strategy<Value = Recipe> {
             batch_size,
             temperature,
             limit,
+            group_by: limit.map(|limit| limit.to_string()).into_iter().collect(),
+            num_fewshot: limit.unwrap_or(0) % 65,
         },
     );
     let device = select(vec!["flex", "cuda", "cuda:3", "vulkan:1", "webgpu", "libtorch"]);

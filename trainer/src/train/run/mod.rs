@@ -164,8 +164,8 @@ impl Run<'_> {
         let examples = examples_of_step(&self.data, train.global_batch_size, self.total_examples, index);
         let replayed = self.replay.as_ref().map(|replay| (replay.examples(index), replay.objective()));
         let replayed = replayed.as_ref().map(|(examples, objective)| (&examples[..], *objective));
-        let division = Division::new(&examples, replayed, self.collective.ranks());
-        let share = division.share(self.collective.rank(), self.layout);
+        let division = Division::new(&examples, replayed, self.collective.ranks(), self.layout);
+        let share = division.share(self.collective.rank());
         let settings = StepSettings {
             seed: train.seed,
             step: index,
