@@ -2,8 +2,7 @@
 
 Reads only the text of each question's message, the document and the question, and prints one JSON line per question, in
 order: {"answer": ...}. The labels, the shapes of values and the words of questions were written from
-recipes/releve-information/data/train.jsonl, with their plain synonyms. What is asked there has a rule; any other
-question is answered as absent.
+recipes/releve-information/data/train.jsonl, with their plain synonyms; what it never asks is answered as absent.
 
 Whatever the layout, a document becomes lines of labels and values: lines that a scan has joined are broken again at the
 labels, and a row of column heads above a row of values becomes one line for each column. Labels are searched in a text
@@ -50,19 +49,16 @@ LABELS = {
              r"|fin de garantie | motif | cause",
     "end": r"echeance (principale)? | ech (annuelle | princ) | souscripteur | souscrit par | preneur d assurance | pf"
            r"|titulaire du contrat | assuree? | mise? en circ(ulation)? (le)? | circulation | applique au | date | resp"
-           r"|(1ere | premiere) (mise en)? circ(ulation)? (le)? | dt mec | puiss(ance)? fiscale | fiscalite | corp(orel)?"
-           r"|nb resp | dont a tort | dont responsables | conducteurs | 0,50 depuis | dt crm | dt 050 | (?<![\dlosb]) cv"
-           r"|cv (?=\|mise) | coefficients? (anterieurs? | precedents?) | crm de 0,50 acquis",
+           r"|(1ere | premiere) (mise en)? circ(ulation)? (le)? | dt mec | puiss(ance)? fiscale | fiscalite"
+           r"|nb resp | dont a tort | dont responsables | corp(orel)? | conducteurs | 0,50 depuis | dt crm | dt 050"
+           r"|(?<![\dlosb]) cv | cv (?=\|mise) | coefficients? (anterieurs? | precedents?) | crm de 0,50 acquis",
 }
-NONE = r"aucun (sinistre | evenement) | sinistres? [^a-z]* (aucun | neant)"
-EXPRESSIONS = {kind: re.compile(pattern.replace(" ", "").translate(CONFUSED))
-               for kind, pattern in {**LABELS, "none": NONE}.items()}
-NO_CLAIM = EXPRESSIONS.pop("none")
-SEPARATOR = re.compile(r"\.?(?: *\| *|\t| {3,})")
-MONTHS = "janvier fevrier mars avril mai juin juillet aout septembre octobre novembre decembre".split()
-DATE = re.compile(
-    r"\b(?:\d\d?[/.-]\d\d?[/.-]\d{4}|\d{4}-\d\d-\d\d|(?:1er|\d\d?) (?:janvier|f[ée]vrier|mars|avril|mai|juin|juillet|"
-    r"ao[ûu]t|septembre|octobre|novembre|d[ée]cembre) \d{4})\b", re.IGNORECASE)
+EXPRESSIONS = {kind: re.compile(pattern.replace(" ", "").translate(CONFUSED)) for kind, pattern in LABELS.items()}
+NO_CLAIM = re.compile("aucun(sinistre|evenement)|sinistres?[^a-z]*(aucun|neant)".translate(CONFUSED))
+SEPARATOR = re.compile(r"\.?(?: *[|;] *|\t| {3,})")
+MONTHS = "janvier|fevrier|mars|avril|mai|juin|juillet|aout|septembre|octobre|novembre|decembre"
+DATE = re.compile(r"\b(?:\d\d?[/.-]\d\d?[/.-]\d{4}|\d{4}-\d\d-\d\d|(?:1er|\d\d?) (?:%s) \d{4})\b"
+                  % MONTHS.replace("e", "[eé]").replace("u", "[uû]"), re.IGNORECASE)
 LICENCE = re.compile(r"\b(?:\d{12}|\d\d[A-Z]{2}\d{5})\b")
 PLATE = re.compile(r"\b(?:[A-Z]{2}[- ]\d{3}[- ][A-Z]{2}|\d{2,4} [A-Z]{2,3} (?:\d\d|2[AB]))\b(?![/-]\d)")
 VIN = re.compile(r"\b(?=[A-Z]*\d)[A-HJ-NPR-Z0-9]{17}\b")
@@ -73,9 +69,9 @@ WORD = r"[A-ZÀ-Ý](?:[^\W\d_]|['’-])*"
 NAME = re.compile(rf"^(?:est )?(?:(?:M\.|Mme|Mlle|Monsieur|Madame) )?({WORD}(?:,? {WORD})+)$")
 STATED = re.compile(rf"(?:M\.|M(?:m|rn)e|Mlle|Monsieur|Madame)\s+({WORD}(?: {WORD})+)(?=,[^.]*\sconduct)")
 VEHICLE = re.compile(
-    r"\b(?:Alfa Romeo|Audi|BMW|Citro[ëe]n|Cupra|Dacia|DS|Fiat|Ford|Honda|Hyundai|Jeep|Kia|Land Rover|Lexus|Mazda|MG|Mini|"
-    r"Mercedes|Mitsubishi|Nissan|Opel|Peugeot|Porsche|Renault|Seat|[ŠS]koda|Smart|Subaru|Suzuki|Tesla|Toyota|Volvo|"
-    r"Volkswagen)(?-i:(?: (?:[A-ZÀ-Ý]|i?\d)[\w-]*){1,3})", re.IGNORECASE)
+    r"\b(?:Alfa Romeo|Audi|BMW|Citro[ëe]n|Cupra|Dacia|DS|Fiat|Ford|Honda|Hyundai|Jeep|Kia|Land Rover|Lexus|Mazda|MG|"
+    r"Mini|Mercedes|Mitsubishi|Nissan|Opel|Peugeot|Porsche|Renault|Seat|[ŠS]koda|Smart|Subaru|Suzuki|Tesla|Toyota|"
+    r"Volvo|Volkswagen)(?-i:(?: (?:[A-ZÀ-Ý]|i?\d)[\w-]*){1,3})", re.IGNORECASE)
 # By field: the kinds of label, first choice first, what their values look like, and what is searched without a label.
 FIELDS = {
     "driver": (["driver", "driver part"], NAME, STATED), "birth": (["birth"], DATE, None),
@@ -106,8 +102,8 @@ def fold(text: str) -> str:
 def canonical(text: str) -> tuple[str, list[tuple[int, int]]]:
     """What labels are searched in, and where each of its letters was in the text."""
     kept = list(re.finditer(r"rn| {3,}|[^ _.°'’()-]", fold(text).translate(CONFUSED)))
-    return "".join({"rn": "m", " ": "\t"}.get(match[0].strip(" ") or " ", match[0]) for match in kept), \
-        [match.span() for match in kept]
+    letters = ("\t" if match[0].isspace() else match[0].replace("rn", "m") for match in kept)
+    return "".join(letters), [match.span() for match in kept]
 
 
 def labels(text: str) -> list[tuple[int, int, str]]:
@@ -179,7 +175,8 @@ def claims(document: str) -> tuple[str | None, list[str]]:
 
 def day(date: str) -> tuple[int, ...]:
     """The year, month and day of a date."""
-    parts = [MONTHS.index(part) + 1 if part in MONTHS else int(part.removesuffix("er"))
+    months = MONTHS.split("|")
+    parts = [months.index(part) + 1 if part in months else int(part.removesuffix("er"))
              for part in re.split(r"[/. -]", fold(date))]
     return tuple(parts if parts[0] > 31 else parts[::-1])
 
