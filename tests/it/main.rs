@@ -22,6 +22,7 @@ mod merge;
 mod methods;
 mod parity;
 mod plan;
+mod port;
 mod push;
 #[cfg(feature = "real")]
 mod real;

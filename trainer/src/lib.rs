@@ -23,6 +23,7 @@ pub mod kernels;
 pub mod language;
 pub mod model;
 pub mod plan;
+pub mod port;
 pub mod prove;
 pub mod provenance;
 pub mod recipe;

@@ -6,6 +6,7 @@ mod forgetting;
 mod launch;
 mod merge;
 mod model;
+mod port;
 mod report;
 mod run;
 mod screen;
@@ -25,6 +26,7 @@ pub use forgetting::{ForgettingVerb, MeasureArgs, QuestionArgs, RepairArgs};
 pub use launch::LaunchArgs;
 pub use merge::{CombineArgs, MergeArgs, MergedAs, MergedType, SignMethod};
 pub use model::{ChatArgs, GenerateArgs, ModelArgs, SamplingArgs};
+pub use port::PortArgs;
 pub use report::{CleanArgs, CompareArgs, ListArgs, ReportArgs, RunsArgs, RunsVerb};
 pub use run::{
     DataVerb, EvalArgs, FetchArgs, InitArgs, PlanArgs, PrepareArgs, PreviewArgs, RecipeArgs, TrainArgs, WatchArgs,
@@ -206,6 +208,19 @@ Examples:
 
 What a run's own adapter and recipe give is kept in its folder as eval.json, answers included; `greffon report` shows it.")]
     Eval(EvalArgs),
+    /// Make a run again on another base, compare the two, and say whether to move.
+    #[command(after_help = "\
+Examples:
+  greffon port runs/claims --base HuggingFaceTB/SmolLM2-360M-Instruct
+  greffon port runs/claims --base models/gemma.gguf --chat-template gemma.jinja
+  greffon port runs/claims --base Qwen/Qwen3-0.6B --tolerance 0.5 --json
+
+The recipe is the run's own, with the lengths that the new base's tokens need; what changes is told. Both adapters are \
+asked the questions of eval.test. Stopped and started again with the same arguments, it goes on where it was.
+
+Exit codes: 0 move; 3 do not: it may be worse, or forgot more than the recipe allows; 2 the input must be mended; 130 \
+interrupted with everything saved.")]
+    Port(PortArgs),
     /// Write what a run did and found as one HTML file; several runs, compared.
     #[command(after_help = "\
 Examples:

@@ -19,11 +19,38 @@ use crate::eval::evaluation::{Comparison, EXACT_MATCH, Evaluation, FILE, Group};
 use crate::eval::{Findings, Subject, few_shot, probes, rival};
 use crate::model::{Decoder, adapter};
 use crate::recipe::Recipe;
+use crate::track::RunFolder;
 
 pub(super) fn eval(args: &EvalArgs, collective: &dyn Collective) -> anyhow::Result<ExitCode> {
     let comparing = Comparing::open(&args.subject, args.adapter.as_ref(), &args.set)?;
+    let Some(found) = evaluate(&comparing, args.limit, args.rival.as_deref(), collective)? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    if args.json {
+        output::json(&found)?;
+    } else {
+        println!("{}", table(&found));
+        let asked = found.answers.len();
+        println!("{asked} conversations never trained on; intervals: 95 %, paired bootstrap");
+    }
+    // Last, so that what was found is told where the folder cannot be written.
+    let is_own = |run: &&RunFolder| run.adapter() == comparing.adapter && args.set.is_empty() && args.rival.is_none();
+    if let Some(run) = comparing.run.as_ref().filter(is_own) {
+        // As the run's own recipe asks; another adapter or another question is not the run's.
+        found.save(run)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks both models, or the adapted one alone where there are answers `instead` of the base's; on the first rank what was found.
+pub(super) fn evaluate(
+    comparing: &Comparing,
+    limit: Option<usize>,
+    instead: Option<&Path>,
+    collective: &dyn Collective,
+) -> anyhow::Result<Option<Evaluation>> {
     let recipe = &comparing.recipe;
-    let limit = args.limit.or(recipe.eval.limit);
+    let limit = limit.or(recipe.eval.limit);
     let hub = progress::hub();
     let base = comparing.base(&hub)?;
     // Before all that takes time, so that a base without a template is told at once.
@@ -32,7 +59,9 @@ pub(super) fn eval(args: &EvalArgs, collective: &dyn Collective) -> anyhow::Resu
     check_groups(&conversations, &recipe.eval.group_by)?;
     let device = device::open_for(&recipe.device, collective)?;
     let (plain, adapted) = comparing.decoders(&base, &device)?;
-    let probes = if compares_answers_alone(args, recipe) { probes::answers(recipe) } else { probes::all(recipe) };
+    // Others' answers have no loss, and that of a longer prompt is another's.
+    let answers_alone = instead.is_some() || recipe.eval.num_fewshot > 0;
+    let probes = if answers_alone { probes::answers(recipe) } else { probes::all(recipe) };
     let question = |decoder: &Decoder, asked: &[Conversation], what| -> Result<Vec<Findings>, TrainError> {
         let subject = Subject { decoder, tokenizer: &base.tokenizer, device: &device, collective };
         probes
@@ -45,7 +74,7 @@ pub(super) fn eval(args: &EvalArgs, collective: &dyn Collective) -> anyhow::Resu
             })
             .collect()
     };
-    let (against, plain) = match &args.rival {
+    let (against, plain) = match instead {
         Some(file) => {
             let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
             (name, vec![probes::scored(&conversations, rival::read(file, &conversations)?)])
@@ -59,30 +88,18 @@ pub(super) fn eval(args: &EvalArgs, collective: &dyn Collective) -> anyhow::Resu
     let adapted = question(&adapted, &conversations, "adapter")?;
 
     if !collective.is_first() {
-        return Ok(ExitCode::SUCCESS);
+        return Ok(None);
     }
     let digest = adapter::digest(&comparing.adapter)?;
-    let found = Evaluation::new(digest, against, &conversations, &recipe.eval.group_by, &plain, &adapted);
-    if args.json {
-        output::json(&found)?;
-    } else {
-        println!("{}", table(&found));
-        println!("{} conversations never trained on; intervals: 95 %, paired bootstrap", conversations.len());
-    }
-    // Last, so that what was found is told where the folder cannot be written.
-    if let Some(run) = comparing
-        .run
-        .as_ref()
-        .filter(|run| run.adapter() == comparing.adapter && args.set.is_empty() && args.rival.is_none())
-    {
-        // As the run's own recipe asks; another adapter or another question is not the run's.
-        found.save(run)?;
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(Some(Evaluation::new(digest, against, &conversations, &recipe.eval.group_by, &plain, &adapted)))
 }
 
 /// The test conversations of the recipe; without any, its validation ones.
-fn test_conversations(recipe: &Recipe, limit: Option<usize>, hub: &Hub) -> Result<Vec<Conversation>, TrainError> {
+pub(super) fn test_conversations(
+    recipe: &Recipe,
+    limit: Option<usize>,
+    hub: &Hub,
+) -> Result<Vec<Conversation>, TrainError> {
     let sources = recipe.test_sources();
     if sources.is_empty() {
         return Err(TrainError::Run("the recipe names no questions to ask; list files under `eval.test`".to_owned()));
@@ -94,11 +111,6 @@ fn test_conversations(recipe: &Recipe, limit: Option<usize>, hub: &Hub) -> Resul
         return Err(TrainError::Run("there is no conversation to evaluate on; raise the limit".to_owned()));
     }
     Ok(conversations)
-}
-
-/// Whether only what is answered can be compared: others' answers have no loss, and that of a longer prompt is another's.
-fn compares_answers_alone(args: &EvalArgs, recipe: &Recipe) -> bool {
-    args.rival.is_some() || recipe.eval.num_fewshot > 0
 }
 
 /// The training conversations that the base is shown.

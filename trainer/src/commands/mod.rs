@@ -19,6 +19,7 @@ mod launch;
 mod merge;
 mod output;
 mod plan;
+mod port;
 mod prepare;
 mod preview;
 mod progress;
@@ -37,6 +38,7 @@ mod synth;
 mod trace;
 mod track;
 mod train;
+mod training;
 mod verify;
 mod watch;
 
@@ -84,6 +86,7 @@ fn verb(verb: Verb, place: &Place) -> anyhow::Result<ExitCode> {
                 booked(Stage::Evaluate, &args.subject, collective, || eval::eval(&args, collective))
             });
         }
+        Verb::Port(args) => return together(place, |collective| port::port(&args, collective)),
         Verb::Reproduce(args) => return together(place, |collective| reproduce::reproduce(&args, collective)),
         Verb::Synth(args) => return together(place, |collective| synth::synth(&args, collective)),
         Verb::Data(DataVerb::Prepare(args)) => {

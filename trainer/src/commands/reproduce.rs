@@ -6,16 +6,13 @@ use std::process::ExitCode;
 use anstream::{eprintln, println};
 use serde_json::json;
 
-use super::interrupt::{interrupted_code, on_stop};
-use super::output;
-use super::progress::{self, TrainProgress};
 use super::verify::REFUSED;
+use super::{output, progress, training};
 use crate::cli::ReproduceArgs;
 use crate::cluster::{Collective, from_first};
 use crate::error::TrainError;
-use crate::finetune::{Start, finetune};
+use crate::finetune::Start;
 use crate::model::BaseModel;
-use crate::track::Tracker;
 use crate::trust::reproduce::{Comparison, Difference, FileVerdict, Original};
 
 pub(super) fn reproduce(args: &ReproduceArgs, collective: &dyn Collective) -> anyhow::Result<ExitCode> {
@@ -45,14 +42,7 @@ pub(super) fn reproduce(args: &ReproduceArgs, collective: &dyn Collective) -> an
         .into());
     }
 
-    interrupted_code()?;
-    let stop = on_stop(Some("the micro-batch under way and saving"))?;
-    let mut trackers: Vec<Box<dyn Tracker>> = Vec::new();
-    if collective.is_first() {
-        trackers.push(Box::new(TrainProgress::new()));
-    }
-    let outcome = finetune(&loaded, Start::New, &hub, &stop, &mut trackers, collective)?;
-    drop(trackers);
+    let outcome = training::run(&loaded, Start::New, false, collective)?;
     let mut comparison = None;
     let same = from_first(collective, || Ok(comparison.insert(original.compare(&outcome.folder)?).same))?;
     if let Some(comparison) = comparison {

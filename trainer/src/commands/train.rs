@@ -1,25 +1,20 @@
 //! `greffon train`.
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anstream::println;
 
-use super::dashboard::Dashboard;
 use super::forgetting::show;
-use super::interrupt::{interrupted_code, on_stop};
-use super::output;
-use super::progress::{self, TrainProgress};
 use super::subject::run_recipe;
 use super::verify::REFUSED;
+use super::{output, training};
 use crate::cli::TrainArgs;
 use crate::cluster::{Collective, from_first};
 use crate::energy::EnergyRecord;
 use crate::error::TrainError;
-use crate::finetune::{Start, finetune};
+use crate::finetune::Start;
 use crate::recipe::{Loaded, Recipe, first_difference};
-use crate::track::{RunFolder, Tracker};
+use crate::track::RunFolder;
 use crate::train::run::EarlyStop;
 
 pub(super) fn train(args: &TrainArgs, collective: &dyn Collective) -> anyhow::Result<ExitCode> {
@@ -45,20 +40,7 @@ pub(super) fn train(args: &TrainArgs, collective: &dyn Collective) -> anyhow::Re
         (None, None) => anyhow::bail!("name a recipe, or a run to resume"),
     };
 
-    interrupted_code()?;
-    let stop = on_stop(Some("the micro-batch under way and saving"))?;
-    let mut trackers: Vec<Box<dyn Tracker>> = Vec::new();
-    if collective.is_first() {
-        let follower: Box<dyn Tracker> = if args.tui && std::io::stderr().is_terminal() {
-            Box::new(Dashboard::new(loaded.recipe.output.display().to_string(), Arc::clone(&stop)))
-        } else {
-            Box::new(TrainProgress::new())
-        };
-        trackers.push(follower);
-    }
-    let outcome = finetune(&loaded, start, &progress::hub(), &stop, &mut trackers, collective)?;
-    drop(trackers);
-
+    let outcome = training::run(&loaded, start, args.tui, collective)?;
     let passed = outcome.forgetting.as_ref().is_none_or(|forgetting| forgetting.verdict.passed);
     let code = if passed { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) };
     if !collective.is_first() {
@@ -135,7 +117,7 @@ fn energy(record: &EnergyRecord) -> String {
 }
 
 /// Whether the recipe's output folder holds a run of it that goes on.
-fn or_resume(loaded: &Loaded) -> Result<Start, TrainError> {
+pub(super) fn or_resume(loaded: &Loaded) -> Result<Start, TrainError> {
     let output = &loaded.recipe.output;
     if !RunFolder::is_run(output) {
         return Ok(Start::New);

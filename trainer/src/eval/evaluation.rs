@@ -142,7 +142,8 @@ impl Evaluation {
 }
 
 impl Comparison {
-    fn new(base: &Score, adapted: &Score) -> Self {
+    /// Two models on the same items.
+    pub fn new(base: &Score, adapted: &Score) -> Self {
         let items = base.items.iter().zip(&adapted.items).zip(&base.weights);
         let differences = items.map(|((base, adapted), weight)| ((adapted - base) * weight, *weight));
         Self {
