@@ -107,6 +107,11 @@ fn an_adapter_is_compared_with_the_answers_of_something_else() {
     let found = asked.found(&["--rival", &by_id]);
     assert!((exact_match(&found["metrics"])["base"].as_f64().expect("a number") - 4.0 / 6.0).abs() < 1e-12);
 
+    // Two files, and no model.
+    let found = asked.found(&["--answers", &by_id, "--rival", &right]);
+    assert_eq!((&found["of"], &found["against"]), (&Value::from("by-id.jsonl"), &Value::from("right.jsonl")));
+    assert!((exact_match(&found["metrics"])["difference"].as_f64().expect("a number") + 2.0 / 6.0).abs() < 1e-12);
+
     for (text, expected) in [
         ("{\"answer\": \"red\"}", "1 answers, 0 of them with an id, to 6 questions"),
         ("{\"anwser\": \"red\"}", "line 1: missing field `answer`"),
@@ -115,7 +120,7 @@ fn an_adapter_is_compared_with_the_answers_of_something_else() {
             "line 2: a second answer to the question \"q1\"",
         ),
         (
-            &(1..7).map(|i| format!("{{\"id\": \"q{i}\", \"answer\": \"\"}}\n")).collect::<String>(),
+            &(1..7).map(|i| format!("{{\"id\": \"q{i}\", \"answer\": \"\"}}")).collect::<Vec<_>>().join("\n"),
             "with the id \"q0\"",
         ),
     ] {

@@ -204,6 +204,7 @@ Examples:
   greffon eval runs/recipe --limit 50 --json
   greffon eval recipe.yaml --adapter adapter
   greffon eval runs/recipe --set eval.num_fewshot=3
+  greffon eval recipe.yaml --answers another.jsonl --rival rules.jsonl
   greffon eval runs/recipe --rival rules.jsonl --set \"eval.group_by=[layout]\"
 
 What a run's own adapter and recipe give is kept in its folder as eval.json, answers included; `greffon report` shows it.")]

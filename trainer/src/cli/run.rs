@@ -194,6 +194,9 @@ pub struct EvalArgs {
     /// the questions, or with their "id".
     #[arg(long, value_name = "FILE")]
     pub rival: Option<PathBuf>,
+    /// Compare the answers of this file, of the same form, instead of the adapter's; with --rival no model is asked.
+    #[arg(long, value_name = "FILE", conflicts_with = "adapter")]
+    pub answers: Option<PathBuf>,
     /// The most conversations to ask.
     #[arg(long)]
     pub limit: Option<usize>,

@@ -10,7 +10,7 @@ use datasets::{Conversation, Hub, Message};
 
 use super::output;
 use super::progress;
-use super::subject::Comparing;
+use super::subject::{Comparing, run_recipe};
 use crate::cli::EvalArgs;
 use crate::cluster::Collective;
 use crate::device;
@@ -22,19 +22,20 @@ use crate::recipe::Recipe;
 use crate::track::RunFolder;
 
 pub(super) fn eval(args: &EvalArgs, collective: &dyn Collective) -> anyhow::Result<ExitCode> {
+    if let (Some(answers), Some(rival)) = (&args.answers, &args.rival) {
+        if collective.is_first() {
+            show(&compare_files(args, answers, rival)?, args.json)?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let comparing = Comparing::open(&args.subject, args.adapter.as_ref(), &args.set)?;
-    let Some(found) = evaluate(&comparing, args.limit, args.rival.as_deref(), collective)? else {
+    let given = Given { answers: args.answers.as_deref(), rival: args.rival.as_deref() };
+    let Some(found) = evaluate(&comparing, args.limit, given, collective)? else {
         return Ok(ExitCode::SUCCESS);
     };
-    if args.json {
-        output::json(&found)?;
-    } else {
-        println!("{}", table(&found));
-        let asked = found.answers.len();
-        println!("{asked} conversations never trained on; intervals: 95 %, paired bootstrap");
-    }
+    show(&found, args.json)?;
     // Last, so that what was found is told where the folder cannot be written.
-    let is_own = |run: &&RunFolder| run.adapter() == comparing.adapter && args.set.is_empty() && args.rival.is_none();
+    let is_own = |run: &&RunFolder| run.adapter() == comparing.adapter && args.set.is_empty() && given.is_none();
     if let Some(run) = comparing.run.as_ref().filter(is_own) {
         // As the run's own recipe asks; another adapter or another question is not the run's.
         found.save(run)?;
@@ -42,11 +43,54 @@ pub(super) fn eval(args: &EvalArgs, collective: &dyn Collective) -> anyhow::Resu
     Ok(ExitCode::SUCCESS)
 }
 
-/// Asks both models, or the adapted one alone where there are answers `instead` of the base's; on the first rank what was found.
+fn show(found: &Evaluation, json: bool) -> anyhow::Result<()> {
+    if json {
+        return output::json(found);
+    }
+    println!("{}", table(found));
+    println!("{} conversations never trained on; intervals: 95 %, paired bootstrap", found.answers.len());
+    Ok(())
+}
+
+/// Compares the answers of two files, and asks no model.
+fn compare_files(args: &EvalArgs, answers: &Path, rival: &Path) -> anyhow::Result<Evaluation> {
+    let recipe = if args.subject.is_dir() {
+        run_recipe(&RunFolder::open(args.subject.clone())?, &args.set)?.recipe
+    } else {
+        Recipe::load(&args.subject, &args.set).map_err(TrainError::from)?.recipe
+    };
+    let conversations = test_conversations(&recipe, args.limit.or(recipe.eval.limit), &progress::hub())?;
+    check_groups(&conversations, &recipe.eval.group_by)?;
+    let [(of, answers), (against, rival)] = [read(answers, &conversations)?, read(rival, &conversations)?];
+    Ok(Evaluation::new(String::new(), [of, against], &conversations, &recipe.eval.group_by, &rival, &answers))
+}
+
+/// The name of a file of answers, and how good they are.
+fn read(file: &Path, conversations: &[Conversation]) -> Result<(String, Vec<Findings>), TrainError> {
+    let answers = rival::read(file, conversations)?;
+    Ok((file_name(&file.to_string_lossy()), vec![probes::scored(conversations, answers)]))
+}
+
+/// Files of answers instead of models that are asked.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Given<'a> {
+    /// Instead of the adapted model's.
+    answers: Option<&'a Path>,
+    /// Instead of the base's.
+    rival: Option<&'a Path>,
+}
+
+impl Given<'_> {
+    fn is_none(self) -> bool {
+        self.answers.is_none() && self.rival.is_none()
+    }
+}
+
+/// Asks both models what is not given; on the first rank what was found.
 pub(super) fn evaluate(
     comparing: &Comparing,
     limit: Option<usize>,
-    instead: Option<&Path>,
+    given: Given<'_>,
     collective: &dyn Collective,
 ) -> anyhow::Result<Option<Evaluation>> {
     let recipe = &comparing.recipe;
@@ -60,7 +104,7 @@ pub(super) fn evaluate(
     let device = device::open_for(&recipe.device, collective)?;
     let (plain, adapted) = comparing.decoders(&base, &device)?;
     // Others' answers have no loss, and that of a longer prompt is another's.
-    let answers_alone = instead.is_some() || recipe.eval.num_fewshot > 0;
+    let answers_alone = !given.is_none() || recipe.eval.num_fewshot > 0;
     let probes = if answers_alone { probes::answers(recipe) } else { probes::all(recipe) };
     let question = |decoder: &Decoder, asked: &[Conversation], what| -> Result<Vec<Findings>, TrainError> {
         let subject = Subject { decoder, tokenizer: &base.tokenizer, device: &device, collective };
@@ -74,24 +118,24 @@ pub(super) fn evaluate(
             })
             .collect()
     };
-    let (against, plain) = match instead {
-        Some(file) => {
-            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            (name, vec![probes::scored(&conversations, rival::read(file, &conversations)?)])
-        }
+    let (against, plain) = match given.rival {
+        Some(file) => read(file, &conversations)?,
         None if recipe.eval.num_fewshot > 0 => {
             let asked = few_shot::with_examples(&conversations, &shown(recipe, &hub)?);
             (format!("base, {} shown", recipe.eval.num_fewshot), question(&plain, &asked, "base")?)
         }
         None => ("base".to_owned(), question(&plain, &conversations, "base")?),
     };
-    let adapted = question(&adapted, &conversations, "adapter")?;
+    let (of, adapted) = match given.answers {
+        Some(file) => read(file, &conversations)?,
+        None => ("adapter".to_owned(), question(&adapted, &conversations, "adapter")?),
+    };
 
     if !collective.is_first() {
         return Ok(None);
     }
-    let digest = adapter::digest(&comparing.adapter)?;
-    Ok(Some(Evaluation::new(digest, against, &conversations, &recipe.eval.group_by, &plain, &adapted)))
+    let digest = if given.answers.is_some() { String::new() } else { adapter::digest(&comparing.adapter)? };
+    Ok(Some(Evaluation::new(digest, [of, against], &conversations, &recipe.eval.group_by, &plain, &adapted)))
 }
 
 /// The test conversations of the recipe; without any, its validation ones.
@@ -138,7 +182,7 @@ fn check_groups(conversations: &[Conversation], group_by: &[String]) -> Result<(
 
 fn table(found: &Evaluation) -> Table {
     let mut table = Table::new();
-    let head = ["", "questions", &found.against, "adapter", "difference", "95 % interval"];
+    let head = ["", "questions", &found.against, &found.of, "difference", "95 % interval"];
     table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(head);
     let mut push = |name: String, comparison: &Comparison| {
         let show = |value: f64, sign: bool| match (comparison.is_share, sign) {

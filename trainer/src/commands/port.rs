@@ -7,7 +7,7 @@ use anstream::{eprintln, println};
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::json;
 
-use super::eval::{evaluate, test_conversations};
+use super::eval::{Given, evaluate, test_conversations};
 use super::subject::{Comparing, run_recipe};
 use super::train::or_resume;
 use super::verify::REFUSED;
@@ -117,7 +117,7 @@ fn evaluated(run: &Path, collective: &dyn Collective) -> anyhow::Result<Option<E
     if from_first(collective, is_there)? {
         return Ok(if collective.is_first() { Evaluation::read(&folder)? } else { None });
     }
-    let found = booked(Stage::Evaluate, run, collective, || evaluate(&comparing, None, None, collective))?;
+    let found = booked(Stage::Evaluate, run, collective, || evaluate(&comparing, None, Given::default(), collective))?;
     if let Some(found) = &found {
         found.save(&folder)?;
     }

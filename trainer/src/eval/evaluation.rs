@@ -17,9 +17,12 @@ pub struct Evaluation {
     pub greffon_version: String,
     /// When, UTC.
     pub date: String,
-    /// SHA-256 of the adapter's two files.
+    /// SHA-256 of the adapter's two files; empty where its answers were given.
     pub adapter_digest: String,
-    /// What the adapter is compared with.
+    /// What is compared.
+    #[serde(default = "adapter")]
+    pub of: String,
+    /// What it is compared with.
     #[serde(default = "base")]
     pub against: String,
     /// Metric by metric.
@@ -29,6 +32,10 @@ pub struct Evaluation {
     pub groups: Vec<Group>,
     /// Question by question.
     pub answers: Vec<Answered>,
+}
+
+fn adapter() -> String {
+    "adapter".to_owned()
 }
 
 fn base() -> String {
@@ -89,10 +96,10 @@ pub struct Answered {
 pub const EXACT_MATCH: &str = "exact match";
 
 impl Evaluation {
-    /// Puts what both models gave side by side; `against` says what gave the first.
+    /// Puts what both models gave side by side; the two names say what gave the second and the first.
     pub fn new(
         adapter_digest: String,
-        against: String,
+        [of, against]: [String; 2],
         conversations: &[Conversation],
         group_by: &[String],
         base: &[Findings],
@@ -109,6 +116,7 @@ impl Evaluation {
             greffon_version: env!("CARGO_PKG_VERSION").to_owned(),
             date: jiff::Timestamp::now().to_string(),
             adapter_digest,
+            of,
             against,
             metrics: pairs.iter().map(|(base, adapted)| Comparison::new(base, adapted)).collect(),
             groups: groups(conversations, group_by).into_iter().map(group).collect(),
