@@ -180,6 +180,9 @@ fn groups(conversations: &[Conversation], group_by: &[String]) -> Vec<(String, S
             of_value.entry(value).or_default().push(index);
         }
         if of_value.len() > 1 {
+            let mut of_value: Vec<(&String, Vec<usize>)> = of_value.into_iter().collect();
+            // 10 comes after 9; what is no number stays in the order of its letters.
+            of_value.sort_by_key(|(value, _)| value.parse::<i64>().unwrap_or(i64::MAX));
             found.extend(of_value.into_iter().map(|(value, some)| (by.clone(), value.clone(), some)));
         }
     }
