@@ -20,7 +20,7 @@ pub struct MicroBatch {
     /// Where each sequence lies, and what it sees before it.
     pub spans: Vec<Span>,
     /// The number of each sequence's example in the optimizer step, which decides the sequence's dropout; that of what
-    /// several have in common is the first one's with [`IN_COMMON`] added.
+    /// several have in common is the first one's with a number beyond all examples added.
     pub examples: Vec<u64>,
     /// The tokens whose next token is supervised, as indices into `input_ids`, ascending.
     pub predictors: Vec<usize>,
