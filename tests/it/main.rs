@@ -16,6 +16,7 @@ mod energy;
 mod evaluate;
 mod families;
 mod forgetting;
+mod frugal;
 mod import;
 mod invariance;
 mod merge;

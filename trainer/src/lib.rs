@@ -12,6 +12,7 @@ pub mod error;
 pub mod eval;
 pub mod finetune;
 pub mod forgetting;
+pub mod frugal;
 #[cfg_attr(
     feature = "flex",
     expect(

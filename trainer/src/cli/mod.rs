@@ -3,6 +3,7 @@
 mod dedup;
 mod export;
 mod forgetting;
+mod frugal;
 mod launch;
 mod merge;
 mod model;
@@ -23,6 +24,7 @@ use clap::{Parser, Subcommand};
 pub use dedup::{Compared, DedupArgs, ShingleOf};
 pub use export::{CardArgs, ExportArgs, Form, ImportArgs, NumberType, PushArgs, Which};
 pub use forgetting::{ForgettingVerb, MeasureArgs, QuestionArgs, RepairArgs};
+pub use frugal::FrugalArgs;
 pub use launch::LaunchArgs;
 pub use merge::{CombineArgs, MergeArgs, MergedAs, MergedType, SignMethod};
 pub use model::{ChatArgs, GenerateArgs, ModelArgs, SamplingArgs};
@@ -174,6 +176,20 @@ follows them.
 Exit codes: 0 done; 1 every trial failed, or Slurm does not answer; 2 the input must be mended, or Slurm refuses it; 130 \
 interrupted with everything saved, or no longer followed.")]
     Sweep(Box<SweepArgs>),
+    /// Look for the cheapest recipe that is as good as this one.
+    #[command(after_help = "\
+Examples:
+  greffon frugal recipe.yaml
+  greffon frugal recipe.yaml --tolerance 0.5 --max-kwh 0.2
+  greffon frugal recipe.yaml --arm \"short rows: data.max_length=512; train.micro_batch_size=4\"
+
+The recipe is trained once as it is. Changes that may make it cheaper are tried in a part of its time, those that help are \
+combined and given twice as much, until the answers to the validation questions are as good. Stopped and started again \
+with the same arguments, it goes on where it was.
+
+Exit codes: 0 a cheaper recipe is in recommended.yaml; 3 none was as good; 2 the input must be mended; 130 interrupted \
+with everything saved.")]
+    Frugal(FrugalArgs),
     /// Make a run the job of a cluster: submit it to Slurm and follow it, or write its manifest for Kubernetes.
     #[command(after_help = "\
 Examples:

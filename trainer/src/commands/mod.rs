@@ -11,6 +11,7 @@ mod eval;
 mod export;
 mod fetch;
 mod forgetting;
+mod frugal;
 mod generate;
 mod import;
 mod init;
@@ -102,6 +103,7 @@ fn verb(verb: Verb, place: &Place) -> anyhow::Result<ExitCode> {
         Verb::Sweep(args) => return sweep::sweep(*args),
         Verb::Submit(args) => return submit::submit(&args),
         Verb::Track(verb) => return track::track(&verb),
+        Verb::Frugal(args) => return frugal::frugal(&args),
         Verb::Data(DataVerb::Screen(args)) => return screen::screen(&args),
         Verb::Data(DataVerb::Trace(args)) => return trace::trace(&args),
         Verb::Report(args) => report::report(&args),

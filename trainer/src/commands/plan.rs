@@ -70,6 +70,17 @@ pub(super) fn total_seconds(recipe: &Recipe, ranks: usize) -> Result<f64, TrainE
     Ok(planned(recipe, false, cluster)?.0.total_seconds)
 }
 
+/// The seconds of an average step on this machine, or on the recipe's `plan.device`.
+pub(super) fn seconds_per_step(recipe: &Recipe) -> Result<f64, TrainError> {
+    let costs = planned(recipe, false, Cluster::ALONE)?.0;
+    Ok(costs.time.training_seconds / costs.steps as f64)
+}
+
+/// What this machine does in a second.
+pub(super) fn planned_rates(recipe: &Recipe) -> Result<Rates, TrainError> {
+    Ok(planned(recipe, false, Cluster::ALONE)?.0.rates)
+}
+
 fn planned(recipe: &Recipe, probe: bool, cluster: Cluster) -> Result<(Costs, Checkpointing), TrainError> {
     if probe && recipe.plan.device.is_some() {
         let reason = "--probe measures this machine, but the recipe's `plan.device` describes another; leave one out";

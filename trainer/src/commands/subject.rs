@@ -69,6 +69,13 @@ impl Comparing {
             let reason = "a recipe alone has no adapter to compare; name one with --adapter, or give the run folder";
             return Err(TrainError::Run(reason.to_owned()));
         };
+        if let Some(run) = run.as_ref().filter(|run| run.adapter() == adapter && !adapter.exists()) {
+            let path = run.path().display();
+            let reason = format!(
+                "{path} has no adapter yet, since the run is not over; go on with greffon train --resume {path}"
+            );
+            return Err(TrainError::Run(reason));
+        }
         Ok(Self { run, recipe: loaded.recipe, adapter })
     }
 

@@ -1,0 +1,92 @@
+//! What is changed of a recipe, one thing at a time.
+
+use super::Arm;
+use crate::recipe::Recipe;
+
+/// The examples of a family that come together at most, where a recipe does not say.
+const FAMILY: usize = 8;
+
+/// The changes that may make a recipe cheaper or better, of those that it has not made already. `blocks` is how many the
+/// base has.
+pub fn arms(recipe: &Recipe, blocks: usize) -> Vec<Arm> {
+    let arm = |name: &str, set: &[String]| Arm { name: name.to_owned(), set: set.to_vec() };
+    let value = |key: &str, value: String| format!("{key}={value}");
+    let mut arms = Vec::new();
+    // Cheaper steps.
+    if recipe.data.share_prefix.is_none() && recipe.data.packing {
+        arms.push(arm("beginnings shared", &[value("data.share_prefix", FAMILY.to_string())]));
+    }
+    if blocks >= 2 && recipe.lora.targets == adapters::Targets::AllLinear {
+        arms.push(arm("upper half of the blocks", &[value("lora.targets", upper_half(blocks))]));
+    }
+    if recipe.lora.rank > 4 {
+        let rank = recipe.lora.rank / 4;
+        let alpha = recipe.lora.alpha / 4.0;
+        arms.push(arm(
+            "a quarter of the rank",
+            &[value("lora.rank", rank.to_string()), value("lora.alpha", alpha.to_string())],
+        ));
+    }
+    // More from each example.
+    if recipe.train.global_batch_size >= 2 {
+        let half = recipe.train.global_batch_size / 2;
+        arms.push(arm("half the batch", &[value("train.global_batch_size", half.to_string())]));
+    }
+    for (name, factor) in [("twice the learning rate", 2.0), ("four times the learning rate", 4.0)] {
+        arms.push(arm(name, &[value("train.learning_rate", (recipe.train.learning_rate * factor).to_string())]));
+    }
+    // Fewer examples of the same kind.
+    if recipe.data.dedup.is_none() {
+        arms.push(arm("near-duplicates left out", &["data.dedup={}".to_owned()]));
+    }
+    arms
+}
+
+/// The linear modules of the upper half of so many blocks, as a pattern: the backward pass ends at the lowest of them.
+fn upper_half(blocks: usize) -> String {
+    let numbers: Vec<String> = (blocks / 2..blocks).map(|block| block.to_string()).collect();
+    // Single quotes: YAML takes what is inside as it is.
+    format!("'model\\.layers\\.({})\\..*'", numbers.join("|"))
+}
+
+/// All of these at once: of those that set the same key the first counts. `None` where that is not more than one of them.
+pub fn combined(arms: &[&Arm]) -> Option<Arm> {
+    let mut taken: Vec<&Arm> = Vec::new();
+    for arm in arms.iter().filter(|arm| !arm.set.is_empty()) {
+        if arm.keys().all(|key| taken.iter().all(|other| other.keys().all(|own| own != key))) {
+            taken.push(arm);
+        }
+    }
+    if taken.len() < 2 {
+        return None;
+    }
+    let name = taken.iter().map(|arm| arm.name.as_str()).collect::<Vec<_>>().join(" + ");
+    Some(Arm { name, set: taken.iter().flat_map(|arm| arm.set.clone()).collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arm(name: &str, set: &[&str]) -> Arm {
+        Arm { name: name.to_owned(), set: set.iter().map(|value| (*value).to_owned()).collect() }
+    }
+
+    #[test]
+    fn arms_that_set_the_same_key_are_not_combined() {
+        let (share, twice, four) = (
+            arm("share", &["data.share_prefix=8"]),
+            arm("twice", &["train.learning_rate=2"]),
+            arm("four", &["train.learning_rate=4"]),
+        );
+        let both = combined(&[&Arm::plain(), &twice, &share, &four]).unwrap();
+        assert_eq!(both, arm("twice + share", &["train.learning_rate=2", "data.share_prefix=8"]));
+        assert_eq!(combined(&[&twice, &four]), None);
+        assert_eq!(combined(&[&Arm::plain(), &share]), None);
+    }
+
+    #[test]
+    fn the_upper_half_is_that_of_the_later_blocks() {
+        assert_eq!(upper_half(5), "'model\\.layers\\.(2|3|4)\\..*'");
+    }
+}

@@ -1,0 +1,223 @@
+//! The search: arms in the same time, the better ones combined and given more.
+
+use serde::{Deserialize, Serialize};
+
+use super::arms::combined;
+use super::curve::Curve;
+use super::{Arm, Trained, Tried};
+use crate::error::TrainError;
+
+/// What makes and asks runs.
+pub trait Lab {
+    /// Seconds of a step with these values, as planned.
+    ///
+    /// # Errors
+    /// When a value is not of the recipe, or the data cannot be read.
+    fn seconds_per_step(&mut self, set: &[String]) -> Result<f64, TrainError>;
+
+    /// Trains with these values, for so many steps or for the recipe's own; the same call again takes what is there.
+    ///
+    /// # Errors
+    /// Those of a run.
+    fn train(&mut self, set: &[String], steps: Option<u64>) -> Result<Trained, TrainError>;
+
+    /// The share of validation questions that a run answers exactly as expected.
+    ///
+    /// # Errors
+    /// When the run cannot be read or asked.
+    fn exact_match(&mut self, trained: &Trained) -> Result<f64, TrainError>;
+
+    /// Tells what happens.
+    fn tell(&mut self, tried: &Tried);
+}
+
+/// What is looked for.
+#[derive(Clone, Debug)]
+pub struct Goal {
+    /// The exact match that may be lost, as a share: 0.01 for a point.
+    pub tolerance: f64,
+    /// The parts of the full recipe's time that are tried, ascending, each below 1.
+    pub parts: Vec<f64>,
+    /// What the search may take, the full recipe included; `None` for anything.
+    pub max_kwh: Option<f64>,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Found {
+    /// The recipe as it is, in its own time.
+    pub full: Tried,
+    /// All that was tried, in order.
+    pub tried: Vec<Tried>,
+    /// The place in `tried` of the cheapest that is good enough.
+    pub recommended: Option<usize>,
+    /// What the search took, in kilowatt-hours.
+    pub kwh: f64,
+    /// The budget ended it.
+    pub is_out_of_budget: bool,
+}
+
+/// Searches.
+///
+/// # Errors
+/// Those of the lab.
+pub fn search(lab: &mut dyn Lab, arms: &[Arm], goal: &Goal) -> Result<Found, TrainError> {
+    let trained = lab.train(&[], None)?;
+    let exact_match = Some(lab.exact_match(&trained)?);
+    let full = Tried { arm: Arm::plain(), part: 1.0, trained, exact_match };
+    lab.tell(&full);
+    let mut found =
+        Found { kwh: full.trained.kwh, full, tried: Vec::new(), recommended: None, is_out_of_budget: false };
+    let mut candidates: Vec<Arm> = [Arm::plain()].iter().chain(arms).cloned().collect();
+    for (rung, &part) in goal.parts.iter().enumerate() {
+        // The last part is tried in any case: a curve through few points may be wrong.
+        if rung + 1 < goal.parts.len() && falls_short(&found, part) {
+            continue;
+        }
+        let mut tried = Vec::new();
+        for arm in &candidates {
+            if goal.max_kwh.is_some_and(|most| found.kwh + part * found.full.trained.kwh > most) {
+                found.is_out_of_budget = true;
+                found.tried.append(&mut tried);
+                return Ok(found);
+            }
+            let steps = steps(lab, arm, part, &found.full)?;
+            let trained = lab.train(&arm.set, Some(steps))?;
+            found.kwh += trained.kwh;
+            tried.push(Tried { arm: arm.clone(), part, trained, exact_match: None });
+            lab.tell(&tried[tried.len() - 1]);
+        }
+        tried.sort_by(|a, b| a.trained.loss.total_cmp(&b.trained.loss));
+        candidates = next(&tried);
+        if is_worth_asking(&tried[0], &found.full) {
+            let share = lab.exact_match(&tried[0].trained)?;
+            tried[0].exact_match = Some(share);
+            lab.tell(&tried[0]);
+            if found.full.exact_match.is_some_and(|full| share >= full - goal.tolerance) {
+                found.recommended = Some(found.tried.len());
+                found.tried.append(&mut tried);
+                return Ok(found);
+            }
+        }
+        found.tried.append(&mut tried);
+    }
+    Ok(found)
+}
+
+/// The steps that an arm makes in a part of the full recipe's time, by plan: what it costs more or less than the recipe as
+/// it is, times what that took.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of a number of steps")]
+fn steps(lab: &mut dyn Lab, arm: &Arm, part: f64, full: &Tried) -> Result<u64, TrainError> {
+    let relative = lab.seconds_per_step(&arm.set)? / lab.seconds_per_step(&[])?;
+    Ok(((full.trained.steps as f64 * part / relative).round() as u64).max(1))
+}
+
+/// What is tried for longer: those that beat the recipe as it is, all at once, and the best alone.
+fn next(ranked: &[Tried]) -> Vec<Arm> {
+    let better: Vec<&Arm> = ranked.iter().map(|tried| &tried.arm).take_while(|arm| !arm.set.is_empty()).collect();
+    let best = ranked[0].arm.clone();
+    combined(&better).into_iter().chain([best]).collect()
+}
+
+/// A loss so much above the full recipe's is not asked for its answers, and a part of the time for which the curve says so
+/// is not tried: wide enough that a run whose answers are as good is not left out for its loss.
+const HOPELESS: f64 = 1.2;
+
+fn is_worth_asking(best: &Tried, full: &Tried) -> bool {
+    best.trained.loss <= HOPELESS * full.trained.loss
+}
+
+/// Whether the curve of the best that was tried says that a part of the time will not do.
+fn falls_short(found: &Found, part: f64) -> bool {
+    let mut best: Vec<(f64, f64)> = Vec::new();
+    for chunk in found.tried.chunk_by(|a, b| a.part.total_cmp(&b.part).is_eq()) {
+        // The first of a part is its best.
+        best.push((chunk[0].trained.seconds, chunk[0].trained.loss));
+    }
+    let curve = Curve::through(&best);
+    curve.is_some_and(|curve| curve.at(part * found.full.trained.seconds) > HOPELESS * found.full.trained.loss)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A laboratory where the loss is a power law of the tokens seen, which some values change.
+    struct Made {
+        runs: usize,
+        kwh_per_second: f64,
+    }
+
+    impl Made {
+        /// What the values do: seconds of a step, and how many examples' worth a step is.
+        fn of(set: &[String]) -> (f64, f64) {
+            let has = |key: &str| set.iter().any(|value| value.starts_with(key));
+            let seconds = if has("share") { 0.4 } else { 1.0 };
+            let worth = if has("better") { 2.0 } else { 1.0 } * if has("worse") { 0.5 } else { 1.0 };
+            (seconds, worth)
+        }
+    }
+
+    impl Lab for Made {
+        fn seconds_per_step(&mut self, set: &[String]) -> Result<f64, TrainError> {
+            Ok(Self::of(set).0)
+        }
+
+        fn train(&mut self, set: &[String], steps: Option<u64>) -> Result<Trained, TrainError> {
+            self.runs += 1;
+            let steps = steps.unwrap_or(1000);
+            let (of_step, worth) = Self::of(set);
+            let seconds = steps as f64 * of_step;
+            let loss = 0.2 + 3.0 * (steps as f64 * worth).powf(-0.5);
+            Ok(Trained { folder: "run".into(), steps, seconds, kwh: seconds * self.kwh_per_second, loss })
+        }
+
+        fn exact_match(&mut self, trained: &Trained) -> Result<f64, TrainError> {
+            Ok(1.0 - trained.loss)
+        }
+
+        fn tell(&mut self, _: &Tried) {}
+    }
+
+    fn arms(names: &[&str]) -> Vec<Arm> {
+        names.iter().map(|name| Arm { name: (*name).to_owned(), set: vec![format!("{name}=1")] }).collect()
+    }
+
+    fn goal(max_kwh: Option<f64>) -> Goal {
+        Goal { tolerance: 0.01, parts: vec![0.0625, 0.125, 0.25, 0.5], max_kwh }
+    }
+
+    #[test]
+    fn what_helps_is_combined_and_the_cheapest_that_is_good_enough_is_recommended() {
+        let mut lab = Made { runs: 0, kwh_per_second: 1e-3 };
+        let found = search(&mut lab, &arms(&["share", "better", "worse"]), &goal(None)).unwrap();
+        let best = &found.tried[found.recommended.unwrap()];
+        // Two and a half times the steps, each worth two: a fifth of the time would do, so a quarter is the first that does.
+        assert_eq!((best.part, best.arm.set.len()), (0.25, 2), "{best:?}");
+        assert!(best.trained.seconds < 0.26 * found.full.trained.seconds);
+        assert!(best.exact_match.unwrap() >= found.full.exact_match.unwrap() - 0.01);
+        assert!(found.tried.iter().filter(|tried| tried.part > 0.07).all(|tried| !tried.arm.name.contains("worse")));
+        assert!(
+            (found.kwh
+                - 1e-3 * (found.full.trained.seconds + found.tried.iter().map(|t| t.trained.seconds).sum::<f64>()))
+            .abs()
+                < 1e-9
+        );
+    }
+
+    #[test]
+    fn a_budget_ends_the_search_with_what_is_there() {
+        let mut lab = Made { runs: 0, kwh_per_second: 1e-3 };
+        let found = search(&mut lab, &arms(&["share", "better"]), &goal(Some(1.15))).unwrap();
+        assert!(found.is_out_of_budget && found.kwh <= 1.15 && found.recommended.is_none(), "{found:?}");
+        assert_eq!(lab.runs, 1 + found.tried.len());
+    }
+
+    #[test]
+    fn where_nothing_helps_enough_nothing_is_recommended() {
+        let mut lab = Made { runs: 0, kwh_per_second: 1e-3 };
+        let found = search(&mut lab, &arms(&["worse"]), &goal(None)).unwrap();
+        assert_eq!(found.recommended, None);
+        assert_eq!(found.tried.last().map(|tried| tried.part), Some(0.5));
+    }
+}
