@@ -29,18 +29,7 @@ case "${1:-}" in
     ;;
 esac
 
-stage_names=()
-stage_seconds=()
-stage() {
-  printf '\n== %s\n' "$1"
-  stage_names+=("$1")
-  stage_started=$SECONDS
-}
-done_stage() { stage_seconds+=($((SECONDS - stage_started))); }
-
-for tool in cargo python3; do
-  command -v "$tool" >/dev/null || { echo "flagship: $tool is not installed; install Rust and Python first" >&2; exit 1; }
-done
+. scripts/stages.sh flagship
 
 stage "build"
 cargo build --release --locked --bin greffon
@@ -119,8 +108,6 @@ stage "report"
 done_stage
 
 printf '\n== done\n'
-for i in "${!stage_names[@]}"; do
-  printf '%-40s %5d s\n' "${stage_names[$i]}" "${stage_seconds[$i]}"
-done
+stage_times
 printf '\nrules (left) against the adapter (right), exact match by test:\n'
 cat "$run-questions/table.txt"

@@ -11,18 +11,7 @@ recipe=recipes/quickstart/recipe.yaml
 hub_name=HuggingFaceTB/SmolLM2-135M-Instruct
 hub_revision=12fd25f77366fa6b3b4b768ec3050bf629380bac
 
-stage_names=()
-stage_seconds=()
-stage() {
-  printf '\n== %s\n' "$1"
-  stage_names+=("$1")
-  stage_started=$SECONDS
-}
-done_stage() { stage_seconds+=($((SECONDS - stage_started))); }
-
-for tool in cargo python3; do
-  command -v "$tool" >/dev/null || { echo "quickstart: $tool is not installed; install Rust and Python first" >&2; exit 1; }
-done
+. scripts/stages.sh quickstart
 
 stage "build"
 cargo build --release --locked --bin greffon
@@ -59,9 +48,7 @@ stage "export"
 done_stage
 
 printf '\n== done\n'
-for i in "${!stage_names[@]}"; do
-  printf '%-32s %5d s\n' "${stage_names[$i]}" "${stage_seconds[$i]}"
-done
+stage_times
 cat <<EOF
 
 Try next:

@@ -11,7 +11,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::plan::planned_rates;
 use super::subject::Comparing;
-use super::train::or_resume;
 use super::verify::REFUSED;
 use super::{output, plan, progress, training};
 use crate::cli::FrugalArgs;
@@ -25,13 +24,12 @@ use crate::frugal::search::{Found, Goal, Lab, search};
 use crate::frugal::{Arm, Trained, Tried, arms, frontier};
 use crate::model::{BaseModel, adapter};
 use crate::plan::time::Rates;
-use crate::recipe::{DeviceConfig, Loaded, MemorySize, Recipe};
+use crate::recipe::{DeviceConfig, Loaded, MemorySize, Recipe, run_name};
 use crate::report::RunReport;
-use crate::track::RunFolder;
 
 pub(super) fn frugal(args: &FrugalArgs) -> anyhow::Result<ExitCode> {
     let goal = goal(args)?;
-    let folder = args.to.clone().unwrap_or_else(|| default_folder(&args.recipe));
+    let folder = args.to.clone().unwrap_or_else(|| Path::new("frugal").join(run_name(&args.recipe)));
     fs::create_dir_all(&folder).map_err(|source| TrainError::Write { path: folder.clone(), source })?;
     let folder = absolute(&folder).context("finding the current folder")?;
     let mut bench = Bench::new(args, folder.clone())?;
@@ -97,13 +95,6 @@ fn given_arm(text: &str) -> Result<Arm, TrainError> {
     Ok(Arm { name: name.trim().to_owned(), set })
 }
 
-fn default_folder(recipe: &Path) -> PathBuf {
-    let named = |path: &Path| path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-    let own = named(recipe).filter(|stem| stem != "recipe");
-    let name = own.or_else(|| named(recipe.parent()?)).unwrap_or_else(|| "recipe".to_owned());
-    Path::new("frugal").join(name)
-}
-
 /// Makes runs of the recipe on this machine, one after the other.
 struct Bench<'a> {
     args: &'a FrugalArgs,
@@ -141,17 +132,10 @@ impl Lab for Bench<'_> {
         let name = if values.is_empty() { "full".to_owned() } else { format!("trial-{}", &digest[..12]) };
         let run = self.folder.join(name);
         let loaded = self.load(&[values, vec![format!("output={}", run.display())]].concat())?;
-        let is_there = RunFolder::is_run(&run) && {
-            or_resume(&loaded)?;
-            RunFolder::open(run.clone())?.adapter().is_dir()
-        };
-        if !is_there {
-            let start = or_resume(&loaded)?;
-            training::run(&loaded, start, false, &Single).map_err(|error| match error.downcast::<TrainError>() {
-                Ok(error) => error,
-                Err(error) => TrainError::Run(error.to_string()),
-            })?;
-        }
+        training::run_or_take(&loaded, &Single).map_err(|error| match error.downcast::<TrainError>() {
+            Ok(error) => error,
+            Err(error) => TrainError::Run(error.to_string()),
+        })?;
         trained(&run)
     }
 

@@ -9,7 +9,6 @@ use serde_json::json;
 
 use super::eval::{Given, evaluate, test_conversations};
 use super::subject::{Comparing, run_recipe};
-use super::train::or_resume;
 use super::verify::REFUSED;
 use super::{booked, output, progress, training};
 use crate::cli::PortArgs;
@@ -50,11 +49,7 @@ pub(super) fn port(args: &PortArgs, collective: &dyn Collective) -> anyhow::Resu
     loaded.check().map_err(TrainError::from)?;
 
     let new = target.output.as_path();
-    let is_there = from_first(collective, || is_finished(&loaded))?;
-    if !is_there {
-        let start = from_first(collective, || or_resume(&loaded))?;
-        training::run(&loaded, start, false, collective)?;
-    }
+    training::run_or_take(&loaded, collective)?;
     let old_answers = evaluated(run.path(), collective)?;
     let new_answers = evaluated(new, collective)?;
     let (Some(old_answers), Some(new_answers)) = (old_answers, new_answers) else { return Ok(ExitCode::SUCCESS) };
@@ -96,16 +91,6 @@ fn load(recipe: &Recipe, set: &[String]) -> Result<Loaded, TrainError> {
     recipe.output = std::path::absolute(&recipe.output).map_err(failed)?;
     std::fs::write(file.path(), recipe.resolved_yaml()).map_err(failed)?;
     Ok(Recipe::load(file.path(), set)?)
-}
-
-/// Whether the new run was made before, by the same recipe.
-fn is_finished(loaded: &Loaded) -> Result<bool, TrainError> {
-    let output = &loaded.recipe.output;
-    if !RunFolder::is_run(output) {
-        return Ok(false);
-    }
-    or_resume(loaded)?;
-    Ok(RunFolder::open(output.clone())?.adapter().is_dir())
 }
 
 /// What a run's adapter answers, on the first rank: as it was found before, or asked now.

@@ -11,9 +11,8 @@ use super::{output, training};
 use crate::cli::TrainArgs;
 use crate::cluster::{Collective, from_first};
 use crate::energy::EnergyRecord;
-use crate::error::TrainError;
 use crate::finetune::Start;
-use crate::recipe::{Loaded, Recipe, first_difference};
+use crate::recipe::Recipe;
 use crate::track::RunFolder;
 use crate::train::run::EarlyStop;
 
@@ -31,7 +30,7 @@ pub(super) fn train(args: &TrainArgs, collective: &dyn Collective) -> anyhow::Re
             loaded.check().map_err(crate::TrainError::from)?;
             let start = match (args.or_resume, args.force) {
                 // The others would find the folder that the first one makes.
-                (true, _) => from_first(collective, || or_resume(&loaded))?,
+                (true, _) => from_first(collective, || training::or_resume(&loaded))?,
                 (_, true) => Start::Force,
                 _ => Start::New,
             };
@@ -114,28 +113,4 @@ fn energy(record: &EnergyRecord) -> String {
         .map_or_else(String::new, |kwh| format!(", {:.2} Wh for a million tokens", 1e3 * kwh));
     let (watt_hours, equivalents, method) = (1e3 * record.kwh, record.equivalents(), &record.method.cpu);
     format!("energy: {watt_hours:.3} Wh{emitted}{per_tokens}; {equivalents}; the processor's {method}")
-}
-
-/// Whether the recipe's output folder holds a run of it that goes on.
-pub(super) fn or_resume(loaded: &Loaded) -> Result<Start, TrainError> {
-    let output = &loaded.recipe.output;
-    if !RunFolder::is_run(output) {
-        return Ok(Start::New);
-    }
-    let folder = RunFolder::open(output.clone())?;
-    let mut earlier = run_recipe(&folder, &[])?.recipe;
-    earlier.output.clone_from(output);
-    if let Some(difference) = first_difference(&earlier, &loaded.recipe) {
-        return Err(TrainError::Run(format!(
-            "{} holds a run of another recipe: `{}` is {} there and {} in {}; undo the change, name another `output`, or \
-             start over with --force",
-            output.display(),
-            difference.key,
-            difference.first,
-            difference.second,
-            loaded.path.display()
-        )));
-    }
-    // A start that was killed before its first word has nothing to lose.
-    Ok(if folder.info().is_ok() { Start::Resume } else { Start::Force })
 }

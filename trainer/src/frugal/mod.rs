@@ -52,9 +52,9 @@ pub struct Trained {
     pub folder: PathBuf,
     /// The steps that it made.
     pub steps: u64,
-    /// Seconds of preparing its data and of its steps.
+    /// Seconds of its steps.
     pub seconds: f64,
-    /// What these took, in kilowatt-hours, with the data centre's part.
+    /// What these and the preparing of its data took, in kilowatt-hours, with the data centre's part.
     pub kwh: f64,
     /// The lowest validation loss, in nats per supervised token.
     pub loss: f64,

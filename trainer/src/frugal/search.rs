@@ -69,6 +69,7 @@ pub fn search(lab: &mut dyn Lab, arms: &[Arm], goal: &Goal) -> Result<Found, Tra
     let mut found =
         Found { kwh: full.trained.kwh, full, tried: Vec::new(), recommended: None, is_out_of_budget: false };
     let mut candidates: Vec<Arm> = [Arm::plain()].iter().chain(arms).cloned().collect();
+    let plain = lab.seconds_per_step(&[])?;
     for (rung, &part) in goal.parts.iter().enumerate() {
         // The last part is tried in any case: a curve through few points may be wrong.
         if rung + 1 < goal.parts.len() && falls_short(&found, part) {
@@ -81,7 +82,7 @@ pub fn search(lab: &mut dyn Lab, arms: &[Arm], goal: &Goal) -> Result<Found, Tra
                 found.tried.append(&mut tried);
                 return Ok(found);
             }
-            let steps = steps(lab, arm, part, &found.full)?;
+            let steps = steps(lab, arm, part, plain, &found.full)?;
             let trained = lab.train(&arm.set, Some(steps))?;
             found.kwh += trained.kwh;
             tried.push(Tried { arm: arm.clone(), part, trained, exact_match: None });
@@ -105,10 +106,10 @@ pub fn search(lab: &mut dyn Lab, arms: &[Arm], goal: &Goal) -> Result<Found, Tra
 }
 
 /// The steps that an arm makes in a part of the full recipe's time, by plan: what it costs more or less than the recipe as
-/// it is, times what that took.
+/// it is, whose step takes `plain` seconds, times what that took.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of a number of steps")]
-fn steps(lab: &mut dyn Lab, arm: &Arm, part: f64, full: &Tried) -> Result<u64, TrainError> {
-    let relative = lab.seconds_per_step(&arm.set)? / lab.seconds_per_step(&[])?;
+fn steps(lab: &mut dyn Lab, arm: &Arm, part: f64, plain: f64, full: &Tried) -> Result<u64, TrainError> {
+    let relative = lab.seconds_per_step(&arm.set)? / plain;
     Ok(((full.trained.steps as f64 * part / relative).round() as u64).max(1))
 }
 

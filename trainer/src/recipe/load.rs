@@ -294,7 +294,7 @@ pub(super) fn absolute(folder: &Path, path: &Path) -> Result<PathBuf, RecipeErro
 }
 
 /// The name of a recipe: its file's, or its folder's when the file is called `recipe`.
-pub(super) fn run_name(path: &Path) -> &Path {
+pub(crate) fn run_name(path: &Path) -> &Path {
     let name = Path::new(path.file_stem().unwrap_or_default());
     let folder = path.parent().and_then(Path::file_name).map(Path::new);
     match folder {

@@ -50,6 +50,7 @@ pub use eval::EvalConfig;
 pub use forgetting::{Answers, ForgettingConfig, LimitsConfig, OrthogonalConfig, ReplayConfig, SuiteName};
 pub use init::init_recipe;
 pub use load::Loaded;
+pub(crate) use load::run_name;
 pub use memory_size::MemorySize;
 pub use model::{ModelConfig, WeightType, is_hub_name, without_folder};
 pub use plan::{DeviceConfig, PlanConfig};

@@ -17,7 +17,7 @@ use super::interrupt::on_stop;
 use super::{output, progress};
 use crate::cli::SweepArgs;
 use crate::error::TrainError;
-use crate::recipe::{MlflowConfig, Recipe};
+use crate::recipe::{MlflowConfig, Recipe, run_name};
 use crate::submit::slurm::script;
 use crate::sweep::array::{Array, Jobs as _};
 use crate::sweep::halving::{Rung, rungs};
@@ -147,12 +147,7 @@ fn check(args: &SweepArgs, points: &[Point]) -> Result<Option<u64>, TrainError> 
 }
 
 fn folder(args: &SweepArgs) -> PathBuf {
-    args.to.clone().unwrap_or_else(|| {
-        let named = |path: &Path| path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-        let own = named(&args.recipe).filter(|stem| stem != "recipe");
-        let name = own.or_else(|| named(args.recipe.parent()?)).unwrap_or_else(|| "recipe".to_owned());
-        Path::new("sweeps").join(name)
-    })
+    args.to.clone().unwrap_or_else(|| Path::new("sweeps").join(run_name(&args.recipe)))
 }
 
 /// The trials of a rung.
