@@ -6,6 +6,7 @@ use burn::tensor::Device;
 use datasets::{Example, ExampleRef, Origin};
 use trainer::kernels::Kernels;
 use trainer::model::adapter;
+use trainer::model::generate::{Sampling, generate};
 use trainer::train::batch::{Layout, MicroBatch, Objective, micro_batches};
 use trainer::train::parameters;
 use trainer::train::share::Division;
@@ -177,5 +178,24 @@ fn blocks_that_are_computed_again_give_the_same_bits() {
         let again = of(Kernels::Reference, dropout, 2);
         assert_near("loss of the reference", again.0, loss, 1e-6);
         assert_close("gradient of the reference", &again.1, &values, 1e-6);
+    }
+}
+
+#[test]
+fn prompts_that_begin_alike_are_continued_as_each_alone() {
+    let device = Device::flex();
+    let prompts: Vec<Vec<u32>> = questions().into_iter().map(|example| example.input_ids).collect();
+    // Full attention, and one with windows and scaled embeddings.
+    for name in ["tiny-llama", "families/gemma3"] {
+        for kernels in [Kernels::Fused, Kernels::Reference] {
+            let mut decoder = base(name).decoder(&device).unwrap();
+            decoder.kernels = kernels;
+            let continued =
+                |prompts: &[Vec<u32>]| generate(&decoder, prompts, Sampling::greedy(12), &[], &device, |_, _| true);
+            let together = continued(&prompts);
+            for (prompt, together) in prompts.iter().zip(together) {
+                assert_eq!(continued(std::slice::from_ref(prompt)), [together], "{name}, {kernels:?}, {prompt:?}");
+            }
+        }
     }
 }

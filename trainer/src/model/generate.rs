@@ -1,6 +1,8 @@
-//! Generation with a cache: several prompts at a time, greedy or sampled.
+//! Generation with a cache: several prompts at a time, greedy or sampled. What several prompts begin with, such as a
+//! document or examples, is computed once.
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
+use datasets::{Family, families};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -88,14 +90,15 @@ pub fn generate_each(
     assert_eq!(prompts.len(), samplings.len(), "each prompt has its sampling");
     let inverse_frequencies = decoder.config.inverse_frequencies();
     let mut finished: Vec<Option<Generated>> = vec![None; prompts.len()];
-    let mut active: Vec<Sequence> = prompts
-        .iter()
+    assert!(prompts.iter().all(|ids| !ids.is_empty()), "a prompt has at least one token");
+    let mut active: Vec<Sequence> = beginnings(decoder, prompts, &inverse_frequencies, device)
+        .into_iter()
         .enumerate()
-        .map(|(prompt, ids)| {
-            assert!(!ids.is_empty(), "a prompt has at least one token");
+        .map(|(prompt, cache)| {
+            let ids = &prompts[prompt];
             Sequence {
-                pending: ids.clone(),
-                cache: KvCache::new(decoder.config.num_hidden_layers),
+                pending: ids[cache.seen()..].to_vec(),
+                cache,
                 rng: ChaCha8Rng::seed_from_u64(samplings[prompt].seed),
                 output: Generated { ids: Vec::new(), stopped: false },
                 prompt,
@@ -132,6 +135,31 @@ pub fn generate_each(
     finished.into_iter().map(|g| g.expect("every sequence ends")).collect()
 }
 
+/// A cache for each prompt, with what it and others begin with where there is such a beginning.
+fn beginnings(
+    decoder: &Decoder,
+    prompts: &[Vec<u32>],
+    inverse_frequencies: &[Vec<f32>],
+    device: &Device,
+) -> Vec<KvCache> {
+    let mut caches = vec![KvCache::new(decoder.config.num_hidden_layers); prompts.len()];
+    let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+    let unsupervised = vec![false; longest];
+    let parts: Vec<(&[u32], &[bool])> = prompts.iter().map(|ids| (&ids[..], &unsupervised[..ids.len()])).collect();
+    let mut families = families(&parts, usize::MAX, usize::MAX);
+    families.retain(|family| family.shared > 0);
+    if families.is_empty() {
+        return caches;
+    }
+    let mut filled = vec![KvCache::new(decoder.config.num_hidden_layers); families.len()];
+    let new: Vec<&[u32]> = families.iter().map(|family| &prompts[family.members[0]][..family.shared]).collect();
+    feed(decoder, &new, &mut filled, inverse_frequencies, device);
+    for (Family { members, .. }, cache) in families.iter().zip(filled) {
+        members.iter().for_each(|&member| caches[member] = cache.clone());
+    }
+    caches
+}
+
 /// Feeds what is pending and returns the logits of each sequence's last token, one row after the other.
 fn next_logits(
     decoder: &Decoder,
@@ -139,18 +167,30 @@ fn next_logits(
     inverse_frequencies: &[Vec<f32>],
     device: &Device,
 ) -> Vec<f32> {
-    let lengths: Vec<usize> = active.iter().map(|s| s.pending.len()).collect();
-    let pasts: Vec<usize> = active.iter().map(|s| s.cache.seen()).collect();
-    let segments = Segments::new(&lengths, &pasts, inverse_frequencies, device);
-    let input_ids = indices(active.iter().flat_map(|s| s.pending.iter().copied()), device);
     let mut caches: Vec<KvCache> =
         active.iter_mut().map(|s| std::mem::replace(&mut s.cache, KvCache::new(0))).collect();
-    let context = Context { caches: Some(&mut caches), ..Context::default() };
-    let hidden = decoder.forward(input_ids, &segments, context);
+    let new: Vec<&[u32]> = active.iter().map(|s| &s.pending[..]).collect();
+    let (hidden, segments) = feed(decoder, &new, &mut caches, inverse_frequencies, device);
     for (sequence, cache) in active.iter_mut().zip(caches) {
         sequence.cache = cache;
     }
     read(decoder.logits(hidden.select(0, indices(segments.last_tokens(), device))))
+}
+
+/// Runs the new tokens of each sequence, `[tokens, hidden]`, and adds them to its cache.
+fn feed(
+    decoder: &Decoder,
+    new: &[&[u32]],
+    caches: &mut [KvCache],
+    inverse_frequencies: &[Vec<f32>],
+    device: &Device,
+) -> (Tensor<2>, Segments) {
+    let lengths: Vec<usize> = new.iter().map(|ids| ids.len()).collect();
+    let pasts: Vec<usize> = caches.iter().map(KvCache::seen).collect();
+    let segments = Segments::new(&lengths, &pasts, inverse_frequencies, device);
+    let input_ids = indices(new.iter().flat_map(|ids| ids.iter().copied()), device);
+    let context = Context { caches: Some(caches), ..Context::default() };
+    (decoder.forward(input_ids, &segments, context), segments)
 }
 
 /// Chooses a token from a row of logits.

@@ -37,14 +37,20 @@ impl Probe for Answers {
         progress: &mut dyn FnMut(usize),
     ) -> Result<Findings, TrainError> {
         let answers: Vec<String> = spread(subject.collective, conversations, |conversations| {
-            let mut answers = Vec::with_capacity(conversations.len());
-            for chunk in conversations.chunks(self.batch_size) {
-                let prompts = chunk
-                    .iter()
-                    .map(|c| subject.tokenizer.render_prompt(&c.messages[..c.messages.len() - 1]))
-                    .collect::<Result<Vec<_>, _>>()?;
-                answers.extend(subject.answers(&prompts, self.sampling)?.into_iter().map(|answer| answer.text));
-                progress(answers.len());
+            let prompts = conversations
+                .iter()
+                .map(|c| subject.tokenizer.render_prompt(&c.messages[..c.messages.len() - 1]))
+                .collect::<Result<Vec<Vec<u32>>, _>>()?;
+            // Those that begin alike come into one batch, which computes their beginning once.
+            let mut order: Vec<usize> = (0..prompts.len()).collect();
+            order.sort_by(|&a, &b| prompts[a].cmp(&prompts[b]));
+            let mut answers = vec![String::new(); prompts.len()];
+            for (number, chunk) in order.chunks(self.batch_size).enumerate() {
+                let asked: Vec<Vec<u32>> = chunk.iter().map(|&index| prompts[index].clone()).collect();
+                for (&index, answer) in chunk.iter().zip(subject.answers(&asked, self.sampling)?) {
+                    answers[index] = answer.text;
+                }
+                progress(number * self.batch_size + chunk.len());
             }
             Ok(answers)
         })?;
