@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::DataError;
 use crate::near_duplicates::DedupConfig;
 use crate::screen::ScreenConfig;
+use crate::select::SelectConfig;
 use crate::source::{Format, prompt};
 
 /// The largest accepted [`SourceConfig::weight`]: a bound on the memory that one epoch's order takes.
@@ -46,6 +47,9 @@ pub struct DataConfig {
     /// `max_length`.
     #[serde(default)]
     pub share_prefix: Option<usize>,
+    /// Trains on a part of the examples: see `by`. Null trains on all.
+    #[serde(default)]
+    pub select: Option<SelectConfig>,
     /// A system message put before each conversation that has none.
     #[serde(default)]
     pub system_prompt: Option<String>,
@@ -155,6 +159,7 @@ impl DataConfig {
             overlong: Overlong::default(),
             packing: default_packing(),
             share_prefix: None,
+            select: None,
             system_prompt: None,
             chat_template: None,
             cache: default_cache(),
@@ -191,6 +196,9 @@ impl DataConfig {
         }
         if let Some(dedup) = &self.dedup {
             dedup.validate("dedup")?;
+        }
+        if let Some(select) = &self.select {
+            select.validate("select")?;
         }
         if self.screen.as_ref().is_some_and(|screen| screen.kinds.is_empty()) {
             return Err(invalid("screen.kinds", "an empty list", "at least one kind, or no list for all kinds"));
@@ -301,6 +309,7 @@ mod tests {
             "overlong": "drop",
             "packing": true,
             "share_prefix": null,
+            "select": null,
             "system_prompt": null,
             "chat_template": null,
             "cache": true,

@@ -22,6 +22,7 @@ mod prepare;
 pub mod probes;
 mod samples;
 pub mod screen;
+mod select;
 mod source;
 mod split;
 mod stats;
@@ -54,6 +55,7 @@ pub use samples::{
     Ancestry, Lineage, SampleRecord, SamplesFile, ScreeningRecord, SourceRecord, Split, read_samples, source_record,
     write_samples,
 };
+pub use select::{Criterion, SelectConfig, Traits, choose};
 pub use source::{Format, Loaded, load, load_with};
 pub use split::content_hash;
 pub use stats::LengthStats;

@@ -22,12 +22,16 @@ pub struct Order {
     seed: u64,
     /// Of each source and example the number of its family; empty where every example is drawn by itself.
     families: Vec<Vec<usize>>,
+    /// Of each source the examples that are drawn, ascending; empty where all are.
+    chosen: Vec<Vec<usize>>,
 }
 
 /// A source's part of an epoch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Share {
     /// How many examples the source has.
+    all: usize,
+    /// How many of them are drawn from.
     count: usize,
     /// How many of them, repetitions included, one epoch takes.
     taken: usize,
@@ -49,9 +53,10 @@ impl Order {
                 reason = "positive, and at most 1000 times the length of a list in memory"
             )]
             let taken = (count as f64 * weight).round() as usize;
-            Share { count, taken: if count == 0 { 0 } else { taken.max(1) } }
+            Share { all: count, count, taken: if count == 0 { 0 } else { taken.max(1) } }
         };
-        Self { sources: counts.iter().zip(weights).map(share).collect(), seed, families: Vec::new() }
+        let sources = counts.iter().zip(weights).map(share).collect();
+        Self { sources, seed, families: Vec::new(), chosen: Vec::new() }
     }
 
     /// The same with the examples of a family drawn one after the other, where the first of them comes. `families` has
@@ -61,11 +66,29 @@ impl Order {
     /// When it has not one number for each example.
     #[must_use]
     pub fn with_families(self, families: Vec<Vec<usize>>) -> Self {
-        assert!(
-            families.iter().map(Vec::len).eq(self.sources.iter().map(|source| source.count)),
-            "one for each example"
-        );
+        assert!(families.iter().map(Vec::len).eq(self.sources.iter().map(|source| source.all)), "one for each example");
         Self { families, ..self }
+    }
+
+    /// The same from some of the examples alone, of each source those at the given places, ascending. An epoch has as much
+    /// less of a source.
+    ///
+    /// # Panics
+    /// When there is not one list for each source.
+    #[must_use]
+    pub fn of_some(mut self, chosen: Vec<Vec<usize>>) -> Self {
+        assert_eq!(chosen.len(), self.sources.len(), "one list for each source");
+        for (share, chosen) in self.sources.iter_mut().zip(&chosen) {
+            let taken = (share.taken * chosen.len()).checked_div(share.all).unwrap_or(0);
+            share.count = chosen.len();
+            share.taken = if chosen.is_empty() { 0 } else { taken.max(1) };
+        }
+        Self { chosen, ..self }
+    }
+
+    /// The number of its family for each source and example; empty where every example is drawn by itself.
+    pub(crate) fn families(&self) -> &[Vec<usize>] {
+        &self.families
     }
 
     /// How many examples an epoch has, the same for each.
@@ -131,15 +154,16 @@ impl Order {
     pub fn seen(&self, positions: u64) -> Vec<Vec<u64>> {
         let length = self.len_per_epoch() as u64;
         let (epochs, rest) = (positions.checked_div(length).unwrap_or(0), positions.checked_rem(length).unwrap_or(0));
-        let whole = |(number, Share { count, taken }): (usize, &Share)| {
+        let whole = |(number, Share { all, count, taken }): (usize, &Share)| {
             // The whole epochs are the beginning of the source's endless series: whole passes, and a part of the next.
             let drawn = u128::from(epochs) * *taken as u128;
             let (passes, part) = (drawn.checked_div(*count as u128), drawn.checked_rem(*count as u128));
             let passes = passes.and_then(|passes| u64::try_from(passes).ok()).unwrap_or(0);
-            let mut seen = vec![passes; *count];
-            for index in self.pass(number, *count, passes).iter().take(usize::try_from(part.unwrap_or(0)).unwrap_or(0))
-            {
-                seen[*index] += 1;
+            let mut seen = vec![0; *all];
+            (0..*count).for_each(|place| seen[self.example(number, place)] = passes);
+            let part = usize::try_from(part.unwrap_or(0)).unwrap_or(0);
+            for index in self.pass(number, *count, passes).into_iter().take(part) {
+                seen[index] += 1;
             }
             seen
         };
@@ -155,13 +179,18 @@ impl Order {
 
     /// One pass over a source.
     fn pass(&self, source: usize, count: usize, pass: u64) -> Vec<usize> {
-        let mut indices: Vec<usize> = (0..count).collect();
+        let mut indices: Vec<usize> = (0..count).map(|place| self.example(source, place)).collect();
         shuffle(&mut indices, &mut stream(self.seed, "source", source as u64, pass));
         indices
     }
 
+    /// The example at a place among those that are drawn from.
+    fn example(&self, source: usize, place: usize) -> usize {
+        self.chosen.get(source).map_or(place, |chosen| chosen[place])
+    }
+
     /// The indices that a source gives to an epoch: the part of its endless series that is the epoch's.
-    fn drawn(&self, source: usize, Share { count, taken }: Share, epoch: u64) -> Vec<usize> {
+    fn drawn(&self, source: usize, Share { count, taken, .. }: Share, epoch: u64) -> Vec<usize> {
         let mut drawn = Vec::with_capacity(taken);
         // Positions in the series exceed 64 bits only in epochs that no run reaches.
         let start = u128::from(epoch) * taken as u128;
@@ -312,6 +341,23 @@ mod tests {
         assert_eq!(order.epoch(0), first);
         let second = [(1, 1), (1, 0), (0, 1), (1, 1), (0, 2), (1, 2), (1, 0), (0, 4), (1, 2)];
         assert_eq!(order.epoch(1), second);
+    }
+
+    #[test]
+    fn of_some_examples_no_other_is_drawn_and_each_as_often() {
+        let chosen = vec![vec![1, 4, 6], vec![], vec![0, 9]];
+        let order = Order::new(&[8, 3, 10], &[1.0, 1.0, 2.0], 5).of_some(chosen.clone());
+        assert_eq!(order.len_per_epoch(), 3 + 4);
+        let drawn: Vec<(usize, usize)> = order.from_position(0).take(14).collect();
+        for (source, chosen) in chosen.iter().enumerate() {
+            let most = if source == 2 { 4 } else { 2 };
+            for index in chosen {
+                assert_eq!(drawn.iter().filter(|one| **one == (source, *index)).count(), most);
+            }
+        }
+        let seen = order.seen(14);
+        assert_eq!(seen[0], [0, 2, 0, 0, 2, 0, 2, 0]);
+        assert_eq!((&seen[1], seen[2].iter().sum::<u64>()), (&vec![0, 0, 0], 8));
     }
 
     proptest! {

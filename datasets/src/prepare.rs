@@ -95,6 +95,34 @@ impl Prepared {
         examples
     }
 
+    /// What is chosen together where a part is trained on: the places in `train` of each family, or of one example.
+    pub fn units(&self) -> Vec<Vec<usize>> {
+        let families: Vec<usize> = self.order.families().concat();
+        if families.is_empty() {
+            return (0..self.train.len()).map(|place| vec![place]).collect();
+        }
+        let mut units = vec![Vec::new(); families.iter().max().map_or(0, |last| last + 1)];
+        families.iter().enumerate().for_each(|(place, family)| units[*family].push(place));
+        units.retain(|unit| !unit.is_empty());
+        units
+    }
+
+    /// Trains on the examples at these places in `train` alone.
+    #[must_use]
+    pub fn of_some(mut self, places: &[usize]) -> Self {
+        let mut chosen = vec![Vec::new(); self.starts.len()];
+        let mut places = places.to_vec();
+        places.sort_unstable();
+        for place in places {
+            // The last source that begins at or before it: those without examples begin where the next one does.
+            let source = self.starts.partition_point(|start| *start <= place) - 1;
+            chosen[source].push(place - self.starts[source]);
+        }
+        self.order = self.order.of_some(chosen);
+        self.epoch = Mutex::new(None);
+        self
+    }
+
     /// What each example is, the training examples first, with how many times it came at the first `positions` positions
     /// of the order. One record is made at a time.
     pub fn samples(&self, positions: u64) -> impl Iterator<Item = SampleRecord> + '_ {

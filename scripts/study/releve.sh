@@ -5,7 +5,7 @@
 # usage: ./scripts/study/releve.sh [--only NAME] [--report]
 #
 # Started again, it goes on where it was stopped. What it needs of each run is kept in recipes/releve-information/study:
-# `--report` prints the tables from these files alone, and asks no model.
+# `--report` writes the tables and plots of docs/study-releve-information.md from these files alone, and asks no model.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 program="${GREFFON_BENCH_PROGRAM:-${CARGO_TARGET_DIR:-target}/release/greffon}"

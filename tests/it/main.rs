@@ -33,6 +33,7 @@ mod report;
 mod resume;
 mod runs;
 mod screen;
+mod select;
 mod submit;
 mod tokens;
 mod trace;

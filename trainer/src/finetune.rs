@@ -20,7 +20,7 @@ use crate::plan::workload::Workload;
 use crate::plan::{self, Checkpointing};
 use crate::provenance::Recorder;
 use crate::recipe::{Answers, Loaded, Recipe};
-use crate::track::{self, Lock, Plan, REPLAY, RunFolder, RunInfo, RunStatus, Tracker};
+use crate::track::{self, DataCounts, Lock, Plan, REPLAY, RunFolder, RunInfo, RunStatus, SELECTED, Tracker};
 use crate::train::answers::Answered;
 use crate::train::batch::Layout;
 use crate::train::checkpoint::{Checkpoints, Progress};
@@ -29,6 +29,7 @@ use crate::train::pace::{Pace, Waits};
 use crate::train::penalty::Penalties;
 use crate::train::replay::{self, Replay};
 use crate::train::run::{EarlyStop, Run};
+use crate::train::selection::Selection;
 use crate::train::{answers, parameters};
 
 /// How a run is started.
@@ -97,17 +98,22 @@ pub fn finetune(
     let adapted_modules = decoder.adapters().count();
     let optimizer = optimizer(recipe, &decoder, &device);
 
-    // 4. What forgetting is measured by, and what is replayed against it.
+    // 4. What is trained on, what forgetting is measured by, and what is replayed against it.
+    let asked = Subject { decoder: &plain, tokenizer: &base.tokenizer, device: &device, collective };
+    let selection = select(recipe, start, &data, &asked, stop, trackers)?;
+    let data = match &selection {
+        Some(selection) => selection.apply(data),
+        None => data,
+    };
     let config = &recipe.forgetting;
     let open_watch = || Watch::open(recipe, config, &base, plain.clone(), &device, collective, hub);
     let watch = config.is_measured().then(open_watch).transpose()?;
     let total_steps = total_steps(recipe, &data)?;
-    let asked = Subject { decoder: &plain, tokenizer: &base.tokenizer, device: &device, collective };
     let (replay, answered) = prepare_replay(recipe, start, total_steps, &asked, hub, stop, trackers)?;
 
     // 5. The plan: what the forward pass keeps.
     let layout = Layout::of(recipe);
-    let workload = Workload::new(&data, replay.as_ref(), &recipe.train, layout, collective.ranks());
+    let workload = Workload::new(&data, replay.as_ref(), recipe, collective.ranks());
     let checkpointing = Checkpointing::choose(recipe, &plan::model_sizes(recipe, &base)?, &workload, allowed_memory);
     if let Some(warning) = checkpointing.warning() {
         tracing::warn!("{warning}");
@@ -119,7 +125,7 @@ pub fn finetune(
         Some(info) => info,
         None => RunInfo::new(loaded, &base)?,
     };
-    let (folder, lock) = open_folder(recipe, start, answered.as_ref(), collective)?;
+    let (folder, lock) = open_folder(recipe, start, answered.as_ref(), selection.as_ref(), collective)?;
     let total_examples = recipe.train.total_examples(data.order.len_per_epoch() as u64);
     let checkpoints = Checkpoints::new(folder.checkpoints(), recipe.train.keep_checkpoints);
     let fingerprint = fingerprint(&data, replay.as_ref(), &penalties);
@@ -158,7 +164,7 @@ pub fn finetune(
     let plan = Plan {
         total_steps,
         first_step: run.progress.step,
-        train_examples: run.data.train.len(),
+        train_examples: selection.as_ref().map_or(run.data.train.len(), |selection| selection.places.len()),
         validation_examples: run.data.validation.len(),
         trainable_parameters,
         adapted_modules,
@@ -168,7 +174,8 @@ pub fn finetune(
     info.update(RunStatus::Running, run.progress.step, run.best(), None);
     info.plan = Some(plan.clone());
     info.energy = Some(run.energy.record(&recipe.energy, run.progress.tokens));
-    info.data = Some(run.data.as_ref().into());
+    let selection = selection.as_ref().map(Selection::record);
+    info.data = Some(DataCounts { selection, ..run.data.as_ref().into() });
     if is_first {
         folder.save_info(&info)?;
         trackers.extend(track::open(&folder, &recipe.tracking, run.progress.step, lock.clone())?);
@@ -217,11 +224,12 @@ fn open_base(
     Ok((base, earlier))
 }
 
-/// The run folder, made and locked by rank 0, with the base's answers where they were made now.
+/// The run folder, made and locked by rank 0, with the base's answers and the choice of examples where there are such.
 fn open_folder(
     recipe: &Recipe,
     start: Start,
     answered: Option<&Answered>,
+    selection: Option<&Selection>,
     collective: &dyn Collective,
 ) -> Result<(RunFolder, Option<Arc<Lock>>), TrainError> {
     let mut lock = None;
@@ -230,7 +238,8 @@ fn open_folder(
             Start::Resume => Lock::take(RunFolder::open(recipe.output.clone())?.path())?,
             Start::New | Start::Force => RunFolder::create(recipe.output.clone(), recipe, start == Start::Force)?.1,
         });
-        answered.map_or(Ok(()), |answered| answered.save(&recipe.output.join(REPLAY)))
+        answered.map_or(Ok(()), |answered| answered.save(&recipe.output.join(REPLAY)))?;
+        selection.map_or(Ok(()), |selection| selection.save(&recipe.output.join(SELECTED)))
     })?;
     Ok((RunFolder::open(recipe.output.clone())?, lock.map(Arc::new)))
 }
@@ -254,6 +263,32 @@ fn total_steps(recipe: &Recipe, data: &Prepared) -> Result<u64, TrainError> {
         tracing::warn!("train.global_batch_size is {batch}, more than the {} training examples", data.train.len());
     }
     Ok(steps)
+}
+
+/// The examples that are trained on, where the recipe asks for a part: those of the run that is resumed, or chosen now.
+fn select(
+    recipe: &Recipe,
+    start: Start,
+    data: &Prepared,
+    base: &Subject<'_>,
+    stop: &AtomicBool,
+    trackers: &mut [Box<dyn Tracker>],
+) -> Result<Option<Selection>, TrainError> {
+    let Some(config) = recipe.data.select else { return Ok(None) };
+    if start == Start::Resume {
+        let folder = RunFolder::open(recipe.output.clone())?;
+        let path = folder.path().join(SELECTED);
+        if let Some(selection) = folder.json::<Selection>(&path)? {
+            return selection
+                .check(data)
+                .map(Some)
+                .map_err(|reason| TrainError::Run(format!("{}: {reason}", path.display())));
+        }
+    }
+    let mut progress = |done, all| {
+        trackers.iter_mut().for_each(|tracker| tracker.getting_ready("examples to choose from", done, all));
+    };
+    Selection::make(recipe, config, data, base, stop, &mut progress).map(Some)
 }
 
 /// The conversations that are replayed, and the base's answers in them where they were made now: they are to be kept
@@ -282,10 +317,7 @@ fn prepare_replay(
     let most = steps.saturating_mul(replay::per_step(recipe, config) as u64);
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     let mut progress = |done, all| {
-        let text = format!("the base answers the questions to replay: {done} of {all}");
-        for tracker in &mut *trackers {
-            tracker.note(&text);
-        }
+        trackers.iter_mut().for_each(|tracker| tracker.getting_ready("questions to replay", done, all));
     };
     let answered = answers::answer(recipe, config, most, base, hub, stop, &mut progress)?;
     let replay = answered.in_a_file(|source| prepare(Some(vec![source]), trackers))?;

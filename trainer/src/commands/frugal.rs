@@ -20,7 +20,7 @@ use crate::energy::Stage;
 use crate::error::TrainError;
 use crate::eval::evaluation::EXACT_MATCH;
 use crate::eval::{Probe as _, Subject, probes::Answers};
-use crate::frugal::search::{Found, Goal, Lab, search};
+use crate::frugal::search::{Found, Goal, Lab, Planned, search};
 use crate::frugal::{Arm, Trained, Tried, arms, frontier};
 use crate::model::{BaseModel, adapter};
 use crate::plan::time::Rates;
@@ -117,12 +117,12 @@ impl<'a> Bench<'a> {
 }
 
 impl Lab for Bench<'_> {
-    fn seconds_per_step(&mut self, set: &[String]) -> Result<f64, TrainError> {
-        let mut recipe = self.load(set)?.recipe;
+    fn planned(&mut self, set: &[String], steps: u64) -> Result<Planned, TrainError> {
+        let mut recipe = self.load(&[set, &[format!("train.max_steps={steps}")]].concat())?.recipe;
         let memory: MemorySize = "1 TiB".parse().expect("it is a size");
         let Rates { flops, bytes } = self.rates;
         recipe.plan.device = Some(DeviceConfig { tflops: flops / 1e12, bandwidth: bytes / 1e9, memory, watts: None });
-        plan::seconds_per_step(&recipe)
+        plan::of_run(&recipe)
     }
 
     fn train(&mut self, set: &[String], steps: Option<u64>) -> Result<Trained, TrainError> {
@@ -176,7 +176,9 @@ fn trained(run: &Path) -> Result<Trained, TrainError> {
     let loss = figures
         .validation_loss
         .ok_or_else(|| TrainError::Run(format!("{}: the run has no validation loss to compare", run.display())))?;
-    Ok(Trained { folder: run.to_owned(), steps: figures.steps, seconds: figures.seconds, kwh, loss })
+    let selection = report.info.as_ref().and_then(|info| info.data.as_ref()?.selection);
+    let seconds = figures.seconds + selection.map_or(0.0, |selection| selection.seconds);
+    Ok(Trained { folder: run.to_owned(), steps: figures.steps, seconds, kwh, loss })
 }
 
 fn table(found: &Found) -> Table {

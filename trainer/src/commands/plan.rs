@@ -11,17 +11,19 @@ use crate::cli::PlanArgs;
 use crate::device;
 use crate::energy::{self, Energy};
 use crate::error::TrainError;
+use crate::frugal::search::Planned;
 use crate::kernels::Kernels;
 use crate::model::BaseModel;
 use crate::plan::model::ModelSizes;
 use crate::plan::questions::{Answers, Questions};
 use crate::plan::scale::Cluster;
 use crate::plan::time::{self, Corrections, Rates, TimePlan};
-use crate::plan::workload::Workload;
+use crate::plan::workload::{Workload, shapes_of_all};
 use crate::plan::{self, Checkpointing, probe, rates};
 use crate::recipe::{self, MemorySize, Recipe};
 use crate::train::batch::Layout;
 use crate::train::replay::Replay;
+use crate::train::selection::Selection;
 
 /// Everything that is told.
 #[derive(Serialize)]
@@ -70,10 +72,11 @@ pub(super) fn total_seconds(recipe: &Recipe, ranks: usize) -> Result<f64, TrainE
     Ok(planned(recipe, false, cluster)?.0.total_seconds)
 }
 
-/// The seconds of an average step on this machine, or on the recipe's `plan.device`.
-pub(super) fn seconds_per_step(recipe: &Recipe) -> Result<f64, TrainError> {
+/// What a run takes on this machine, or on the recipe's `plan.device`.
+pub(super) fn of_run(recipe: &Recipe) -> Result<Planned, TrainError> {
     let costs = planned(recipe, false, Cluster::ALONE)?.0;
-    Ok(costs.time.training_seconds / costs.steps as f64)
+    let of_step = costs.time.training_seconds / costs.steps as f64;
+    Ok(Planned { before: costs.time.selection_seconds, of_step })
 }
 
 /// What this machine does in a second.
@@ -89,9 +92,17 @@ fn planned(recipe: &Recipe, probe: bool, cluster: Cluster) -> Result<(Costs, Che
     // A plan must be cheap: it takes what is on this machine.
     let hub = progress::hub().with_offline(true);
     let base = open_base(recipe, &hub)?;
-    let data = prepare(recipe, &base, &hub)?;
+    let mut data = prepare(recipe, &base, &hub)?;
+    let mut selection = Vec::new();
+    if let Some(config) = recipe.data.select {
+        if config.by.reads_examples() {
+            selection = shapes_of_all(&data.train, Layout::of_reading(recipe));
+        }
+        let places = Selection::planned(recipe, config, &data)?;
+        data = data.of_some(&places);
+    }
     let model = plan::model_sizes(recipe, &base)?;
-    let workload = workload(recipe, &base, &data, &hub, cluster.ranks)?;
+    let workload = Workload { selection, ..workload(recipe, &base, &data, &hub, cluster.ranks)? };
     if workload.steps_seen.is_empty() {
         return Err(TrainError::Run("there is nothing to train on: no example is left after preparation".into()));
     }
@@ -137,7 +148,7 @@ fn workload(
 ) -> Result<Workload, TrainError> {
     let prepare = |config| Replay::prepare(recipe, config, None, &base.tokenizer, hub, &mut |_| {});
     let replay = recipe.forgetting.replay.as_ref().map(prepare).transpose()?;
-    let mut workload = Workload::new(data, replay.as_ref(), &recipe.train, Layout::of(recipe), ranks);
+    let mut workload = Workload::new(data, replay.as_ref(), recipe, ranks);
     let longest = base.config.max_position_embeddings;
     workload.questions = Questions::new(&recipe.forgetting, &base.tokenizer, longest, workload.steps)?;
     let replay = recipe.forgetting.replay.as_ref().zip(replay);
@@ -287,6 +298,7 @@ fn table(costs: &Costs) -> Table {
         ("speed", format!("{:.0} tokens/s", step.tokens_per_second)),
         ("training", duration(costs.time.training_seconds)),
         ("validation", duration(costs.time.validation_seconds)),
+        ("choosing examples", duration(costs.time.selection_seconds)),
         ("forgetting", duration(costs.time.question_seconds)),
         ("base's answers", duration(answers)),
         ("total time", duration(costs.total_seconds)),
@@ -295,6 +307,7 @@ fn table(costs: &Costs) -> Table {
     let is_told = |what: &str| match what {
         "energy" => costs.kwh.is_some(),
         "base's answers" => answers > 0.0,
+        "choosing examples" => costs.time.selection_seconds > 0.0,
         "processes" | "  a step" => ranks > 1,
         _ => true,
     };

@@ -43,22 +43,25 @@ pub(super) fn questioning(model: Asked) -> &'static str {
     }
 }
 
-/// A bar over the questions that a model is asked; silent when standard error is not a terminal.
+/// A bar over the questions that a model is asked, or what else it does; one line when standard error is not a terminal.
 #[derive(Default)]
-pub(super) struct Questioning(Option<(Asked, ProgressBar)>);
+pub(super) struct Questioning(Option<(&'static str, ProgressBar)>);
 
 impl Questioning {
     pub(super) fn show(&mut self, at: crate::forgetting::Progress) {
-        if self.0.as_ref().is_none_or(|(model, _)| *model != at.model) {
+        self.show_as(questioning(at.model), at.done, at.total);
+    }
+
+    fn show_as(&mut self, what: &'static str, done: usize, total: usize) {
+        if self.0.as_ref().is_none_or(|(before, _)| *before != what) {
             self.clear();
-            let what = questioning(at.model);
             if !std::io::stderr().is_terminal() {
-                eprintln!("{what}: {} items", at.total);
+                eprintln!("{what}: {total} items");
             }
-            self.0 = Some((at.model, bar(at.total, what)));
+            self.0 = Some((what, bar(total, what)));
         }
         if let Some((_, bar)) = &self.0 {
-            bar.set_position(at.done as u64);
+            bar.set_position(done as u64);
         }
     }
 
@@ -145,8 +148,14 @@ impl Tracker for TrainProgress {
         self.tokenising.show(progress);
     }
 
+    fn getting_ready(&mut self, what: &'static str, done: usize, total: usize) {
+        self.tokenising.clear();
+        self.questioning.show_as(what, done, total);
+    }
+
     fn started(&mut self, plan: &Plan) -> Result<(), TrainError> {
         self.tokenising.clear();
+        self.questioning.clear();
         self.total_steps = plan.total_steps;
         eprintln!(
             "{} training and {} validation examples, {} steps, {} trainable parameters in {} modules",

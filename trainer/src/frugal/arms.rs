@@ -2,6 +2,7 @@
 
 use super::Arm;
 use crate::recipe::Recipe;
+use crate::train::replay::per_step;
 
 /// The examples of a family that come together at most, where a recipe does not say.
 const FAMILY: usize = 8;
@@ -27,6 +28,12 @@ pub fn arms(recipe: &Recipe, blocks: usize) -> Vec<Arm> {
             &[value("lora.rank", rank.to_string()), value("lora.alpha", alpha.to_string())],
         ));
     }
+    if let Some(replay) = recipe.forgetting.replay.as_ref().filter(|replay| per_step(recipe, replay) >= 2) {
+        arms.push(arm(
+            "half of what is replayed",
+            &[value("forgetting.replay.share", (replay.share / 2.0).to_string())],
+        ));
+    }
     // More from each example.
     if recipe.train.global_batch_size >= 2 {
         let half = recipe.train.global_batch_size / 2;
@@ -38,6 +45,12 @@ pub fn arms(recipe: &Recipe, blocks: usize) -> Vec<Arm> {
     // Fewer examples of the same kind.
     if recipe.data.dedup.is_none() {
         arms.push(arm("near-duplicates left out", &["data.dedup={}".to_owned()]));
+    }
+    // Which examples, where not all are seen.
+    if recipe.data.select.is_none() {
+        for by in ["embedding", "gradient", "hardest", "middle"] {
+            arms.push(arm(&format!("examples by {by}"), &[value("data.select", format!("{{by: {by}}}"))]));
+        }
     }
     arms
 }

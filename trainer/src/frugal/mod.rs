@@ -52,7 +52,7 @@ pub struct Trained {
     pub folder: PathBuf,
     /// The steps that it made.
     pub steps: u64,
-    /// Seconds of its steps.
+    /// Seconds of its steps, and of choosing its examples.
     pub seconds: f64,
     /// What these and the preparing of its data took, in kilowatt-hours, with the data centre's part.
     pub kwh: f64,

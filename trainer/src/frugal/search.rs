@@ -9,11 +9,11 @@ use crate::error::TrainError;
 
 /// What makes and asks runs.
 pub trait Lab {
-    /// Seconds of a step with these values, as planned.
+    /// What so many steps with these values take, as planned.
     ///
     /// # Errors
     /// When a value is not of the recipe, or the data cannot be read.
-    fn seconds_per_step(&mut self, set: &[String]) -> Result<f64, TrainError>;
+    fn planned(&mut self, set: &[String], steps: u64) -> Result<Planned, TrainError>;
 
     /// Trains with these values, for so many steps or for the recipe's own; the same call again takes what is there.
     ///
@@ -29,6 +29,15 @@ pub trait Lab {
 
     /// Tells what happens.
     fn tell(&mut self, tried: &Tried);
+}
+
+/// What a run takes, as planned, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Planned {
+    /// Before the first step, in choosing examples.
+    pub before: f64,
+    /// In a step.
+    pub of_step: f64,
 }
 
 /// What is looked for.
@@ -69,27 +78,30 @@ pub fn search(lab: &mut dyn Lab, arms: &[Arm], goal: &Goal) -> Result<Found, Tra
     let mut found =
         Found { kwh: full.trained.kwh, full, tried: Vec::new(), recommended: None, is_out_of_budget: false };
     let mut candidates: Vec<Arm> = [Arm::plain()].iter().chain(arms).cloned().collect();
-    let plain = lab.seconds_per_step(&[])?;
+    let plain = lab.planned(&[], found.full.trained.steps)?.of_step;
     for (rung, &part) in goal.parts.iter().enumerate() {
         // The last part is tried in any case: a curve through few points may be wrong.
         if rung + 1 < goal.parts.len() && falls_short(&found, part) {
             continue;
         }
-        let mut tried = Vec::new();
+        let (mut tried, mut waiting) = (Vec::new(), Vec::new());
         for arm in &candidates {
             if goal.max_kwh.is_some_and(|most| found.kwh + part * found.full.trained.kwh > most) {
                 found.is_out_of_budget = true;
                 found.tried.append(&mut tried);
                 return Ok(found);
             }
-            let steps = steps(lab, arm, part, plain, &found.full)?;
+            let Some(steps) = steps(lab, arm, part, plain, &found.full)? else {
+                waiting.push(arm.clone());
+                continue;
+            };
             let trained = lab.train(&arm.set, Some(steps))?;
             found.kwh += trained.kwh;
             tried.push(Tried { arm: arm.clone(), part, trained, exact_match: None });
             lab.tell(&tried[tried.len() - 1]);
         }
         tried.sort_by(|a, b| a.trained.loss.total_cmp(&b.trained.loss));
-        candidates = next(&tried);
+        candidates = [next(&tried), waiting].concat();
         if is_worth_asking(&tried[0], &found.full) {
             let share = lab.exact_match(&tried[0].trained)?;
             tried[0].exact_match = Some(share);
@@ -106,11 +118,15 @@ pub fn search(lab: &mut dyn Lab, arms: &[Arm], goal: &Goal) -> Result<Found, Tra
 }
 
 /// The steps that an arm makes in a part of the full recipe's time, by plan: what it costs more or less than the recipe as
-/// it is, whose step takes `plain` seconds, times what that took.
+/// it is, whose step takes `plain` seconds. `None` where choosing its examples alone takes more than half of that time.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of a number of steps")]
-fn steps(lab: &mut dyn Lab, arm: &Arm, part: f64, plain: f64, full: &Tried) -> Result<u64, TrainError> {
-    let relative = lab.seconds_per_step(&arm.set)? / plain;
-    Ok(((full.trained.steps as f64 * part / relative).round() as u64).max(1))
+fn steps(lab: &mut dyn Lab, arm: &Arm, part: f64, plain: f64, full: &Tried) -> Result<Option<u64>, TrainError> {
+    let time = full.trained.steps as f64 * part * plain;
+    // How long a step is may depend on which examples the steps see.
+    let guess = (full.trained.steps as f64 * part).round().max(1.0) as u64;
+    let Planned { before, of_step } = lab.planned(&arm.set, guess)?;
+    let steps = ((time - before) / of_step).round() as u64;
+    Ok((before <= time / 2.0).then_some(steps.max(1)))
 }
 
 /// What is tried for longer: those that beat the recipe as it is, all at once, and the best alone.
@@ -160,8 +176,9 @@ mod tests {
     }
 
     impl Lab for Made {
-        fn seconds_per_step(&mut self, set: &[String]) -> Result<f64, TrainError> {
-            Ok(Self::of(set).0)
+        fn planned(&mut self, set: &[String], _: u64) -> Result<Planned, TrainError> {
+            let before = if set.iter().any(|value| value.starts_with("choose")) { 200.0 } else { 0.0 };
+            Ok(Planned { before, of_step: Self::of(set).0 })
         }
 
         fn train(&mut self, set: &[String], steps: Option<u64>) -> Result<Trained, TrainError> {
@@ -204,6 +221,15 @@ mod tests {
             .abs()
                 < 1e-9
         );
+    }
+
+    #[test]
+    fn what_takes_long_before_its_first_step_waits_until_there_is_time_for_it() {
+        let mut lab = Made { runs: 0, kwh_per_second: 1e-3 };
+        let found = search(&mut lab, &arms(&["choose"]), &goal(None)).unwrap();
+        let choosing: Vec<&Tried> = found.tried.iter().filter(|tried| tried.arm.name == "choose").collect();
+        // 200 s are more than half of a quarter of the full recipe's 1000.
+        assert_eq!(choosing.iter().map(|tried| (tried.part, tried.trained.steps)).collect::<Vec<_>>(), [(0.5, 300)]);
     }
 
     #[test]

@@ -41,8 +41,9 @@ pub struct Work {
 impl TimePlan {
     /// Seconds of the whole run.
     pub fn total_seconds(&self) -> f64 {
-        let Self { training_seconds, validation_seconds, question_seconds, answer_seconds, .. } = self;
-        training_seconds + validation_seconds + question_seconds + answer_seconds
+        let Self { training_seconds, validation_seconds, selection_seconds, question_seconds, answer_seconds, .. } =
+            self;
+        training_seconds + validation_seconds + selection_seconds + question_seconds + answer_seconds
     }
 }
 
@@ -154,11 +155,11 @@ pub fn head(model: &ModelSizes, shape: &Shape, pass: Pass) -> Work {
     Work { flops, bytes: F32 * (logits + PACKING * weights * products) }
 }
 
-/// The work of the base's side of a divergence, by blocks and head: its own pass, and in training the head's three
-/// products instead of two.
+/// The work of the base's side of a divergence, by blocks and head: its own pass from the first block with an adapter on,
+/// and in training the head's three products instead of two.
 pub fn divergence(model: &ModelSizes, shape: &Shape) -> (Work, Work) {
-    let blocks =
-        (0..model.blocks()).fold(Work::default(), |sum, index| sum + block(model, index, shape, Pass::Forward));
+    let blocks = (model.first_adapted()..model.blocks())
+        .fold(Work::default(), |sum, i| sum + block(model, i, shape, Pass::Forward));
     (blocks, head(model, shape, Pass::Forward))
 }
 
@@ -211,6 +212,8 @@ pub struct TimePlan {
     pub training_seconds: f64,
     /// Seconds of all validations.
     pub validation_seconds: f64,
+    /// Seconds in which the base reads the examples to choose from.
+    pub selection_seconds: f64,
     /// Seconds in which forgetting is measured; less where the base's answers are kept from an earlier run.
     pub question_seconds: f64,
     /// Seconds in which the base answers what is replayed.
@@ -274,6 +277,7 @@ pub fn time(
     TimePlan {
         training_seconds: (step.compute_seconds + step.communication_seconds) * workload.steps as f64,
         validation_seconds: forward(&workload.validation) * workload.validations as f64 / devices,
+        selection_seconds: forward(&workload.selection) / devices,
         // The base is asked once.
         question_seconds: question_seconds / devices,
         answer_seconds: writing(&workload.answers) / devices,

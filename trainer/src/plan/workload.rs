@@ -5,7 +5,7 @@
 use datasets::{ExampleRef, Examples, Family, Prepared};
 
 use super::questions::{Answers, Questions};
-use crate::recipe::TrainConfig;
+use crate::recipe::Recipe;
 use crate::train::batch::{Layout, rows};
 use crate::train::replay::Replay;
 use crate::train::share::{Division, examples_of_step, supervised};
@@ -78,6 +78,8 @@ pub struct Workload {
     pub validation: Vec<Shape>,
     /// Validations in the run.
     pub validations: u64,
+    /// What the base reads to choose the examples that are trained on.
+    pub selection: Vec<Shape>,
     /// What forgetting is measured by.
     pub questions: Questions,
     /// The base's answers that are replayed, in batches.
@@ -85,8 +87,9 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// The workload of a recipe's `train` section on its data, with what is replayed in every step, on so many ranks.
-    pub fn new(data: &Prepared, replay: Option<&Replay>, train: &TrainConfig, layout: Layout, ranks: usize) -> Self {
+    /// The workload of a recipe on its data, with what is replayed in every step, on so many ranks.
+    pub fn new(data: &Prepared, replay: Option<&Replay>, recipe: &Recipe, ranks: usize) -> Self {
+        let (train, layout) = (&recipe.train, Layout::of(recipe));
         let per_epoch = data.order.len_per_epoch() as u64;
         let (steps, total) = (train.total_steps(per_epoch), train.total_examples(per_epoch));
         let step = |index: u64| -> Vec<Vec<Shape>> {
@@ -103,7 +106,7 @@ impl Workload {
             (0..ranks).map(of_rank).collect()
         };
         let steps_seen = if data.train.is_empty() { Vec::new() } else { (0..steps.min(STEPS)).map(step).collect() };
-        let validation = validation_shapes(&data.validation, layout);
+        let validation = shapes_of_all(&data.validation, Layout::of_reading(recipe));
         let every = train.eval_every(per_epoch);
         let validations = if validation.is_empty() { 0 } else { steps.div_ceil(every) };
         Self { steps, steps_seen, validation, validations, ..Self::default() }
@@ -153,7 +156,8 @@ fn shapes<'a>(examples: impl IntoIterator<Item = ExampleRef<'a>>, layout: Layout
     rows.chunks(layout.micro_batch_size).map(shape).collect::<Vec<_>>().into_iter()
 }
 
-fn validation_shapes(examples: &Examples, layout: Layout) -> Vec<Shape> {
+/// The micro-batches of all examples in their order, as a validation has them.
+pub fn shapes_of_all(examples: &Examples, layout: Layout) -> Vec<Shape> {
     let chunks = (0..examples.len()).step_by(validation::CHUNK);
     let chunk = |start: usize| (start..examples.len().min(start + validation::CHUNK)).map(|index| examples.get(index));
     chunks.flat_map(|start| shapes(chunk(start), layout)).collect()

@@ -6,17 +6,18 @@ use std::path::{Path, PathBuf};
 
 use super::lock::LOCK;
 use super::run_folder::is_unfinished;
-use super::{METRICS, REPLAY, RunFolder};
+use super::{METRICS, REPLAY, RunFolder, SELECTED};
 use crate::error::TrainError;
 use crate::train::checkpoint::is_kept;
 
 /// What a run folder may hold beside files of samples and what is being written; a new file of runs is named here.
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 14] = [
     "recipe.yaml",
     "run.json",
     METRICS,
     "log.txt",
     REPLAY,
+    SELECTED,
     "checkpoints",
     "adapter",
     "greffon.json",

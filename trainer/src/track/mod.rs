@@ -20,7 +20,7 @@ pub use jsonl::JsonLines;
 pub use lock::Lock;
 pub use metrics::{ForgettingRecord, Line, METRICS, Record, StepRecord, ValidationRecord, read_metrics};
 pub(crate) use run_folder::BURN_VERSION;
-pub use run_folder::{DataCounts, REPLAY, RunFolder, RunInfo, RunStatus};
+pub use run_folder::{DataCounts, REPLAY, RunFolder, RunInfo, RunStatus, SELECTED};
 
 use crate::error::TrainError;
 use crate::plan::Checkpointing;
@@ -74,6 +74,9 @@ pub struct Plan {
 pub trait Tracker {
     /// The data is being tokenised; never called when its tokens come from the cache.
     fn preparing(&mut self, _progress: &datasets::Progress) {}
+
+    /// The base does something before the first step: so many of so many are done.
+    fn getting_ready(&mut self, _what: &'static str, _done: usize, _total: usize) {}
 
     /// The run is ready to start.
     ///

@@ -31,9 +31,13 @@ use crate::error::TrainError;
 use crate::kernels;
 use crate::model::BaseModel;
 use crate::recipe::{Loaded, Recipe};
+use crate::train::selection::SelectionRecord;
 
 /// The file of the base's answers that are replayed.
 pub const REPLAY: &str = "replay.jsonl";
+
+/// The file of the examples that are trained on, where they are a part.
+pub const SELECTED: &str = "selected.json";
 
 /// The folder of one run.
 #[derive(Clone, Debug)]
@@ -102,7 +106,7 @@ pub struct RunInfo {
 }
 
 /// What was made of a run's data.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DataCounts {
     /// What was counted over the training sources.
     pub train: Counts,
@@ -110,6 +114,9 @@ pub struct DataCounts {
     pub validation: Counts,
     /// What was left out or cut and why, a line each.
     pub notes: Vec<String>,
+    /// What part of it is trained on; `None` for all.
+    #[serde(default)]
+    pub selection: Option<SelectionRecord>,
 }
 
 /// The version of burn that this program is built on; pinned in `Cargo.toml`.
@@ -262,7 +269,12 @@ impl RunFolder {
 
 impl From<&Prepared> for DataCounts {
     fn from(data: &Prepared) -> Self {
-        Self { train: data.train_counts, validation: data.validation_counts, notes: data.notes.clone() }
+        Self {
+            train: data.train_counts,
+            validation: data.validation_counts,
+            notes: data.notes.clone(),
+            selection: None,
+        }
     }
 }
 

@@ -51,8 +51,8 @@ pub struct Losses {
 /// The losses of a micro-batch divided by `supervised`. The gradient of its objective is handed out in the parts of
 /// [`parameters::parts`], each as soon as it is known.
 ///
-/// The base of a divergence is the same decoder with its adapter off. It runs first and leaves nothing behind but its
-/// last hidden states where a token is supervised.
+/// The base of a divergence is the same decoder with its adapter off, from the first block on that has one. It runs first
+/// and leaves nothing behind but its last hidden states where a token is supervised.
 ///
 /// The last `recomputed_blocks` blocks before the head keep only their input: theirs would be the activations that are
 /// kept the shortest, and a block computed again needs its memory only while it is its turn.
@@ -76,16 +76,14 @@ pub fn gradient(
     let segments = step::segments(decoder, batch, device);
     let pass = Pass { decoder, batch, plain: decoder.inner(), segments, dropout, first, embedding };
 
-    let base_hidden = (batch.objective.kl_weight() > 0.0).then(|| pass.base_hidden(device));
-    let mut x = pass.plain.embed(batch.input_ids(device));
+    let embedded = pass.plain.embed(batch.input_ids(device));
+    let mut x = (0..first).fold(embedded, |x, index| pass.forward(index, x, false).1);
+    let base_hidden = (batch.objective.kl_weight() > 0.0).then(|| pass.base_hidden(x.clone(), device));
     let mut blocks = Vec::with_capacity(count - first);
-    for index in 0..count {
-        let keep = index >= first && !is_recomputed(index, count, recomputed_blocks);
-        let block = pass.forward(index, x, keep);
+    for index in first..count {
+        let block = pass.forward(index, x, !is_recomputed(index, count, recomputed_blocks));
         x = block.1;
-        if index >= first {
-            blocks.push(block.0);
-        }
+        blocks.push(block.0);
     }
 
     let last = adapters::require_grad(x);
@@ -119,12 +117,13 @@ pub fn gradient(
 }
 
 impl Pass<'_> {
-    /// The base's last hidden states at the supervised tokens, `[supervised, hidden]`.
-    fn base_hidden(&self, device: &Device) -> Tensor<2> {
+    /// The base's last hidden states at the supervised tokens, `[supervised, hidden]`. `x` is what the first block with an
+    /// adapter reads: without one on the embedding it is what the base's reads too.
+    fn base_hidden(&self, x: Tensor<2>, device: &Device) -> Tensor<2> {
         let base = self.plain.clone().without_adapter();
-        let embedded = base.embed(self.batch.input_ids(device));
-        let last = (0..base.layers.len())
-            .fold(embedded, |x, index| base.block(index, x, &self.segments, &mut Context::default()));
+        let x = if self.embedding { base.embed(self.batch.input_ids(device)) } else { x };
+        let last = (self.first..base.layers.len())
+            .fold(x, |x, index| base.block(index, x, &self.segments, &mut Context::default()));
         base.normalise(last.select(0, self.batch.predictors(device)))
     }
 

@@ -10,7 +10,7 @@ use datasets::{ExampleRef, Family, Row, Segment, families, pack};
 
 use crate::device::indices;
 use crate::kernels::attention::Span;
-use crate::recipe::Recipe;
+use crate::recipe::{DeviceName, Recipe};
 
 /// Sequences that go through the decoder together, one after the other, without padding.
 #[derive(Clone, Debug, PartialEq)]
@@ -156,6 +156,16 @@ impl Layout {
             max_length: recipe.data.max_length,
             micro_batch_size: recipe.train.micro_batch_size,
         }
+    }
+}
+
+impl Layout {
+    /// That of examples which are only read: their order changes nothing, so those that begin alike always come together
+    /// where the device's attention knows how.
+    pub fn of_reading(recipe: &Recipe) -> Self {
+        let own = Self::of(recipe);
+        let knows = matches!(recipe.device.parse(), Ok(DeviceName::Flex));
+        Self { share_prefix: own.packing && (own.share_prefix || knows), ..own }
     }
 }
 

@@ -12,6 +12,7 @@ pub mod reduce;
 pub mod replay;
 pub mod run;
 pub mod schedule;
+pub mod selection;
 pub mod share;
 pub mod step;
 pub mod validation;

@@ -79,7 +79,8 @@ pub(super) fn data_config(recipe: &Recipe, sources: Vec<SourceConfig>) -> DataCo
     if let Some(screen) = &mut data.screen {
         screen.licences = None;
     }
-    DataConfig { train: sources, validation: Vec::new(), validation_fraction: 0.0, system_prompt: None, ..data }
+    let none = DataConfig { select: None, system_prompt: None, ..data };
+    DataConfig { train: sources, validation: Vec::new(), validation_fraction: 0.0, ..none }
 }
 
 /// An error's key as the recipe has it.

@@ -55,7 +55,7 @@ pub(super) fn repair(args: &RepairArgs, collective: &dyn Collective) -> anyhow::
         watch: &watch,
         digest,
         validation: &data.validation,
-        layout: Layout::of(recipe),
+        layout: Layout::of_reading(recipe),
         device: &device,
         bar: collective.is_first().then(progress::Questioning::default),
     };

@@ -3,7 +3,7 @@
 use std::fs;
 
 use adapters::{LoraConfig, TargetModule, Targets};
-use datasets::{DataConfig, DedupConfig, Format, HubSource, Overlong, SourceConfig};
+use datasets::{Criterion, DataConfig, DedupConfig, Format, HubSource, Overlong, SelectConfig, SourceConfig};
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -125,6 +125,7 @@ fn data() -> impl Strategy<Value = DataConfig> {
                 overlong,
                 packing,
                 share_prefix: packing.then_some(4),
+                select: (!packing).then_some(SelectConfig { by: Criterion::Gradient, share: cache.then_some(0.25) }),
                 system_prompt,
                 chat_template: template.map(Into::into),
                 cache,

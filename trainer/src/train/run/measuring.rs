@@ -9,6 +9,7 @@ use crate::error::TrainError;
 use crate::forgetting::{self, Forgetting, Watch};
 use crate::model::adapter;
 use crate::track::{RunFolder, Tracker, ValidationRecord};
+use crate::train::batch::Layout;
 use crate::train::validation;
 
 impl Run<'_> {
@@ -19,7 +20,7 @@ impl Run<'_> {
             self.collective,
             &self.decoder.inner(),
             &self.data.validation,
-            self.layout,
+            Layout::of_reading(self.recipe),
             &self.device,
         )?;
         self.check_finite("validation loss", loss, self.progress.step - 1, self.data.validation.iter())?;
