@@ -76,7 +76,10 @@ fn without_a_share_the_steps_say_how_many_and_without_both_it_is_refused() {
     assert!(greffon(&["train", &recipe]).status.success());
     assert_eq!(seen(&folder.path().join("run")).0.len(), 10);
     for (set, expected) in [
-        ("data.select={by: hardest, share: 0}", "data.select.share: expected a number above 0 and at most 1, or null for what the steps see once, got 0"),
+        (
+            "data.select={by: hardest, share: 0}",
+            "data.select.share: expected a number above 0 and at most 1, or null for what the steps see once, got 0",
+        ),
         ("data.select={by: size}", "unknown variant `size`"),
     ] {
         let refused = greffon(&["check", &recipe, "--set", set]);

@@ -3,13 +3,16 @@
 
 Float32, AdamW, no dropout, all seven linear modules. The batches of `full`, `longest` and `max` are those of the order
 given; `grouped` sorts the conversations by length first, as `group_by_length` does, and takes the first batch of the
-order as its warm-up, so that the same conversations are timed in every mode.
+order as its warm-up, so that the same conversations are timed in every mode. With --save the rate warms up and falls as a
+cosine, gradients are clipped, and the adapter is kept.
 """
 
 import argparse
 import json
+import math
 import os
 import random
+import resource
 import sys
 import time
 from pathlib import Path
@@ -31,6 +34,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=2e-4)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--save", type=Path, help="a folder for the adapter; trains with --warmup-ratio and --max-grad-norm")
+    parser.add_argument("--warmup-ratio", type=float, default=0.05)
+    parser.add_argument("--max-grad-norm", type=float, default=1.0)
     return parser.parse_args()
 
 
@@ -47,7 +54,7 @@ def batches(arguments, tokenizer) -> list[list]:
         rest.sort(key=lambda one: len(one[0]))
     steps = [rest[start:start + size] for start in range(0, len(rest), size)]
     if arguments.mode == "grouped":
-        random.Random(0).shuffle(steps)
+        random.Random(arguments.seed).shuffle(steps)
     return [first, *steps]
 
 
@@ -56,7 +63,7 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(arguments.threads)
-    torch.manual_seed(0)
+    torch.manual_seed(arguments.seed)
     import transformers
     from conversations import IGNORED
     from peft import LoraConfig, get_peft_model
@@ -72,8 +79,13 @@ def main() -> None:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=arguments.learning_rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
 
+    steps = batches(arguments, tokenizer)
+    scheduler = None
+    if arguments.save:
+        warmup = math.ceil(arguments.warmup_ratio * len(steps))
+        scheduler = transformers.get_cosine_schedule_with_warmup(optimizer, warmup, len(steps))
     with arguments.out.open("w", encoding="utf-8") as out:
-        for step, batch in enumerate(batches(arguments, tokenizer), 1):
+        for step, batch in enumerate(steps, 1):
             started = time.perf_counter()
             width = max(len(ids) for ids, _ in batch)
             if arguments.mode in ("full", "max"):
@@ -93,7 +105,11 @@ def main() -> None:
             value = loss.item()
             # Else the graph's last tensors would still be held while the next step makes its own.
             del loss
+            if scheduler:
+                torch.nn.utils.clip_grad_norm_(trained, arguments.max_grad_norm)
             optimizer.step()
+            if scheduler:
+                scheduler.step()
             optimizer.zero_grad(set_to_none=True)
             record = {
                 "step": step,
@@ -105,6 +121,10 @@ def main() -> None:
             }
             out.write(json.dumps(record) + "\n")
             out.flush()
+    if arguments.save:
+        model.save_pretrained(arguments.save)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        (arguments.save / "figures.json").write_text(json.dumps({"peak_bytes": peak}) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -48,7 +48,11 @@ pub(super) fn frugal(args: &FrugalArgs) -> anyhow::Result<ExitCode> {
         // Every recipe is checked before the first is trained.
         bench.load(&arm.set)?.check().map_err(TrainError::from)?;
     }
-    let found = search(&mut bench, &arms, &goal)?;
+    let found = search(&mut bench, &arms, &goal).map_err(|error| {
+        let is_stopped = error.exit_code() == STOPPED;
+        let error = anyhow::Error::new(error);
+        if is_stopped { error.context("the search goes on when the same command is given again") } else { error }
+    })?;
 
     let write = |name: &str, text: &str| {
         adapters::write_atomic(&folder.join(name), true, |out| out.write_all(text.as_bytes())).map_err(TrainError::from)
@@ -94,6 +98,9 @@ fn given_arm(text: &str) -> Result<Arm, TrainError> {
     }
     Ok(Arm { name: name.trim().to_owned(), set })
 }
+
+/// The exit code after Ctrl-C.
+const STOPPED: u8 = 130;
 
 /// Makes runs of the recipe on this machine, one after the other.
 struct Bench<'a> {
