@@ -86,6 +86,11 @@ impl Order {
         Self { chosen, ..self }
     }
 
+    /// How many examples are drawn from.
+    pub fn examples(&self) -> usize {
+        self.sources.iter().map(|source| source.count).sum()
+    }
+
     /// The number of its family for each source and example; empty where every example is drawn by itself.
     pub(crate) fn families(&self) -> &[Vec<usize>] {
         &self.families

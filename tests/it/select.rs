@@ -80,7 +80,7 @@ fn without_a_share_the_steps_say_how_many_and_without_both_it_is_refused() {
             "data.select={by: hardest, share: 0}",
             "data.select.share: expected a number above 0 and at most 1, or null for what the steps see once, got 0",
         ),
-        ("data.select={by: size}", "unknown variant `size`"),
+        ("data.select={by: size}", "data.select.by: expected one of random, embedding, gradient, hardest, middle, got"),
     ] {
         let refused = greffon(&["check", &recipe, "--set", set]);
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();

@@ -100,11 +100,7 @@ pub fn finetune(
 
     // 4. What is trained on, what forgetting is measured by, and what is replayed against it.
     let asked = Subject { decoder: &plain, tokenizer: &base.tokenizer, device: &device, collective };
-    let selection = select(recipe, start, &data, &asked, stop, trackers)?;
-    let data = match &selection {
-        Some(selection) => selection.apply(data),
-        None => data,
-    };
+    let (data, selection) = select(recipe, start, data, &asked, stop, trackers)?;
     let config = &recipe.forgetting;
     let open_watch = || Watch::open(recipe, config, &base, plain.clone(), &device, collective, hub);
     let watch = config.is_measured().then(open_watch).transpose()?;
@@ -164,7 +160,7 @@ pub fn finetune(
     let plan = Plan {
         total_steps,
         first_step: run.progress.step,
-        train_examples: selection.as_ref().map_or(run.data.train.len(), |selection| selection.places.len()),
+        train_examples: run.data.order.examples(),
         validation_examples: run.data.validation.len(),
         trainable_parameters,
         adapted_modules,
@@ -174,8 +170,7 @@ pub fn finetune(
     info.update(RunStatus::Running, run.progress.step, run.best(), None);
     info.plan = Some(plan.clone());
     info.energy = Some(run.energy.record(&recipe.energy, run.progress.tokens));
-    let selection = selection.as_ref().map(Selection::record);
-    info.data = Some(DataCounts { selection, ..run.data.as_ref().into() });
+    info.data = Some(DataCounts { selection: selection.as_ref().map(Selection::record), ..run.data.as_ref().into() });
     if is_first {
         folder.save_info(&info)?;
         trackers.extend(track::open(&folder, &recipe.tracking, run.progress.step, lock.clone())?);
@@ -265,30 +260,31 @@ fn total_steps(recipe: &Recipe, data: &Prepared) -> Result<u64, TrainError> {
     Ok(steps)
 }
 
-/// The examples that are trained on, where the recipe asks for a part: those of the run that is resumed, or chosen now.
+/// The data, with a part of its examples where the recipe asks for one: those of the run that is resumed, or chosen now.
 fn select(
     recipe: &Recipe,
     start: Start,
-    data: &Prepared,
+    data: Prepared,
     base: &Subject<'_>,
     stop: &AtomicBool,
     trackers: &mut [Box<dyn Tracker>],
-) -> Result<Option<Selection>, TrainError> {
-    let Some(config) = recipe.data.select else { return Ok(None) };
-    if start == Start::Resume {
-        let folder = RunFolder::open(recipe.output.clone())?;
-        let path = folder.path().join(SELECTED);
-        if let Some(selection) = folder.json::<Selection>(&path)? {
-            return selection
-                .check(data)
-                .map(Some)
-                .map_err(|reason| TrainError::Run(format!("{}: {reason}", path.display())));
-        }
-    }
-    let mut progress = |done, all| {
-        trackers.iter_mut().for_each(|tracker| tracker.getting_ready("examples to choose from", done, all));
+) -> Result<(Prepared, Option<Selection>), TrainError> {
+    let Some(config) = recipe.data.select else { return Ok((data, None)) };
+    let path = recipe.output.join(SELECTED);
+    let kept: Option<Selection> = match start {
+        Start::Resume => RunFolder::open(recipe.output.clone())?.json(&path)?,
+        Start::New | Start::Force => None,
     };
-    Selection::make(recipe, config, data, base, stop, &mut progress).map(Some)
+    let mut progress = |done, all| {
+        for tracker in &mut *trackers {
+            tracker.getting_ready("examples to choose from", done, all);
+        }
+    };
+    let selection = match kept {
+        Some(kept) => kept.check(&data).map_err(|reason| TrainError::Run(format!("{}: {reason}", path.display())))?,
+        None => Selection::make(recipe, config, &data, base, stop, &mut progress)?,
+    };
+    Ok((selection.apply(data), Some(selection)))
 }
 
 /// The conversations that are replayed, and the base's answers in them where they were made now: they are to be kept
@@ -317,7 +313,9 @@ fn prepare_replay(
     let most = steps.saturating_mul(replay::per_step(recipe, config) as u64);
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     let mut progress = |done, all| {
-        trackers.iter_mut().for_each(|tracker| tracker.getting_ready("questions to replay", done, all));
+        for tracker in &mut *trackers {
+            tracker.getting_ready("questions to replay", done, all);
+        }
     };
     let answered = answers::answer(recipe, config, most, base, hub, stop, &mut progress)?;
     let replay = answered.in_a_file(|source| prepare(Some(vec![source]), trackers))?;

@@ -155,7 +155,9 @@ fn beginnings(
     let new: Vec<&[u32]> = families.iter().map(|family| &prompts[family.members[0]][..family.shared]).collect();
     feed(decoder, &new, &mut filled, inverse_frequencies, device);
     for (Family { members, .. }, cache) in families.iter().zip(filled) {
-        members.iter().for_each(|&member| caches[member] = cache.clone());
+        for &member in members {
+            caches[member] = cache.clone();
+        }
     }
     caches
 }

@@ -129,7 +129,8 @@ impl Selection {
     /// # Errors
     /// When it cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), TrainError> {
-        let text = serde_json::to_string(self).expect("it is plain numbers") + "\n";
+        let failed = |error: serde_json::Error| TrainError::Write { path: path.to_owned(), source: error.into() };
+        let text = serde_json::to_string(self).map_err(failed)? + "\n";
         Ok(adapters::write_atomic(path, true, |out| out.write_all(text.as_bytes()))?)
     }
 }
