@@ -48,7 +48,8 @@ pub(super) fn frugal(args: &FrugalArgs) -> anyhow::Result<ExitCode> {
         // Every recipe is checked before the first is trained.
         bench.load(&arm.set)?.check().map_err(TrainError::from)?;
     }
-    let found = search(&mut bench, &arms, &goal).map_err(|error| {
+    let always = arms::exact(&recipe);
+    let found = search(&mut bench, &always, &arms, &goal).map_err(|error| {
         let is_stopped = error.exit_code() == STOPPED;
         let error = anyhow::Error::new(error);
         if is_stopped { error.context("the search goes on when the same command is given again") } else { error }

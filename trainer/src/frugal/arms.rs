@@ -1,11 +1,21 @@
 //! What is changed of a recipe, one thing at a time.
 
+use adapters::Init;
+
 use super::Arm;
 use crate::recipe::Recipe;
 use crate::train::replay::per_step;
 
 /// The examples of a family that come together at most, where a recipe does not say.
 const FAMILY: usize = 8;
+
+/// What makes a recipe's steps cheaper and changes no number but by rounding; nothing where it has that already.
+pub fn exact(recipe: &Recipe) -> Arm {
+    if recipe.data.share_prefix.is_some() || !recipe.data.packing {
+        return Arm::plain();
+    }
+    Arm { name: "beginnings shared".to_owned(), set: vec![format!("data.share_prefix={FAMILY}")] }
+}
 
 /// The changes that may make a recipe cheaper or better, of those that it has not made already. `blocks` is how many the
 /// base has.
@@ -14,9 +24,6 @@ pub fn arms(recipe: &Recipe, blocks: usize) -> Vec<Arm> {
     let value = |key: &str, value: String| format!("{key}={value}");
     let mut arms = Vec::new();
     // Cheaper steps.
-    if recipe.data.share_prefix.is_none() && recipe.data.packing {
-        arms.push(arm("beginnings shared", &[value("data.share_prefix", FAMILY.to_string())]));
-    }
     if blocks >= 2 && recipe.lora.targets == adapters::Targets::AllLinear {
         arms.push(arm("upper half of the blocks", &[value("lora.targets", upper_half(blocks))]));
     }
@@ -42,6 +49,12 @@ pub fn arms(recipe: &Recipe, blocks: usize) -> Vec<Arm> {
     for (name, factor) in [("twice the learning rate", 2.0), ("four times the learning rate", 4.0)] {
         arms.push(arm(name, &[value("train.learning_rate", (recipe.train.learning_rate * factor).to_string())]));
     }
+    if recipe.lora.loraplus_lr_ratio <= 1.0 {
+        arms.push(arm("LoRA+", &[value("lora.loraplus_lr_ratio", "4".to_owned())]));
+    }
+    if recipe.lora.init == Init::Default && !recipe.lora.use_dora && recipe.model.adapter.is_none() {
+        arms.push(arm("PiSSA", &[value("lora.init", "pissa".to_owned())]));
+    }
     // Fewer examples of the same kind.
     if recipe.data.dedup.is_none() {
         arms.push(arm("near-duplicates left out", &["data.dedup={}".to_owned()]));
@@ -62,19 +75,23 @@ fn upper_half(blocks: usize) -> String {
     format!("'model\\.layers\\.({})\\..*'", numbers.join("|"))
 }
 
-/// All of these at once: of those that set the same key the first counts. `None` where that is not more than one of them.
-pub fn combined(arms: &[&Arm]) -> Option<Arm> {
-    let mut taken: Vec<&Arm> = Vec::new();
-    for arm in arms.iter().filter(|arm| !arm.set.is_empty()) {
-        if arm.keys().all(|key| taken.iter().all(|other| other.keys().all(|own| own != key))) {
-            taken.push(arm);
+/// All of these at once, each of which has what is `always` set: of those that set the same key besides the first counts.
+/// `None` where that is not more than one of them.
+pub fn combined(always: &Arm, arms: &[&Arm]) -> Option<Arm> {
+    let mut taken: Vec<Arm> = Vec::new();
+    for arm in arms {
+        let own = arm.set.iter().filter(|value| !always.set.contains(value)).cloned().collect();
+        let own = Arm { name: arm.name.clone(), set: own };
+        let is_free = own.keys().all(|key| taken.iter().all(|other| other.keys().all(|taken| taken != key)));
+        if is_free && !own.set.is_empty() {
+            taken.push(own);
         }
     }
     if taken.len() < 2 {
         return None;
     }
     let name = taken.iter().map(|arm| arm.name.as_str()).collect::<Vec<_>>().join(" + ");
-    Some(Arm { name, set: taken.iter().flat_map(|arm| arm.set.clone()).collect() })
+    Some(always.with(&Arm { name, set: taken.into_iter().flat_map(|arm| arm.set).collect() }))
 }
 
 #[cfg(test)]
@@ -92,10 +109,12 @@ mod tests {
             arm("twice", &["train.learning_rate=2"]),
             arm("four", &["train.learning_rate=4"]),
         );
-        let both = combined(&[&Arm::plain(), &twice, &share, &four]).unwrap();
+        let plain = Arm::plain();
+        let both = combined(&plain, &[&plain, &twice, &share, &four]).unwrap();
         assert_eq!(both, arm("twice + share", &["train.learning_rate=2", "data.share_prefix=8"]));
-        assert_eq!(combined(&[&twice, &four]), None);
-        assert_eq!(combined(&[&Arm::plain(), &share]), None);
+        assert_eq!(combined(&plain, &[&twice, &four]), None);
+        assert_eq!(combined(&plain, &[&plain, &share]), None);
+        assert_eq!(combined(&share, &[&share, &share.with(&four), &share.with(&twice)]), None);
     }
 
     #[test]

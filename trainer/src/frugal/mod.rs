@@ -39,6 +39,11 @@ impl Arm {
         Self { name: "as it is".to_owned(), set: Vec::new() }
     }
 
+    /// This and another on top.
+    pub(crate) fn with(&self, other: &Self) -> Self {
+        Self { name: other.name.clone(), set: [self.set.as_slice(), &other.set].concat() }
+    }
+
     /// The keys that it sets.
     fn keys(&self) -> impl Iterator<Item = &str> {
         self.set.iter().map(|value| value.split_once('=').map_or(value.as_str(), |(key, _)| key))

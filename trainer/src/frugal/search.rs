@@ -66,18 +66,19 @@ pub struct Found {
     pub is_out_of_budget: bool,
 }
 
-/// Searches.
+/// Searches. `always` is set in all that is tried, since it costs nothing in quality.
 ///
 /// # Errors
 /// Those of the lab.
-pub fn search(lab: &mut dyn Lab, arms: &[Arm], goal: &Goal) -> Result<Found, TrainError> {
+pub fn search(lab: &mut dyn Lab, always: &Arm, arms: &[Arm], goal: &Goal) -> Result<Found, TrainError> {
     let trained = lab.train(&[], None)?;
     let exact_match = Some(lab.exact_match(&trained)?);
     let full = Tried { arm: Arm::plain(), part: 1.0, trained, exact_match };
     lab.tell(&full);
     let mut found =
         Found { kwh: full.trained.kwh, full, tried: Vec::new(), recommended: None, is_out_of_budget: false };
-    let mut candidates: Vec<Arm> = [Arm::plain()].iter().chain(arms).cloned().collect();
+    let mut candidates: Vec<Arm> =
+        [always].into_iter().cloned().chain(arms.iter().map(|arm| always.with(arm))).collect();
     let plain = lab.planned(&[], found.full.trained.steps)?.of_step;
     for (rung, &part) in goal.parts.iter().enumerate() {
         // The last part is tried in any case: a curve through few points may be wrong.
@@ -101,7 +102,7 @@ pub fn search(lab: &mut dyn Lab, arms: &[Arm], goal: &Goal) -> Result<Found, Tra
             lab.tell(&tried[tried.len() - 1]);
         }
         tried.sort_by(|a, b| a.trained.loss.total_cmp(&b.trained.loss));
-        candidates = [next(&tried), waiting].concat();
+        candidates = [next(always, &tried), waiting].concat();
         if is_worth_asking(&tried[0], &found.full) {
             let share = lab.exact_match(&tried[0].trained)?;
             tried[0].exact_match = Some(share);
@@ -129,11 +130,11 @@ fn steps(lab: &mut dyn Lab, arm: &Arm, part: f64, plain: f64, full: &Tried) -> R
     Ok((before <= time / 2.0).then_some(steps.max(1)))
 }
 
-/// What is tried for longer: those that beat the recipe as it is, all at once, and the best alone.
-fn next(ranked: &[Tried]) -> Vec<Arm> {
-    let better: Vec<&Arm> = ranked.iter().map(|tried| &tried.arm).take_while(|arm| !arm.set.is_empty()).collect();
+/// What is tried for longer: those that beat what is always set, all at once, and the best alone.
+fn next(always: &Arm, ranked: &[Tried]) -> Vec<Arm> {
+    let better: Vec<&Arm> = ranked.iter().map(|tried| &tried.arm).take_while(|arm| *arm != always).collect();
     let best = ranked[0].arm.clone();
-    combined(&better).into_iter().chain([best]).collect()
+    combined(always, &better).into_iter().chain([best]).collect()
 }
 
 /// A loss so much above the full recipe's is not asked for its answers, and a part of the time for which the curve says so
@@ -208,7 +209,7 @@ mod tests {
     #[test]
     fn what_helps_is_combined_and_the_cheapest_that_is_good_enough_is_recommended() {
         let mut lab = Made { runs: 0, kwh_per_second: 1e-3 };
-        let found = search(&mut lab, &arms(&["share", "better", "worse"]), &goal(None)).unwrap();
+        let found = search(&mut lab, &Arm::plain(), &arms(&["share", "better", "worse"]), &goal(None)).unwrap();
         let best = &found.tried[found.recommended.unwrap()];
         // Two and a half times the steps, each worth two: a fifth of the time would do, so a quarter is the first that does.
         assert_eq!((best.part, best.arm.set.len()), (0.25, 2), "{best:?}");
@@ -224,9 +225,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_always_set_is_in_all_that_is_tried_and_once() {
+        let mut lab = Made { runs: 0, kwh_per_second: 1e-3 };
+        let always = arms(&["share"]).remove(0);
+        let found = search(&mut lab, &always, &arms(&["better", "better too", "worse"]), &goal(None)).unwrap();
+        assert_eq!(found.full.arm, Arm::plain());
+        assert!(found.tried.iter().all(|tried| tried.arm.set.iter().filter(|value| *value == "share=1").count() == 1));
+        let best = &found.tried[found.recommended.unwrap()];
+        assert_eq!(best.arm.set, ["share=1", "better=1", "better too=1"]);
+        assert!(best.part < 0.5, "{best:?}");
+    }
+
+    #[test]
     fn what_takes_long_before_its_first_step_waits_until_there_is_time_for_it() {
         let mut lab = Made { runs: 0, kwh_per_second: 1e-3 };
-        let found = search(&mut lab, &arms(&["choose"]), &goal(None)).unwrap();
+        let found = search(&mut lab, &Arm::plain(), &arms(&["choose"]), &goal(None)).unwrap();
         let choosing: Vec<&Tried> = found.tried.iter().filter(|tried| tried.arm.name == "choose").collect();
         // 200 s are more than half of a quarter of the full recipe's 1000.
         assert_eq!(choosing.iter().map(|tried| (tried.part, tried.trained.steps)).collect::<Vec<_>>(), [(0.5, 300)]);
@@ -235,7 +248,7 @@ mod tests {
     #[test]
     fn a_budget_ends_the_search_with_what_is_there() {
         let mut lab = Made { runs: 0, kwh_per_second: 1e-3 };
-        let found = search(&mut lab, &arms(&["share", "better"]), &goal(Some(1.15))).unwrap();
+        let found = search(&mut lab, &Arm::plain(), &arms(&["share", "better"]), &goal(Some(1.15))).unwrap();
         assert!(found.is_out_of_budget && found.kwh <= 1.15 && found.recommended.is_none(), "{found:?}");
         assert_eq!(lab.runs, 1 + found.tried.len());
     }
@@ -243,7 +256,7 @@ mod tests {
     #[test]
     fn where_nothing_helps_enough_nothing_is_recommended() {
         let mut lab = Made { runs: 0, kwh_per_second: 1e-3 };
-        let found = search(&mut lab, &arms(&["worse"]), &goal(None)).unwrap();
+        let found = search(&mut lab, &Arm::plain(), &arms(&["worse"]), &goal(None)).unwrap();
         assert_eq!(found.recommended, None);
         assert_eq!(found.tried.last().map(|tried| tried.part), Some(0.5));
     }
