@@ -27,6 +27,9 @@ pub fn arms(recipe: &Recipe, blocks: usize) -> Vec<Arm> {
     if blocks >= 2 && recipe.lora.targets == adapters::Targets::AllLinear {
         arms.push(arm("upper half of the blocks", &[value("lora.targets", upper_half(blocks))]));
     }
+    if recipe.lora.targets == adapters::Targets::AllLinear {
+        arms.push(arm("attention alone", &[value("lora.targets", "[q_proj, k_proj, v_proj, o_proj]".to_owned())]));
+    }
     if recipe.lora.rank > 4 {
         let rank = recipe.lora.rank / 4;
         let alpha = recipe.lora.alpha / 4.0;
