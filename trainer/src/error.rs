@@ -177,10 +177,15 @@ pub enum TrainError {
 }
 
 impl TrainError {
+    /// Whether it says that somebody wanted an end.
+    pub fn is_stop(&self) -> bool {
+        matches!(self, Self::Interrupted { .. } | Self::StoppedBeforeStart | Self::Stopped)
+    }
+
     /// The process's exit code: 2 for input that must be mended, 3 for what a check refuses, 130 after Ctrl-C, 1 otherwise.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Interrupted { .. } | Self::StoppedBeforeStart | Self::Stopped => 130,
+            error if error.is_stop() => 130,
             Self::Refused(_)
             | Self::Adapter(adapters::AdapterError::Signature { .. })
             | Self::Data(datasets::DataError::Screen(

@@ -50,7 +50,7 @@ pub(super) fn frugal(args: &FrugalArgs) -> anyhow::Result<ExitCode> {
     }
     let always = arms::exact(&recipe);
     let found = search(&mut bench, &always, &arms, &goal).map_err(|error| {
-        let is_stopped = error.exit_code() == STOPPED;
+        let is_stopped = error.is_stop();
         let error = anyhow::Error::new(error);
         if is_stopped { error.context("the search goes on when the same command is given again") } else { error }
     })?;
@@ -99,9 +99,6 @@ fn given_arm(text: &str) -> Result<Arm, TrainError> {
     }
     Ok(Arm { name: name.trim().to_owned(), set })
 }
-
-/// The exit code after Ctrl-C.
-const STOPPED: u8 = 130;
 
 /// Makes runs of the recipe on this machine, one after the other.
 struct Bench<'a> {
@@ -164,6 +161,10 @@ impl Lab for Bench<'_> {
         bar.finish_and_clear();
         let score = found.scores.iter().find(|score| score.metric == EXACT_MATCH);
         Ok(score.map_or(0.0, crate::eval::Score::mean))
+    }
+
+    fn left_out(&mut self, arm: &Arm, error: &TrainError) {
+        eprintln!("{}: left out, {error}", arm.name);
     }
 
     fn tell(&mut self, tried: &Tried) {

@@ -56,7 +56,12 @@ pub fn arms(recipe: &Recipe, blocks: usize) -> Vec<Arm> {
         arms.push(arm("LoRA+", &[value("lora.loraplus_lr_ratio", "4".to_owned())]));
     }
     if recipe.lora.init == Init::Default && !recipe.lora.use_dora && recipe.model.adapter.is_none() {
-        arms.push(arm("PiSSA", &[value("lora.init", "pissa".to_owned())]));
+        let mut set = vec![value("lora.init", "pissa".to_owned())];
+        if recipe.model.base.ends_with(".gguf") {
+            // The parts are taken out of the weights, which must not be in blocks for it.
+            set.push(value("model.dtype", "f32".to_owned()));
+        }
+        arms.push(arm("PiSSA", &set));
     }
     // Fewer examples of the same kind.
     if recipe.data.dedup.is_none() {

@@ -29,6 +29,9 @@ pub trait Lab {
 
     /// Tells what happens.
     fn tell(&mut self, tried: &Tried);
+
+    /// Tells that a change is tried no more, and why.
+    fn left_out(&mut self, arm: &Arm, error: &TrainError);
 }
 
 /// What a run takes, as planned, in seconds.
@@ -96,7 +99,14 @@ pub fn search(lab: &mut dyn Lab, always: &Arm, arms: &[Arm], goal: &Goal) -> Res
                 waiting.push(arm.clone());
                 continue;
             };
-            let trained = lab.train(&arm.set, Some(steps))?;
+            let trained = match lab.train(&arm.set, Some(steps)) {
+                // A rate that is too high, or what this base cannot be trained by, is no reason to end the search.
+                Err(error) if arm != always && !error.is_stop() => {
+                    lab.left_out(arm, &error);
+                    continue;
+                }
+                trained => trained?,
+            };
             found.kwh += trained.kwh;
             tried.push(Tried { arm: arm.clone(), part, trained, exact_match: None });
             lab.tell(&tried[tried.len() - 1]);
@@ -183,6 +193,9 @@ mod tests {
         }
 
         fn train(&mut self, set: &[String], steps: Option<u64>) -> Result<Trained, TrainError> {
+            if set.iter().any(|value| value.starts_with("diverges")) {
+                return Err(TrainError::Run("not finite".to_owned()));
+            }
             self.runs += 1;
             let steps = steps.unwrap_or(1000);
             let (of_step, worth) = Self::of(set);
@@ -196,6 +209,10 @@ mod tests {
         }
 
         fn tell(&mut self, _: &Tried) {}
+
+        fn left_out(&mut self, arm: &Arm, error: &TrainError) {
+            assert_eq!((arm.name.as_str(), error.to_string().as_str()), ("diverges", "not finite"));
+        }
     }
 
     fn arms(names: &[&str]) -> Vec<Arm> {
@@ -228,7 +245,8 @@ mod tests {
     fn what_is_always_set_is_in_all_that_is_tried_and_once() {
         let mut lab = Made { runs: 0, kwh_per_second: 1e-3 };
         let always = arms(&["share"]).remove(0);
-        let found = search(&mut lab, &always, &arms(&["better", "better too", "worse"]), &goal(None)).unwrap();
+        let found =
+            search(&mut lab, &always, &arms(&["better", "diverges", "better too", "worse"]), &goal(None)).unwrap();
         assert_eq!(found.full.arm, Arm::plain());
         assert!(found.tried.iter().all(|tried| tried.arm.set.iter().filter(|value| *value == "share=1").count() == 1));
         let best = &found.tried[found.recommended.unwrap()];
