@@ -1,5 +1,7 @@
 //! What is changed of a recipe, one thing at a time.
 
+use std::path::Path;
+
 use adapters::Init;
 
 use super::Arm;
@@ -57,7 +59,7 @@ pub fn arms(recipe: &Recipe, blocks: usize) -> Vec<Arm> {
     }
     if recipe.lora.init == Init::Default && !recipe.lora.use_dora && recipe.model.adapter.is_none() {
         let mut set = vec![value("lora.init", "pissa".to_owned())];
-        if recipe.model.base.ends_with(".gguf") {
+        if Path::new(&recipe.model.base).extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf")) {
             // The parts are taken out of the weights, which must not be in blocks for it.
             set.push(value("model.dtype", "f32".to_owned()));
         }
