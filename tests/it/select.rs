@@ -88,7 +88,7 @@ fn without_a_share_the_steps_say_how_many_and_without_both_it_is_refused() {
     }
     let refused = greffon(&["train", &recipe, "--force", "--set", "train.max_steps=null"]);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(said.contains("data.select.share: got null"), "{said}");
+    assert!(said.contains("data.select.share: expected the share of the examples to train on, such as 0.5"), "{said}");
 }
 
 /// Source of the closed form: Ash et al. 2020, section 3, for the last layer's input in the place of its weights.

@@ -269,7 +269,8 @@ fn select(
     stop: &AtomicBool,
     trackers: &mut [Box<dyn Tracker>],
 ) -> Result<(Prepared, Option<Selection>), TrainError> {
-    let Some(config) = recipe.data.select else { return Ok((data, None)) };
+    // Without an example there is nothing to choose from, which is told where the steps are counted.
+    let Some(config) = recipe.data.select.filter(|_| !data.train.is_empty()) else { return Ok((data, None)) };
     let path = recipe.output.join(SELECTED);
     let kept: Option<Selection> = match start {
         Start::Resume => RunFolder::open(recipe.output.clone())?.json(&path)?,

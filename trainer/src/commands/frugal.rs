@@ -46,7 +46,8 @@ pub(super) fn frugal(args: &FrugalArgs) -> anyhow::Result<ExitCode> {
     let arms: Vec<Arm> = given.into_iter().chain(arms::arms(&recipe, blocks)).collect();
     for arm in &arms {
         // Every recipe is checked before the first is trained.
-        bench.load(&arm.set)?.check().map_err(TrainError::from)?;
+        let steps = ["train.max_steps=1".to_owned()];
+        bench.load(&[arm.set.as_slice(), &steps].concat())?.check().map_err(TrainError::from)?;
     }
     let always = arms::exact(&recipe);
     let found = search(&mut bench, &always, &arms, &goal).map_err(|error| {

@@ -98,7 +98,7 @@ fn planned(recipe: &Recipe, probe: bool, cluster: Cluster) -> Result<(Costs, Che
         if config.by.reads_examples() {
             selection = shapes_of_all(&data.train, Layout::of_reading(recipe));
         }
-        let places = Selection::planned(recipe, config, &data)?;
+        let places = Selection::planned(recipe, config, &data);
         data = data.of_some(&places);
     }
     let model = plan::model_sizes(recipe, &base)?;

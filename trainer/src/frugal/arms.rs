@@ -55,6 +55,7 @@ pub fn arms(recipe: &Recipe, blocks: usize) -> Vec<Arm> {
         arms.push(arm(name, &[value("train.learning_rate", (recipe.train.learning_rate * factor).to_string())]));
     }
     if recipe.lora.loraplus_lr_ratio <= 1.0 {
+        // Its paper's 16 goes with a lower rate of A than recipes have that were made without it.
         arms.push(arm("LoRA+", &[value("lora.loraplus_lr_ratio", "4".to_owned())]));
     }
     if recipe.lora.init == Init::Default && !recipe.lora.use_dora && recipe.model.adapter.is_none() {

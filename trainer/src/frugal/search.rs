@@ -111,6 +111,9 @@ pub fn search(lab: &mut dyn Lab, always: &Arm, arms: &[Arm], goal: &Goal) -> Res
             tried.push(Tried { arm: arm.clone(), part, trained, exact_match: None });
             lab.tell(&tried[tried.len() - 1]);
         }
+        if tried.is_empty() {
+            break;
+        }
         tried.sort_by(|a, b| a.trained.loss.total_cmp(&b.trained.loss));
         candidates = [next(always, &tried), waiting].concat();
         if is_worth_asking(&tried[0], &found.full) {

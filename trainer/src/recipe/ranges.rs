@@ -38,6 +38,12 @@ impl Ranges {
         model.validate(&mut ranges);
         ranges.section = "data.";
         ranges.data(data.clone());
+        if let Some(select) = data.select {
+            let expected = "the share of the examples to train on, such as 0.5, since train.max_steps does not say how \
+                            many are seen";
+            let is_known = select.share.is_some() || train.max_steps.is_some();
+            ranges.check("select.share", format_args!("null"), expected, is_known);
+        }
         ranges.section = "lora.";
         ranges.lora(lora.clone());
         ranges.section = "train.";

@@ -51,7 +51,7 @@ impl Selection {
     /// Chooses, with the base as far as the criterion needs it. `progress` is told how many of how many examples were read.
     ///
     /// # Errors
-    /// [`TrainError::Run`] where the recipe does not say how many; [`TrainError::StoppedBeforeStart`] after `stop`.
+    /// [`TrainError::StoppedBeforeStart`] after `stop`; those of other ranks.
     pub fn make(
         recipe: &Recipe,
         config: SelectConfig,
@@ -61,7 +61,8 @@ impl Selection {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self, TrainError> {
         let started = Instant::now();
-        let units = data.units();
+        let (units, of) = (data.units(), data.train.len());
+        let wanted = wanted(recipe, config, of);
         let known: Vec<(f64, Vec<f32>)> = match config.by {
             Criterion::Random => Vec::new(),
             Criterion::Embedding => {
@@ -73,29 +74,14 @@ impl Selection {
                 spread(base.collective, &units, |units| reader.read(units, stop, progress))?
             }
         };
-        let mut traits: Vec<Traits> =
-            units.iter().map(|unit| Traits { examples: unit.len(), ..Traits::default() }).collect();
-        for (unit, (loss, features)) in traits.iter_mut().zip(known) {
-            (unit.loss, unit.features) = (loss, features);
-        }
-        let of = data.train.len();
-        let chosen = choose(config.by, &traits, wanted(recipe, config, of)?, recipe.train.seed);
-        let mut places: Vec<usize> = chosen.into_iter().flat_map(|unit| units[unit].iter().copied()).collect();
-        places.sort_unstable();
+        let places = chosen(config.by, &units, known, wanted, recipe.train.seed);
         Ok(Self { by: config.by, places, of, seconds: started.elapsed().as_secs_f64() })
     }
 
     /// What is planned with, without the base: as many examples, by chance.
-    ///
-    /// # Errors
-    /// [`TrainError::Run`] where the recipe does not say how many.
-    pub fn planned(recipe: &Recipe, config: SelectConfig, data: &Prepared) -> Result<Vec<usize>, TrainError> {
-        let units = data.units();
-        let traits: Vec<Traits> =
-            units.iter().map(|unit| Traits { examples: unit.len(), ..Traits::default() }).collect();
-        let wanted = wanted(recipe, config, data.train.len())?;
-        let chosen = choose(Criterion::Random, &traits, wanted, recipe.train.seed);
-        Ok(chosen.into_iter().flat_map(|unit| units[unit].iter().copied()).collect())
+    pub fn planned(recipe: &Recipe, config: SelectConfig, data: &Prepared) -> Vec<usize> {
+        let wanted = wanted(recipe, config, data.train.len());
+        chosen(Criterion::Random, &data.units(), Vec::new(), wanted, recipe.train.seed)
     }
 
     /// Itself, where it was made of this data.
@@ -137,17 +123,27 @@ impl Selection {
 
 /// How many examples a recipe asks for.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of the length of a list")]
-fn wanted(recipe: &Recipe, config: SelectConfig, all: usize) -> Result<usize, TrainError> {
+fn wanted(recipe: &Recipe, config: SelectConfig, all: usize) -> usize {
     if let Some(share) = config.share {
-        return Ok((share * all as f64).round() as usize);
+        return (share * all as f64).round() as usize;
     }
-    let steps = recipe.train.max_steps.ok_or_else(|| {
-        let reason = "data.select.share: got null, expected the share of the examples to train on, such as 0.5, where \
-                      train.max_steps does not say how many are seen";
-        TrainError::Run(reason.to_owned())
-    })?;
+    // A recipe without both is refused when it is loaded.
+    let steps = recipe.train.max_steps.unwrap_or(u64::MAX);
     let seen = steps.saturating_mul(recipe.train.global_batch_size as u64);
-    Ok(usize::try_from(seen).unwrap_or(all).min(all))
+    usize::try_from(seen).unwrap_or(all).min(all)
+}
+
+/// The places of the examples in the units that are chosen, ascending, by what is known of each.
+fn chosen(by: Criterion, units: &[Vec<usize>], known: Vec<(f64, Vec<f32>)>, wanted: usize, seed: u64) -> Vec<usize> {
+    let mut traits: Vec<Traits> =
+        units.iter().map(|unit| Traits { examples: unit.len(), ..Traits::default() }).collect();
+    for (unit, (loss, features)) in traits.iter_mut().zip(known) {
+        (unit.loss, unit.features) = (loss, features);
+    }
+    let chosen = choose(by, &traits, wanted, seed);
+    let mut places: Vec<usize> = chosen.into_iter().flat_map(|unit| units[unit].iter().copied()).collect();
+    places.sort_unstable();
+    places
 }
 
 /// How rare a token is whose weight in a mean is a half.
