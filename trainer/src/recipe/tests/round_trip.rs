@@ -125,7 +125,7 @@ fn data() -> impl Strategy<Value = DataConfig> {
                 overlong,
                 packing,
                 share_prefix: packing.then_some(4),
-                select: (!packing).then_some(SelectConfig { by: Criterion::Gradient, share: cache.then_some(0.25) }),
+                select: (!packing).then_some(SelectConfig { by: Criterion::Gradient, share: Some(0.25) }),
                 system_prompt,
                 chat_template: template.map(Into::into),
                 cache,
