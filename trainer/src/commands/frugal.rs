@@ -105,14 +105,27 @@ fn given_arm(text: &str) -> Result<Arm, TrainError> {
 struct Bench<'a> {
     args: &'a FrugalArgs,
     folder: PathBuf,
-    /// What this machine does in a second, measured once so that plans are compared and not measurements.
+    /// What this machine does in a second, so that plans are compared and not measurements.
     rates: Rates,
 }
 
 impl<'a> Bench<'a> {
     fn new(args: &'a FrugalArgs, folder: PathBuf) -> Result<Self, TrainError> {
         let recipe = Recipe::load(&args.recipe, &args.set)?.recipe;
-        Ok(Self { args, folder, rates: planned_rates(&recipe)? })
+        let rates = Self::rates(&folder.join("rates.json"), &recipe)?;
+        Ok(Self { args, folder, rates })
+    }
+
+    /// Measured once for a search: one that goes on must come to the same numbers of steps, or it would train anew what
+    /// is there.
+    fn rates(kept: &Path, recipe: &Recipe) -> Result<Rates, TrainError> {
+        if let Some(rates) = fs::read(kept).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+            return Ok(rates);
+        }
+        let rates = planned_rates(recipe)?;
+        let text = serde_json::to_vec(&rates).map_err(std::io::Error::other);
+        adapters::write_atomic(kept, true, |out| out.write_all(&text?))?;
+        Ok(rates)
     }
 
     /// The recipe with some values; what is forgotten is asked of the one that is trained in the end.

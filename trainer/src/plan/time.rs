@@ -5,7 +5,7 @@
 
 use std::ops::{Add, AddAssign, Mul};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::model::ModelSizes;
 use super::questions::{Answers, Questions};
@@ -21,7 +21,7 @@ const F32: f64 = 4.0;
 const PACKING: f64 = 4.0;
 
 /// What a device does in a second.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rates {
     /// Operations of matrix products.
     pub flops: f64,
