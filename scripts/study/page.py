@@ -11,21 +11,22 @@ from pathlib import Path
 
 import plot
 from systems import BASES, FOLDER, KEPT, RECIPES, ROOT, RULES, SEEDS, SHOWN, TESTS
-from systems import adapted, answers_of, figures_of, prompted
+from systems import adapted, answers_of, figures_of, prompted, slug
 
 PAGE = ROOT / "docs" / "study-releve-information.md"
 ABSENT = "Information absente du document"
 METRICS = ("exact match", "token F1")
 
 
-def write(greffon: str) -> None:
+def made(greffon: str) -> dict[Path, str]:
+    """The page and its plots, as the kept answers and figures have them."""
     found = {base: {name: compared(greffon, name, prompted(base, 0)) for name in of_base(base)} for base in BASES
              if answers_of(prompted(base, 0)).exists()}
     parts = {metric: by_test(found, metric) for metric in METRICS}
     parts |= {"kinds": by_kind(found), "absent": absent(found), "runs": runs(), "thrift": thrift(found)}
-    for base, systems in found.items():
-        name = f"study-{base.lower().replace(' ', '-')}.svg"
-        (PAGE.parent / name).write_text(plot.shares(base, points(base, systems), list(TESTS.values())), encoding="utf-8")
+    files = {PAGE.parent / f"study-{slug(base)}.svg": plot.shares(base, points(base, systems), list(TESTS.values()))
+             for base, systems in found.items()}
+    parts["plots"] = "\n".join(f"![{path.stem}]({path.name})" for path in files)
     text = PAGE.read_text(encoding="utf-8")
     for name, part in parts.items():
         before, begin, rest = text.partition(f"<!-- {name} -->\n")
@@ -33,7 +34,7 @@ def write(greffon: str) -> None:
         if not begin or not end:
             raise SystemExit(f"{PAGE}: no place for {name}: expected <!-- {name} --> and <!-- end -->")
         text = f"{before}{begin}{part}\n{end}{after}"
-    PAGE.write_text(text, encoding="utf-8")
+    return files | {PAGE: text}
 
 
 def of_base(base: str) -> list[str]:
@@ -129,12 +130,18 @@ def runs() -> str:
     for base, (_, _, ways) in BASES.items():
         for name in [name for way in ways for name in of_way(base, way) if figures_of(name).exists()]:
             of_run = figures(name)
-            verdict = of_run["forgetting"]["verdict"]
-            mean = of_run["forgetting"].get("average_difference")
-            gate = ("passed" if verdict["passed"] else "not passed") + (f", {100 * mean:+.1f} points" if mean else "")
+            gate = gate_of(of_run["forgetting"])
             rows.append([name, str(of_run["steps"]), f"{of_run['tokens']:,}", f"{of_run['seconds']:.0f} s",
                          f"{1e3 * of_run['energy']['kwh']:.2f} Wh", f"{of_run['validation_loss']:.4f}", gate])
     return table(["", "steps", "tokens", "training", "energy of the run", "validation loss", "forgetting gate"], rows)
+
+
+def gate_of(forgetting: dict | None) -> str:
+    if forgetting is None:
+        return "not asked"
+    mean = forgetting.get("average_difference")
+    verdict = "passed" if forgetting["verdict"]["passed"] else "not passed"
+    return verdict + (f", {100 * mean:+.1f} points" if mean else "")
 
 
 def thrift(found: dict) -> str:

@@ -23,14 +23,20 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=ROOT / "models", help="the folder of the two bases")
     parser.add_argument("--only", help="one system, such as `rules` or `SmolLM2-135M, adapted, seed 0`")
     parser.add_argument("--report", action="store_true", help="only write the page from what is kept")
+    parser.add_argument("--check", action="store_true", help="only say whether the page is what is kept")
     options = parser.parse_args()
-    if not options.report:
+    if not options.report and not options.check:
         KEPT.mkdir(exist_ok=True)
         for name, make in systems(options).items():
             if options.only in (None, name) and not answers_of(name).exists():
                 print(f"{name} …", flush=True)
                 make()
-    page.write(options.greffon)
+    files = page.made(options.greffon)
+    if not options.check:
+        for path, text in files.items():
+            write(path, text)
+    elif other := [path.name for path, text in files.items() if not path.exists() or path.read_text("utf-8") != text]:
+        raise SystemExit(f"{', '.join(other)}: not what the kept answers and figures say; write it with --report")
 
 
 def systems(options) -> dict:
@@ -75,7 +81,9 @@ def train(options, base: str, recipe: str, seed: int, model: list[str]) -> None:
     """Trains one run, keeps its figures, and asks it; with the first run of a base that base too."""
     name = adapted(base, recipe, seed)
     run = WORK / slug(name)
-    values = [*model, f"train.seed={seed}", f"output={run}"]
+    # What is forgotten is asked of the recipe that is recommended.
+    suite = [] if recipe == next(iter(RECIPES)) else ["forgetting.suite=none"]
+    values = [*model, *suite, f"train.seed={seed}", f"output={run}"]
     outcome = greffon(options, "train", FOLDER / f"{RECIPES[recipe]}.yaml", "--or-resume", "--json",
                       *sum((["--set", value] for value in values), []))
     of_base = answers_of(prompted(base, 0))
@@ -83,7 +91,7 @@ def train(options, base: str, recipe: str, seed: int, model: list[str]) -> None:
     found = greffon(options, "eval", run, "--json", *rival)
     if not rival:
         keep(prompted(base, 0), [answer["base"] for answer in found["answers"]])
-    figures = {key: outcome[key] for key in ("steps", "tokens", "seconds", "validation_loss", "energy", "forgetting")}
+    figures = {key: outcome.get(key) for key in ("steps", "tokens", "seconds", "validation_loss", "energy", "forgetting")}
     write(figures_of(name), json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
     keep(name, [answer["adapter"] for answer in found["answers"]])
 

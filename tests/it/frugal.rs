@@ -56,7 +56,8 @@ fn what_is_as_good_in_less_time_is_recommended_with_a_recipe_that_loads() {
     assert!(best["exact_match"].is_number(), "{best}");
     let names: Vec<&str> =
         found["tried"].as_array().expect("trials").iter().map(|t| t["name"].as_str().expect("a name")).collect();
-    for name in ["beginnings shared", "short", "half the batch", "upper half of the blocks", "PiSSA", "LoRA+"] {
+    assert!(names.iter().any(|name| name.starts_with("beginnings shared")), "{names:?}");
+    for name in ["short", "half the batch", "upper half of the blocks", "PiSSA", "LoRA+"] {
         assert!(names.contains(&name), "{names:?}");
     }
     let recommended = Recipe::load(&search.path("search/recommended.yaml"), &[]).expect("it loads").recipe;

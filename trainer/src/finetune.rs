@@ -90,8 +90,8 @@ pub fn finetune(
     let data = datasets::prepare_together(config, &base.tokenizer, seed, hub, &cache, &collective, &mut preparing)?;
 
     // 3. The weights, the adapter and its optimizer.
-    let plain = base.decoder(&device)?.with_kernels(recipe.kernels);
-    let mut decoder = plain.clone();
+    let plain = base.decoder(&device)?.with_kernels(recipe.kernels.for_questions());
+    let mut decoder = plain.clone().with_kernels(recipe.kernels);
     let peft = put_adapter(recipe, &base, &mut decoder, &device)?;
     let penalties = Penalties::new(&recipe.forgetting, &decoder, &device)?;
     let trainable_parameters = parameters::count(&decoder);

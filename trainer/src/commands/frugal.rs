@@ -1,5 +1,6 @@
 //! `greffon frugal`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf, absolute};
 use std::process::ExitCode;
@@ -22,17 +23,21 @@ use crate::eval::evaluation::EXACT_MATCH;
 use crate::eval::{Probe as _, Subject, probes::Answers};
 use crate::frugal::search::{Found, Goal, Lab, Planned, search};
 use crate::frugal::{Arm, Trained, Tried, arms, frontier};
+use crate::kernels::{self, Kernels};
 use crate::model::{BaseModel, adapter};
 use crate::plan::time::Rates;
 use crate::recipe::{DeviceConfig, Loaded, MemorySize, Recipe, run_name};
 use crate::report::RunReport;
+
+/// In a search's folder: what the machine does in a second.
+const RATES: &str = "rates.json";
 
 pub(super) fn frugal(args: &FrugalArgs) -> anyhow::Result<ExitCode> {
     let goal = goal(args)?;
     let folder = args.to.clone().unwrap_or_else(|| Path::new("frugal").join(run_name(&args.recipe)));
     fs::create_dir_all(&folder).map_err(|source| TrainError::Write { path: folder.clone(), source })?;
     let folder = absolute(&folder).context("finding the current folder")?;
-    let mut bench = Bench::new(args, folder.clone())?;
+    let mut bench = Bench::new(args, folder.clone());
     let recipe = bench.load(&[])?.recipe;
     if recipe.data.validation.is_empty() {
         let reason = "recipes are compared by the answers to validation questions, and this one names none; list some \
@@ -49,7 +54,7 @@ pub(super) fn frugal(args: &FrugalArgs) -> anyhow::Result<ExitCode> {
         let steps = ["train.max_steps=1".to_owned()];
         bench.load(&[arm.set.as_slice(), &steps].concat())?.check().map_err(TrainError::from)?;
     }
-    let always = arms::exact(&recipe);
+    let always = arms::same_numbers(&recipe, kernels::multiplies_bf16());
     let found = search(&mut bench, &always, &arms, &goal).map_err(|error| {
         let is_stopped = error.is_stop();
         let error = anyhow::Error::new(error);
@@ -105,26 +110,27 @@ fn given_arm(text: &str) -> Result<Arm, TrainError> {
 struct Bench<'a> {
     args: &'a FrugalArgs,
     folder: PathBuf,
-    /// What this machine does in a second, so that plans are compared and not measurements.
-    rates: Rates,
+    /// What this machine does in a second with each kind of kernels, so that plans are compared and not measurements.
+    rates: BTreeMap<Kernels, Rates>,
 }
 
 impl<'a> Bench<'a> {
-    fn new(args: &'a FrugalArgs, folder: PathBuf) -> Result<Self, TrainError> {
-        let recipe = Recipe::load(&args.recipe, &args.set)?.recipe;
-        let rates = Self::rates(&folder.join("rates.json"), &recipe)?;
-        Ok(Self { args, folder, rates })
+    fn new(args: &'a FrugalArgs, folder: PathBuf) -> Self {
+        // Damaged or not there: it is measured anew.
+        let rates = fs::read(folder.join(RATES)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        Self { args, folder, rates: rates.unwrap_or_default() }
     }
 
     /// Measured once for a search: one that goes on must come to the same numbers of steps, or it would train anew what
     /// is there.
-    fn rates(kept: &Path, recipe: &Recipe) -> Result<Rates, TrainError> {
-        if let Some(rates) = fs::read(kept).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+    fn rates(&mut self, recipe: &Recipe) -> Result<Rates, TrainError> {
+        if let Some(&rates) = self.rates.get(&recipe.kernels) {
             return Ok(rates);
         }
         let rates = planned_rates(recipe)?;
-        let text = serde_json::to_vec(&rates).map_err(std::io::Error::other);
-        adapters::write_atomic(kept, true, |out| out.write_all(&text?))?;
+        self.rates.insert(recipe.kernels, rates);
+        let text = serde_json::to_vec(&self.rates).map_err(std::io::Error::other);
+        adapters::write_atomic(&self.folder.join(RATES), true, |out| out.write_all(&text?))?;
         Ok(rates)
     }
 
@@ -139,7 +145,7 @@ impl Lab for Bench<'_> {
     fn planned(&mut self, set: &[String], steps: u64) -> Result<Planned, TrainError> {
         let mut recipe = self.load(&[set, &[format!("train.max_steps={steps}")]].concat())?.recipe;
         let memory: MemorySize = "1 TiB".parse().expect("it is a size");
-        let Rates { flops, bytes } = self.rates;
+        let Rates { flops, bytes } = self.rates(&recipe)?;
         recipe.plan.device = Some(DeviceConfig { tflops: flops / 1e12, bandwidth: bytes / 1e9, memory, watts: None });
         plan::of_run(&recipe)
     }
@@ -164,7 +170,7 @@ impl Lab for Bench<'_> {
         let hub = progress::hub();
         let base = comparing.base(&hub)?;
         let device = device::open_for(&recipe.device, &Single)?;
-        let mut decoder = base.decoder(&device)?.with_kernels(recipe.kernels);
+        let mut decoder = base.decoder(&device)?.with_kernels(recipe.kernels.for_questions());
         adapter::load(&mut decoder, &comparing.adapter, &device)?;
         let (data, screen) = (&recipe.data, recipe.data.screen.as_ref());
         let asked = datasets::load_conversations(&data.validation, data.system_prompt.as_deref(), screen, &hub)?;

@@ -184,9 +184,9 @@ fn costs(
         (rates::of_data_sheet(device), Corrections::default(), "data sheet")
     } else {
         let device = device::open(&recipe.device)?;
-        let kernels = match recipe.kernels {
-            Kernels::Fused => device::kernels(&device),
-            Kernels::Reference => Kernels::Reference,
+        let kernels = match (recipe.kernels, device::kernels(&device)) {
+            (Kernels::Reference, _) | (_, Kernels::Reference) => Kernels::Reference,
+            (kernels, _) => kernels,
         };
         let rates = rates::measure(&device, kernels);
         if is_probed {

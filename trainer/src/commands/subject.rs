@@ -40,7 +40,7 @@ impl Loading {
         };
         let device = device::open(&args.device)?;
         let base = BaseModel::open(&model, template.as_deref(), &progress::hub())?;
-        let mut decoder = base.decoder(&device)?.with_kernels(kernels);
+        let mut decoder = base.decoder(&device)?.with_kernels(kernels.for_questions());
         if let Some(folder) = adapter.filter(|_| !args.base) {
             adapter::load(&mut decoder, &folder, &device)?;
         }
@@ -86,7 +86,7 @@ impl Comparing {
 
     /// The base's decoder, then the adapted one.
     pub(super) fn decoders(&self, base: &BaseModel, device: &Device) -> Result<(Decoder, Decoder), TrainError> {
-        let plain = base.decoder(device)?.with_kernels(self.recipe.kernels);
+        let plain = base.decoder(device)?.with_kernels(self.recipe.kernels.for_questions());
         let mut adapted = plain.clone();
         adapter::load(&mut adapted, &self.adapter, device)?;
         Ok((plain, adapted))

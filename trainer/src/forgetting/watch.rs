@@ -66,6 +66,11 @@ impl<'a> Watch<'a> {
         &self.base
     }
 
+    /// A model in training, computed as the base is.
+    fn as_asked(&self, adapted: &Decoder) -> Decoder {
+        adapted.clone().with_kernels(self.base.kernels)
+    }
+
     /// The mean divergence of a model from the base over some of the texts, in nats per token; 0 without texts.
     ///
     /// # Errors
@@ -74,7 +79,8 @@ impl<'a> Watch<'a> {
         let texts = self.questions.items.iter().filter(|item| item.question.text().is_some());
         let some: Vec<ProbeItem> = texts.step_by(EVERY).cloned().collect();
         let Self { tokenizer, device, collective, .. } = *self;
-        let subject = Subject { decoder: adapted, tokenizer, device, collective };
+        let adapted = self.as_asked(adapted);
+        let subject = Subject { decoder: &adapted, tokenizer, device, collective };
         let found = divergences(&subject, &self.base, &some, &mut |_| Ok(()))?;
         let tokens: usize = found.iter().map(|text| text.tokens).sum();
         Ok(found.iter().map(|text| text.sum).sum::<f64>() / tokens.max(1) as f64)
@@ -92,6 +98,7 @@ impl<'a> Watch<'a> {
     ) -> Result<Forgetting, TrainError> {
         let keys = self.keys.with_adapter(adapter_digest);
         let Self { tokenizer, device, collective, .. } = *self;
+        let adapted = &self.as_asked(adapted);
         let models = Models { base: &self.base, adapted, tokenizer, device, collective };
         let found = measure(models, &self.questions, self.config, &self.contaminated, (&self.cache, &keys), progress)?;
         Ok(Forgetting { adapter_digest: adapter_digest.map(str::to_owned), ..found })

@@ -5,18 +5,28 @@ use std::path::Path;
 use adapters::Init;
 
 use super::Arm;
-use crate::recipe::Recipe;
+use crate::kernels::Kernels;
+use crate::recipe::{DeviceName, Recipe};
 use crate::train::replay::per_step;
 
 /// The examples of a family that come together at most, where a recipe does not say.
 const FAMILY: usize = 8;
 
-/// What makes a recipe's steps cheaper and changes no number but by rounding; nothing where it has that already.
-pub fn exact(recipe: &Recipe) -> Arm {
-    if recipe.data.share_prefix.is_some() || !recipe.data.packing {
-        return Arm::plain();
+/// What makes a recipe's steps cheaper and changes its numbers by rounding alone; nothing where it has that already.
+/// `has_bf16` says whether this machine multiplies bfloat16 faster than float32.
+pub fn same_numbers(recipe: &Recipe, has_bf16: bool) -> Arm {
+    let mut same = Arm { name: String::new(), set: Vec::new() };
+    let mut set = |name: &str, value: String| {
+        let separator = if same.name.is_empty() { "" } else { " + " };
+        same = Arm { name: format!("{}{separator}{name}", same.name), set: [same.set.as_slice(), &[value]].concat() };
+    };
+    if recipe.data.share_prefix.is_none() && recipe.data.packing {
+        set("beginnings shared", format!("data.share_prefix={FAMILY}"));
     }
-    Arm { name: "beginnings shared".to_owned(), set: vec![format!("data.share_prefix={FAMILY}")] }
+    if has_bf16 && recipe.kernels == Kernels::Fused && recipe.device.parse() == Ok(DeviceName::Flex) {
+        set("products in bfloat16", "kernels=bf16".to_owned());
+    }
+    if same.set.is_empty() { Arm::plain() } else { same }
 }
 
 /// The changes that may make a recipe cheaper or better, of those that it has not made already. `blocks` is how many the

@@ -17,7 +17,9 @@ use super::Kernels;
 /// - `output` and `grad`: the same; `grad` outside autodiff. The result: `[1]`.
 pub fn seed<const D: usize>(kernels: Kernels, output: Tensor<D>, grad: Tensor<D>) -> Tensor<1> {
     match kernels {
-        Kernels::Fused => Tensor::from_dispatch(Dispatch::seed_gradient(output.into_dispatch(), grad.into_dispatch())),
+        Kernels::Fused | Kernels::Bf16 => {
+            Tensor::from_dispatch(Dispatch::seed_gradient(output.into_dispatch(), grad.into_dispatch()))
+        }
         Kernels::Reference => (output * grad).sum(),
     }
 }

@@ -115,7 +115,7 @@ impl Decoder {
     /// The same model, computed as a recipe says. [`Kernels::Fused`] is what the device has best.
     #[must_use]
     pub fn with_kernels(mut self, kernels: Kernels) -> Self {
-        if kernels == Kernels::Reference {
+        if self.kernels != Kernels::Reference {
             self.kernels = kernels;
         }
         self

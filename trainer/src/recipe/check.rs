@@ -195,6 +195,7 @@ fn summary(recipe: &Recipe) -> Vec<(&'static str, String)> {
             "device",
             match kernels {
                 Kernels::Fused => device.clone(),
+                Kernels::Bf16 => format!("{device}, with products in bfloat16"),
                 Kernels::Reference => format!("{device}, with the reference kernels"),
             },
         ),

@@ -8,6 +8,7 @@ use datasets::{DataConfig, DataError, SourceConfig};
 use super::Recipe;
 use super::device_name::DeviceName;
 use super::error::{Place, Problem, printable};
+use crate::kernels::Kernels;
 
 /// Collects what is out of range.
 #[derive(Debug, Default)]
@@ -28,7 +29,7 @@ impl Ranges {
             forgetting,
             output: _,
             device,
-            kernels: _,
+            kernels,
             cluster: _,
             energy,
             plan,
@@ -69,6 +70,9 @@ impl Ranges {
         tracking.validate(&mut ranges);
         ranges.section = "";
         ranges.check("device", device, DeviceName::FORMS, device.parse::<DeviceName>().is_ok());
+        let expected = format!("fused or reference: on {device} products in bfloat16 are not written yet");
+        let is_there = *kernels != Kernels::Bf16 || device.parse() == Ok(DeviceName::Flex);
+        ranges.check("kernels", format_args!("bf16"), &expected, is_there);
         ranges.problems
     }
 

@@ -293,7 +293,7 @@ impl RunInfo {
             updated: now,
             host: host_name(),
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
-            instructions: kernels::instructions(),
+            instructions: kernels::instructions(loaded.recipe.kernels),
             recipe: loaded.root.join(loaded.path.file_name().unwrap_or_default()),
             git: git_state(&loaded.path),
             seed: loaded.recipe.train.seed,

@@ -187,7 +187,7 @@ impl Original {
         };
         compare("greffon", Some(&run.code.greffon), env!("CARGO_PKG_VERSION"));
         compare("burn", Some(&run.code.burn), BURN_VERSION);
-        let own = kernels::instructions();
+        let own = kernels::instructions(loaded.recipe.kernels);
         compare("instruction set", run.environment.instructions.as_deref(), own.as_deref().unwrap_or("not known"));
         compare("base, SHA-256 of its weights", self.base.sha256.as_deref(), &base.digest()?);
         if let Some(clock) = &run.template_clock {

@@ -49,7 +49,7 @@ pub fn adamw(
     update: Update,
 ) -> [Tensor<1>; 3] {
     match kernels {
-        Kernels::Fused => {
+        Kernels::Fused | Kernels::Bf16 => {
             let [p, m, v, g] = [parameters, exp_avg, exp_avg_sq, gradient].map(Tensor::into_dispatch);
             let rates = rates.map_or(Optional::None, |rates| Optional::Some(rates.into_dispatch()));
             let (p, m, v) = Dispatch::adamw(p, m, v, g, rates, update);

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use super::{AttentionKernel, Heads, Span, Spans};
 use crate::kernels::simd::vector::{each, exp, exponentials, total};
-use crate::kernels::simd::{Columns, Panels, Product, Rhs, Term, arch, contiguous, dim, slice, tensor};
+use crate::kernels::simd::{Columns, Form, Panels, Product, Rhs, Term, arch, contiguous, dim, slice, tensor};
 
 /// Queries in a block.
 const QUERIES: usize = 32;
@@ -182,8 +182,11 @@ impl<'a> Task<'a> {
             if prefix.is_empty() {
                 return from(head).into();
             }
-            let tokens = prefix.clone().chain(range.clone());
-            tokens.flat_map(|token| &qkv[token * row + head * dim..][..dim]).copied().collect()
+            let mut rows = Vec::with_capacity((prefix.len() + range.len()) * dim);
+            for token in prefix.clone().chain(range.clone()) {
+                rows.extend_from_slice(&qkv[token * row + head * dim..][..dim]);
+            }
+            rows.into()
         };
         Self {
             q: from(head),
@@ -210,7 +213,7 @@ impl<'a> Task<'a> {
     /// Keys or values as panels, `[head_dim, total]`.
     fn panels(&self, rows: &[f32]) -> Panels {
         let depth = self.heads.head_dim;
-        Panels::transposed(self.past + self.queries, depth, |key, out| {
+        Panels::transposed(Form::Plain, self.past + self.queries, depth, |key, out| {
             out.copy_from_slice(&rows[key * self.kv_row..][..depth]);
         })
     }

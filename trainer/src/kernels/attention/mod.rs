@@ -92,10 +92,10 @@ pub type Spans = Arc<[Span]>;
 pub fn attention(kernels: Kernels, qkv: Tensor<2>, spans: &Spans, heads: Heads) -> Tensor<2> {
     let is_known = || spans.iter().all(|span| span.prefix.is_empty()) || device::attends_to_prefixes(&qkv.device());
     match kernels {
-        Kernels::Fused if is_known() => {
+        Kernels::Fused | Kernels::Bf16 if is_known() => {
             Tensor::from_dispatch(Dispatch::attention(qkv.into_dispatch(), spans.clone(), heads))
         }
-        Kernels::Fused | Kernels::Reference => reference::attention(&qkv, spans, heads),
+        Kernels::Fused | Kernels::Bf16 | Kernels::Reference => reference::attention(&qkv, spans, heads),
     }
 }
 
@@ -105,7 +105,7 @@ pub fn attention(kernels: Kernels, qkv: Tensor<2>, spans: &Spans, heads: Heads) 
 /// - `q`: `[new, heads · head_dim]`; `k`, `v`: `[total, kv_heads · head_dim]`; output like `q`.
 pub fn cached_attention(kernels: Kernels, q: Tensor<2>, k: Tensor<2>, v: Tensor<2>, heads: Heads) -> Tensor<2> {
     match kernels {
-        Kernels::Fused => {
+        Kernels::Fused | Kernels::Bf16 => {
             let [q, k, v] = [q, k, v].map(Tensor::into_dispatch);
             Tensor::from_dispatch(Dispatch::cached_attention(q, k, v, heads))
         }

@@ -31,7 +31,7 @@ pub fn linear_cross_entropy(
     targets: Tensor<1, Int>,
 ) -> Tensor<1> {
     match kernels {
-        Kernels::Fused => {
+        Kernels::Fused | Kernels::Bf16 => {
             let (hidden, lm_head) = (hidden.into_dispatch(), Frozen::from(lm_head));
             Tensor::from_dispatch(Dispatch::linear_cross_entropy(hidden, lm_head, targets.into_dispatch()))
         }

@@ -35,7 +35,7 @@ pub fn linear_kl_divergence(
     lm_head: &Weight,
 ) -> Tensor<1> {
     match kernels {
-        Kernels::Fused => {
+        Kernels::Fused | Kernels::Bf16 => {
             let (hidden, base_hidden) = (hidden.into_dispatch(), base_hidden.into_dispatch());
             Tensor::from_dispatch(Dispatch::linear_kl_divergence(hidden, base_hidden, Frozen::from(lm_head)))
         }

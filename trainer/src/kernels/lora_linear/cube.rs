@@ -6,7 +6,7 @@ use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::kernel::slice;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::{LoraLinearKernel, Module};
+use super::{LoraLinearKernel, Module, Modules};
 use crate::kernels::Frozen;
 use crate::kernels::gpu::{UNITS, dim, elements, empty, frozen, rows};
 
@@ -18,9 +18,10 @@ impl LoraLinearKernel for Cube {
         bias: Option<CubeTensor>,
         adapter: Option<CubeTensor>,
         residual: Option<CubeTensor>,
-        modules: &[Module],
+        modules: &Modules,
     ) -> (CubeTensor, CubeTensor) {
         let [bias, residual] = [bias, residual].map(|tensor| tensor.map(rows));
+        let modules = &modules.each[..];
         let pairs = Pair::split(adapter, dim(&x, 1), modules);
         let reduced = Pair::side_by_side(&pairs)
             .map_or_else(|| empty(&x, [1, 1]), |a| Cube::float_matmul(x.clone(), Cube::float_transpose(a)));
@@ -72,11 +73,12 @@ impl LoraLinearKernel for Cube {
         reduced: CubeTensor,
         weights: Vec<Frozen<Cube>>,
         adapter: Option<CubeTensor>,
-        modules: &[Module],
+        modules: &Modules,
         needs_x: bool,
     ) -> (Option<CubeTensor>, Option<CubeTensor>) {
         let (tokens, depth) = (dim(&x, 0), dim(&x, 1));
         let has_adapter = adapter.is_some();
+        let modules = &modules.each[..];
         let pairs = Pair::split(adapter, depth, modules);
         let mut x_grad: Option<CubeTensor> = None;
         let mut add = |product: CubeTensor| {

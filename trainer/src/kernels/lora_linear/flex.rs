@@ -4,9 +4,11 @@ use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::{LoraLinearKernel, Module};
+use super::{LoraLinearKernel, Module, Modules};
 use crate::kernels::Frozen;
-use crate::kernels::simd::{Matrix, Panels, Product, Rhs, Term, contiguous, dim, few_rows, row_block, slice, tensor};
+use crate::kernels::simd::{
+    Form, Matrix, Panels, Product, Rhs, Term, contiguous, dim, few_rows, row_block, slice, tensor,
+};
 
 impl LoraLinearKernel for Flex {
     fn lora_linear_forward(
@@ -15,7 +17,7 @@ impl LoraLinearKernel for Flex {
         bias: Option<FlexTensor>,
         adapter: Option<FlexTensor>,
         residual: Option<FlexTensor>,
-        modules: &[Module],
+        modules: &Modules,
     ) -> (FlexTensor, FlexTensor) {
         let x = contiguous(x);
         let [bias, adapter, residual] = [bias, adapter, residual].map(|t| t.map(contiguous));
@@ -25,7 +27,8 @@ impl LoraLinearKernel for Flex {
         let mut reduced = vec![0.0; tokens * group.rank];
         let mut out = vec![0.0; tokens * group.width];
         let start = Start { residual: residual.as_ref().map(slice), bias: bias.as_ref().map(slice) };
-        if few_rows::applies(tokens) {
+        // In bfloat16 a row must not depend on how many others come with it.
+        if group.form == Form::Plain && few_rows::applies(tokens) {
             group.forward_few_rows(slice(&x), start, &mut reduced, &mut out);
         } else {
             group.forward(slice(&x), start, &mut reduced, &mut out);
@@ -39,7 +42,7 @@ impl LoraLinearKernel for Flex {
         reduced: FlexTensor,
         weights: Vec<Frozen<Flex>>,
         adapter: Option<FlexTensor>,
-        modules: &[Module],
+        modules: &Modules,
         needs_x: bool,
     ) -> (Option<FlexTensor>, Option<FlexTensor>) {
         let [grad, x, reduced] = [grad, x, reduced].map(contiguous);
@@ -101,6 +104,8 @@ struct Group<'a> {
     width: usize,
     /// The sum of the ranks.
     rank: usize,
+    /// Of the products with frozen weights.
+    form: Form,
     parts: Vec<Part<'a>>,
 }
 
@@ -118,7 +123,7 @@ struct Part<'a> {
 }
 
 impl<'a> Group<'a> {
-    fn new(depth: usize, weights: &'a [Frozen<Flex>], adapter: Option<&'a FlexTensor>, modules: &[Module]) -> Self {
+    fn new(depth: usize, weights: &'a [Frozen<Flex>], adapter: Option<&'a FlexTensor>, modules: &Modules) -> Self {
         let mut numbers = adapter.map_or(&[][..], slice);
         let mut take = |count: usize| {
             let (taken, rest) = numbers.split_at(count);
@@ -126,7 +131,7 @@ impl<'a> Group<'a> {
             taken
         };
         let (mut width, mut rank) = (0, 0);
-        let parts = weights.iter().zip(modules).map(|(weight, &module)| {
+        let parts = weights.iter().zip(&modules.each).map(|(weight, &module)| {
             let (a, b) = (take(module.rank * depth), take(module.out * module.rank));
             let part = Part { weight: Matrix::new(weight), a, b, module, column: width, rank_column: rank };
             width += module.out;
@@ -134,7 +139,7 @@ impl<'a> Group<'a> {
             part
         });
         let parts = parts.collect();
-        Self { depth, width, rank, parts }
+        Self { depth, width, rank, form: modules.precision.into(), parts }
     }
 
     fn updated(&self) -> impl Iterator<Item = &Part<'a>> {
@@ -160,28 +165,29 @@ impl<'a> Group<'a> {
             let rank = part.module.rank;
             let base = || {
                 let read = |row, out: &mut [f32]| part.weight.read(row, 0..self.depth, out);
-                Panels::transposed(part.module.out, self.depth, read)
+                Panels::transposed(self.form, part.module.out, self.depth, read)
             };
             let update = || {
                 let read = |row: usize, out: &mut [f32]| out.copy_from_slice(&part.b[row * rank..][..rank]);
-                (rank > 0).then(|| Panels::transposed(part.module.out, rank, read))
+                (rank > 0).then(|| Panels::transposed(Form::Plain, part.module.out, rank, read))
             };
             rayon::join(base, update)
         };
         let (panels, a): (Vec<_>, _) = rayon::join(
             || self.parts.par_iter().map(pack).collect(),
-            || Panels::transposed(self.rank, self.depth, |row, out| out.copy_from_slice(rows_of_a[row])),
+            || Panels::transposed(Form::Plain, self.rank, self.depth, |row, out| out.copy_from_slice(rows_of_a[row])),
         );
         let block = row_block(tokens);
         let reduced = pieces(reduced, block, self.rank, tokens.div_ceil(block));
         out.par_chunks_mut(block * self.width).zip(reduced).enumerate().for_each(|(index, (out, reduced))| {
             let rows = out.len() / self.width;
             let x = &x[index * block * self.depth..][..rows * self.depth];
-            let of_x = |rhs| Term { lhs: x, lhs_row: self.depth, lhs_depth: 1, rhs, depth: self.depth };
-            let terms = &[of_x(Rhs::Panels(&a))];
+            let of_rows = |lhs, rhs, depth| Term { lhs, lhs_row: depth, lhs_depth: 1, rhs, depth };
+            let terms = &[of_rows(x, Rhs::Panels(&a), self.depth)];
             Product { rows, columns: self.rank, terms, out: reduced, out_row: self.rank, accumulate: false }.compute();
             self.scale(reduced);
             start.write(index * block, self.width, out);
+            let left = self.form.left(x, self.depth);
             for (part, (base, update)) in self.parts.iter().zip(&panels) {
                 let update = update.as_ref().map(|update| Term {
                     lhs: &reduced[part.rank_column..],
@@ -190,7 +196,8 @@ impl<'a> Group<'a> {
                     rhs: Rhs::Panels(update),
                     depth: part.module.rank,
                 });
-                let terms: Vec<Term<'_>> = std::iter::once(of_x(Rhs::Panels(base))).chain(update).collect();
+                let base = of_rows(&left, Rhs::Panels(base), self.form.steps(self.depth));
+                let terms: Vec<Term<'_>> = std::iter::once(base).chain(update).collect();
                 let (columns, out) = (part.module.out, &mut out[part.column..]);
                 let (out_row, accumulate) = (self.width, start.exists());
                 Product { rows, columns, terms: &terms, out, out_row, accumulate }.compute();
@@ -224,16 +231,21 @@ impl<'a> Group<'a> {
         let rows_of_a: Vec<&[f32]> = self.updated().flat_map(|part| part.a.chunks_exact(self.depth)).collect();
         let base = || {
             let alignment = self.parts.iter().map(|part| part.weight.alignment()).max().unwrap_or(1);
-            Panels::rows(self.depth, self.width, alignment, |k, columns, out| {
+            Panels::rows(self.form, self.depth, self.width, alignment, |k, columns, out| {
                 let (part, row) = owner[k];
                 self.parts[part].weight.read(row, columns, out);
             })
         };
-        let update =
-            || Panels::rows(self.depth, self.rank, 1, |k, columns, out| out.copy_from_slice(&rows_of_a[k][columns]));
+        let update = || {
+            Panels::rows(Form::Plain, self.depth, self.rank, 1, |k, columns, out| {
+                out.copy_from_slice(&rows_of_a[k][columns]);
+            })
+        };
         let pack = |part: &Part<'_>| {
             let rank = part.module.rank;
-            Panels::rows(rank, part.module.out, 1, |k, columns, out| out.copy_from_slice(&part.b[k * rank..][columns]))
+            Panels::rows(Form::Plain, rank, part.module.out, 1, |k, columns, out| {
+                out.copy_from_slice(&part.b[k * rank..][columns]);
+            })
         };
         let (b, of_x): (Vec<Panels>, _) = rayon::join(
             || self.updated().collect::<Vec<_>>().into_par_iter().map(pack).collect(),
@@ -258,8 +270,9 @@ impl<'a> Group<'a> {
             self.scale(reduced);
             if let Some((base, update)) = &of_x {
                 let (base, update) = (Rhs::Panels(base), Rhs::Panels(update));
+                let (left, steps) = (self.form.left(grad, self.width), self.form.steps(self.width));
                 let terms = &[
-                    Term { lhs: grad, lhs_row: self.width, lhs_depth: 1, rhs: base, depth: self.width },
+                    Term { lhs: &left, lhs_row: steps, lhs_depth: 1, rhs: base, depth: steps },
                     Term { lhs: reduced, lhs_row: self.rank, lhs_depth: 1, rhs: update, depth: self.rank },
                 ];
                 let columns = self.depth;

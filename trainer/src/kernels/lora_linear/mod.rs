@@ -20,7 +20,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, ExtensionType, backend_extension};
 use burn::tensor::{Device, Tensor};
 
-use super::{Frozen, Kernels, Optional};
+use super::{Frozen, Kernels, Optional, Precision};
 
 /// The outputs of up to three modules side by side, each `x Wᵀ + b + scaling · x Aᵀ Bᵀ` (or as
 /// [`Magnitude`](adapters::Magnitude) says), plus the residual.
@@ -34,9 +34,9 @@ use super::{Frozen, Kernels, Optional};
 /// Source: Hu et al. 2021, <https://arxiv.org/abs/2106.09685>; the shared input as in Unsloth's kernels.
 pub fn lora_linear(kernels: Kernels, x: Tensor<2>, modules: &[&LoraLinear], residual: Option<Tensor<2>>) -> Tensor<2> {
     match kernels {
-        Kernels::Fused if modules.iter().any(|module| has_magnitude(module)) => scaled(x, modules, residual),
-        Kernels::Fused => fused(x, modules, residual),
         Kernels::Reference => reference(&x, modules, residual),
+        _ if modules.iter().any(|module| has_magnitude(module)) => scaled(kernels, x, modules, residual),
+        _ => fused(kernels.precision(), x, modules, residual),
     }
 }
 
@@ -74,22 +74,22 @@ fn frozen(module: &LoraLinear) -> LoraLinear {
 /// What a module's outputs are multiplied by before its bias is added; `None` without magnitude.
 fn factor(kernels: Kernels, module: &LoraLinear) -> Option<Tensor<1>> {
     match kernels {
-        Kernels::Fused => module.lora.as_ref()?.factor(|rows| fused(rows, &[&frozen(module)], None)),
         Kernels::Reference => module.factor(),
+        _ => module.lora.as_ref()?.factor(|rows| fused(kernels.precision(), rows, &[&frozen(module)], None)),
     }
 }
 
 /// The fused operator with magnitudes: its output, which the magnitudes' gradient needs, is brought to its length.
-fn scaled(x: Tensor<2>, modules: &[&LoraLinear], residual: Option<Tensor<2>>) -> Tensor<2> {
+fn scaled(kernels: Kernels, x: Tensor<2>, modules: &[&LoraLinear], residual: Option<Tensor<2>>) -> Tensor<2> {
     let direction = |module: &&LoraLinear| {
         let lora = module.lora.clone().map(|lora| LowRank { magnitude: None, ..lora });
         LoraLinear { bias: None, lora, ..(*module).clone() }
     };
     let directions: Vec<LoraLinear> = modules.iter().map(direction).collect();
-    let output = fused(x, &directions.iter().collect::<Vec<_>>(), None);
+    let output = fused(kernels.precision(), x, &directions.iter().collect::<Vec<_>>(), None);
     let device = output.device().without_autodiff();
     let one = |module: &LoraLinear| Tensor::ones([module.sizes().1], &device);
-    let factors = modules.iter().map(|module| factor(Kernels::Fused, module).unwrap_or_else(|| one(module)));
+    let factors = modules.iter().map(|module| factor(kernels, module).unwrap_or_else(|| one(module)));
     let output = output * Tensor::cat(factors.collect(), 0).unsqueeze();
     let output = match biases(modules, &device) {
         Some(bias) => output + bias.unsqueeze(),
@@ -110,7 +110,7 @@ fn biases(modules: &[&LoraLinear], device: &Device) -> Option<Tensor<1>> {
     modules.iter().any(|module| module.bias.is_some()).then(|| Tensor::cat(parts.collect(), 0))
 }
 
-fn fused(x: Tensor<2>, modules: &[&LoraLinear], residual: Option<Tensor<2>>) -> Tensor<2> {
+fn fused(precision: Precision, x: Tensor<2>, modules: &[&LoraLinear], residual: Option<Tensor<2>>) -> Tensor<2> {
     let weight = |index: usize| Frozen::from(&modules[index].weight);
     let weights = match modules.len() {
         1 => Weights::One(weight(0)),
@@ -126,7 +126,7 @@ fn fused(x: Tensor<2>, modules: &[&LoraLinear], residual: Option<Tensor<2>>) -> 
         .collect();
     let adapter = (!matrices.is_empty()).then(|| Tensor::cat(matrices, 0));
     #[expect(clippy::cast_possible_truncation, reason = "activations are f32")]
-    let layout = modules.iter().map(|module| Module {
+    let each = modules.iter().map(|module| Module {
         out: module.sizes().1,
         rank: module.lora.as_ref().map_or(0, LowRank::rank),
         scaling: module.lora.as_ref().map_or(0.0, |lora| lora.scaling) as f32,
@@ -137,7 +137,7 @@ fn fused(x: Tensor<2>, modules: &[&LoraLinear], residual: Option<Tensor<2>>) -> 
         bias.map_or(Optional::None, |bias| Optional::Some(bias.into_dispatch())),
         adapter.map_or(Optional::None, |adapter| Optional::Some(adapter.into_dispatch())),
         residual.map_or(Optional::None, |residual| Optional::Some(residual.into_dispatch())),
-        layout.collect(),
+        Arc::new(Modules { each: each.collect(), precision }),
     ))
 }
 
@@ -174,8 +174,14 @@ pub struct Module {
     pub scaling: f32,
 }
 
-/// The modules in order.
-pub type Modules = Arc<[Module]>;
+/// The modules of one input.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Modules {
+    /// In order.
+    pub each: Vec<Module>,
+    /// How the products of their frozen weights are computed, forward and backward.
+    pub precision: Precision,
+}
 
 /// The operator as a backend computes it.
 ///
@@ -189,7 +195,7 @@ pub trait LoraLinearKernel: Backend {
         bias: Option<FloatTensor<Self>>,
         adapter: Option<FloatTensor<Self>>,
         residual: Option<FloatTensor<Self>>,
-        modules: &[Module],
+        modules: &Modules,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// The gradients of `x` (where `needs_x`) and of `adapter` (where there is one).
@@ -199,7 +205,7 @@ pub trait LoraLinearKernel: Backend {
         reduced: FloatTensor<Self>,
         weights: Vec<Frozen<Self>>,
         adapter: Option<FloatTensor<Self>>,
-        modules: &[Module],
+        modules: &Modules,
         needs_x: bool,
     ) -> (Option<FloatTensor<Self>>, Option<FloatTensor<Self>>);
 }
@@ -214,7 +220,7 @@ pub trait FusedLoraLinear: Backend {
         #[extension_type] bias: Optional<Self>,
         #[extension_type] adapter: Optional<Self>,
         #[extension_type] residual: Optional<Self>,
-        modules: Modules,
+        modules: Arc<Modules>,
     ) -> FloatTensor<Self>;
 }
 
@@ -225,7 +231,7 @@ impl<B: LoraLinearKernel> FusedLoraLinear for B {
         bias: Optional<Self>,
         adapter: Optional<Self>,
         residual: Optional<Self>,
-        modules: Modules,
+        modules: Arc<Modules>,
     ) -> FloatTensor<Self> {
         let (bias, adapter, residual) = (bias.into_option(), adapter.into_option(), residual.into_option());
         B::lora_linear_forward(x, weights.into_vec(), bias, adapter, residual, &modules).0
@@ -243,7 +249,7 @@ struct State<B: Backend> {
     weights: Vec<Frozen<B>>,
     adapter: Option<FloatTensor<B>>,
     has_residual: bool,
-    modules: Modules,
+    modules: Arc<Modules>,
 }
 
 impl<B: LoraLinearKernel> Backward<B, 3> for LoraLinearBackward {
@@ -274,7 +280,7 @@ impl<B: LoraLinearKernel, C: CheckpointStrategy> FusedLoraLinear for Autodiff<B,
         bias: Optional<Self>,
         adapter: Optional<Self>,
         residual: Optional<Self>,
-        modules: Modules,
+        modules: Arc<Modules>,
     ) -> FloatTensor<Self> {
         let inner = |tensor: Option<FloatTensor<Self>>| tensor.map(FloatTensor::<Self>::into_primitive);
         let weights: Vec<_> = weights.into_vec().into_iter().map(Frozen::into_primitive).collect();

@@ -27,11 +27,11 @@ use super::Kernels;
 /// A weight that is trained is multiplied with outside the fused operator, which takes its own as a constant.
 pub fn rms_norm(kernels: Kernels, x: Tensor<2>, weight: &Tensor<1>, eps: f64) -> Tensor<2> {
     match kernels {
-        Kernels::Fused if weight.is_require_grad() => {
+        Kernels::Fused | Kernels::Bf16 if weight.is_require_grad() => {
             let ones = Tensor::ones(weight.dims(), &weight.device().without_autodiff());
             rms_norm(kernels, x, &ones, eps) * weight.clone().unsqueeze()
         }
-        Kernels::Fused => {
+        Kernels::Fused | Kernels::Bf16 => {
             let weight = weight.clone().into_dispatch();
             Tensor::from_dispatch(Dispatch::rms_norm(x.into_dispatch(), weight, eps))
         }

@@ -53,7 +53,7 @@ impl Rotation {
 /// Source: Su et al. 2021, <https://arxiv.org/abs/2104.09864>; half-split as in transformers' `apply_rotary_pos_emb`.
 pub fn rope(kernels: Kernels, x: Tensor<2>, rotation: &Rotation, heads: usize) -> Tensor<2> {
     match kernels {
-        Kernels::Fused => {
+        Kernels::Fused | Kernels::Bf16 => {
             let (cos, sin) = (rotation.cos.clone().into_dispatch(), rotation.sin.clone().into_dispatch());
             Tensor::from_dispatch(Dispatch::rope(x.into_dispatch(), cos, sin, heads))
         }

@@ -4,6 +4,7 @@
 //! NEON, or none), and no result depends on the number of threads: each output number is added up by one thread, in
 //! one order.
 
+mod bf16;
 mod columns;
 pub(super) mod few_rows;
 mod product;
@@ -15,6 +16,9 @@ use std::sync::OnceLock;
 
 use pulp::Arch;
 
+use super::Precision;
+
+pub(super) use bf16::{Form, has_pairs};
 pub(super) use columns::Columns;
 pub(super) use product::{Panels, Product, Rhs, Term};
 pub(super) use softmax::{Part, Softmax, for_each_part};
@@ -32,11 +36,12 @@ pub(super) fn row_block(rows: usize) -> usize {
     rows.div_ceil(rounds * threads).next_multiple_of(TILE).max(TILE)
 }
 
-/// The name of this machine's instruction set, with the architecture.
-pub(super) fn instructions() -> String {
+/// The name of the instruction set that this machine computes with, with the architecture.
+pub(super) fn instructions(precision: Precision) -> String {
     let arch = format!("{:?}", arch());
     let name = arch.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_lowercase();
-    format!("{}-{name}", std::env::consts::ARCH)
+    let pairs = if Form::from(precision) == Form::Paired { "-bf16" } else { "" };
+    format!("{}-{name}{pairs}", std::env::consts::ARCH)
 }
 
 /// The instruction set of this machine.

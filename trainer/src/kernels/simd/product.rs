@@ -13,6 +13,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::arch;
+use super::bf16::{self, Form};
 
 /// Vectors of columns in a tile, at most.
 const MAX_VECTORS: usize = 3;
@@ -35,6 +36,15 @@ pub(in crate::kernels) struct Term<'a> {
     pub depth: usize,
 }
 
+impl Term<'_> {
+    fn is_paired(&self) -> bool {
+        match self.rhs {
+            Rhs::Panels(panels) | Rhs::PanelsFrom(panels, _) => panels.is_paired,
+            Rhs::Rows { .. } => false,
+        }
+    }
+}
+
 /// The right side of a product, `[depth, columns]`.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::kernels) enum Rhs<'a> {
@@ -55,10 +65,12 @@ pub(in crate::kernels) enum Rhs<'a> {
 #[derive(Debug)]
 pub(in crate::kernels) struct Panels {
     data: Vec<f32>,
+    /// The steps of a product; two numbers each where it is paired.
     depth: usize,
     columns: usize,
     /// Columns in a panel.
     pub width: usize,
+    is_paired: bool,
 }
 
 /// Columns of a tile for that many columns: the widest that wastes the least.
@@ -84,6 +96,7 @@ fn lanes() -> usize {
 impl Panels {
     /// Packs `wᵀ`, where `w` is `[columns, depth]` and `read(j, out)` copies its row `j`.
     pub(in crate::kernels) fn transposed(
+        form: Form,
         columns: usize,
         depth: usize,
         read: impl Fn(usize, &mut [f32]) + Sync,
@@ -91,10 +104,9 @@ impl Panels {
         /// Rows of a panel written at a time, so that they stay in the first-level cache.
         const DEPTH_BLOCK: usize = 32;
         let width = tile_width(columns);
-        let mut data = vec![0.0; columns.next_multiple_of(width) * depth];
-        data.par_chunks_mut((width * depth).max(1)).enumerate().for_each(|(panel, out)| {
+        Self::pack(form, [columns, depth, width], 1, |panel, rows, out| {
             let used = width.min(columns - panel * width);
-            let mut rows = vec![0.0; depth * used];
+            rows.resize(depth * used, 0.0);
             for (j, row) in rows.chunks_exact_mut(depth).enumerate() {
                 read(panel * width + j, row);
             }
@@ -108,22 +120,21 @@ impl Panels {
                     out[used..].fill(0.0);
                 }
             }
-        });
-        Self { data, depth, columns, width }
+        })
     }
 
     /// Packs a matrix `[depth, columns]`, of which `read(k, columns, out)` copies a part of row `k` that begins and
     /// ends at a multiple of `alignment`, or at the end of the row.
     pub(in crate::kernels) fn rows(
+        form: Form,
         columns: usize,
         depth: usize,
         alignment: usize,
         read: impl Fn(usize, Range<usize>, &mut [f32]) + Sync,
     ) -> Self {
         let width = tile_width(columns);
-        let mut data = vec![0.0; columns.next_multiple_of(width) * depth];
         if alignment == 1 {
-            data.par_chunks_mut((width * depth).max(1)).enumerate().for_each(|(panel, out)| {
+            return Self::pack(form, [columns, depth, width], 1, |panel, _, out| {
                 let start = panel * width;
                 let end = columns.min(start + width);
                 for (k, out) in out.chunks_exact_mut(width).enumerate() {
@@ -131,22 +142,46 @@ impl Panels {
                     out[end - start..].fill(0.0);
                 }
             });
-            return Self { data, depth, columns, width };
         }
         // As many panels at a time as hold whole blocks.
         let group = (1..=alignment).find(|panels| (panels * width).is_multiple_of(alignment)).unwrap_or(alignment);
-        data.par_chunks_mut((group * width * depth).max(1)).enumerate().for_each(|(index, out)| {
-            let start = index * group * width;
-            let mut row = vec![0.0; out.len() / depth];
-            let count = row.len().min(columns - start);
+        Self::pack(form, [columns, depth, width], group, |first, row, out| {
+            let start = first * width;
+            let count = (out.len() / depth).min(columns - start);
+            row.clear();
+            row.resize(out.len() / depth, 0.0);
             for k in 0..depth {
                 read(k, start..start + count, &mut row[..count]);
                 for (panel, numbers) in out.chunks_exact_mut(width * depth).zip(row.chunks_exact(width)) {
                     panel[k * width..][..width].copy_from_slice(numbers);
                 }
             }
+        })
+    }
+
+    /// Panels of which `fill(first, room, out)` writes some from one on, `group` at a time, in float32. The room is for
+    /// what it needs meanwhile, with whatever it left there the last time.
+    fn pack(
+        form: Form,
+        [columns, depth, width]: [usize; 3],
+        group: usize,
+        fill: impl Fn(usize, &mut Vec<f32>, &mut [f32]) + Sync,
+    ) -> Self {
+        let steps = form.steps(depth);
+        let mut data = vec![0.0; columns.next_multiple_of(width) * steps];
+        let groups = data.par_chunks_mut((group * width * steps).max(1)).enumerate();
+        groups.for_each_init(Default::default, |(room, numbers): &mut (Vec<f32>, Vec<f32>), (index, out)| {
+            if form == Form::Plain {
+                fill(index * group, room, out);
+                return;
+            }
+            numbers.resize(out.len() / steps * depth, 0.0);
+            fill(index * group, room, numbers);
+            for (numbers, out) in numbers.chunks_exact(width * depth).zip(out.chunks_exact_mut(width * steps)) {
+                form.panel(numbers, width, out);
+            }
         });
-        Self { data, depth, columns, width }
+        Self { data, depth: steps, columns, width, is_paired: form == Form::Paired }
     }
 }
 
@@ -179,6 +214,13 @@ impl Product<'_> {
         let last = |count: usize, distance: usize| count.saturating_sub(1) * distance;
         assert!(last(self.rows, self.out_row) + self.columns <= self.out.len(), "the output is too short");
         assert!(self.terms.len() <= 2, "a tile adds up at most two products");
+        if self.terms.iter().any(Term::is_paired) {
+            let is_plain = |term: &Term<'_>| !term.is_paired() && !matches!(term.rhs, Rhs::Rows { .. });
+            assert!(
+                self.terms[1..].iter().all(is_plain),
+                "only the first product of a tile is paired, with packed others"
+            );
+        }
         for term in self.terms {
             if term.depth == 0 {
                 continue;
@@ -233,6 +275,7 @@ impl Product<'_> {
     #[inline(always)]
     fn run<S: Simd, const V: usize>(self, simd: S, tile_rows: usize) {
         let width = V * S::F32_LANES;
+        let is_paired = self.terms.first().is_some_and(Term::is_paired);
         for column in (0..self.columns).step_by(width) {
             let used = width.min(self.columns - column);
             let mut row = 0;
@@ -245,6 +288,7 @@ impl Product<'_> {
                     out_row: self.out_row,
                     used,
                     accumulate: self.accumulate,
+                    is_paired,
                 };
                 for (place, source) in tile.sources.iter_mut().zip(sources) {
                     *place = source;
@@ -262,13 +306,13 @@ impl Product<'_> {
 
 /// Where a tile reads: pointers to the first element of a term, already moved to the tile's row and panel.
 #[derive(Clone, Copy)]
-struct Source {
-    lhs: *const f32,
-    lhs_row: usize,
-    lhs_depth: usize,
-    rhs: *const f32,
-    rhs_row: usize,
-    depth: usize,
+pub(super) struct Source {
+    pub(super) lhs: *const f32,
+    pub(super) lhs_row: usize,
+    pub(super) lhs_depth: usize,
+    pub(super) rhs: *const f32,
+    pub(super) rhs_row: usize,
+    pub(super) depth: usize,
     /// The right side has numbers, or zeros, in all columns of the tile.
     padded: bool,
 }
@@ -304,13 +348,15 @@ unsafe fn source(term: &Term<'_>, row: usize, column: usize, width: usize) -> So
     }
 }
 
-struct Tile {
-    sources: [Source; 2],
-    out: *mut f32,
-    out_row: usize,
+pub(super) struct Tile {
+    pub(super) sources: [Source; 2],
+    pub(super) out: *mut f32,
+    pub(super) out_row: usize,
     /// Columns that exist; the others of the tile are not written.
-    used: usize,
-    accumulate: bool,
+    pub(super) used: usize,
+    pub(super) accumulate: bool,
+    /// The first source is paired.
+    is_paired: bool,
 }
 
 impl Tile {
@@ -318,7 +364,10 @@ impl Tile {
     #[inline(always)]
     fn compute<S: Simd, const R: usize, const V: usize>(self, simd: S) -> usize {
         // Each kind of tile is a function of its own: in one with the others its sums would leave the registers.
-        if self.used == V * S::F32_LANES {
+        if self.is_paired {
+            // SAFETY: `Product::compute` has checked the sides, and that both are panels.
+            unsafe { bf16::tile::<R, V>(&self) };
+        } else if self.used == V * S::F32_LANES {
             simd.vectorize(Whole::<R, V>(self));
         } else {
             simd.vectorize(Part::<R, V>(self));

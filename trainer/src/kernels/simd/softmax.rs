@@ -6,7 +6,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::vector::exponentials;
-use super::{Matrix, Panels, Product, Rhs, Term, arch};
+use super::{Form, Matrix, Panels, Product, Rhs, Term, arch};
 
 /// Vocabulary whose logits a task holds for its rows.
 const VOCABULARY: usize = 768;
@@ -30,10 +30,12 @@ impl Part {
         let start = start.min(head.rows);
         let count = VOCABULARY.min(head.rows - start);
         let (transposed, plain) = rayon::join(
-            || Panels::transposed(count, depth, |row, out| head.read(start + row, 0..depth, out)),
+            || Panels::transposed(Form::Plain, count, depth, |row, out| head.read(start + row, 0..depth, out)),
             || {
                 with_means.then(|| {
-                    Panels::rows(depth, count, head.alignment(), |k, columns, out| head.read(start + k, columns, out))
+                    Panels::rows(Form::Plain, depth, count, head.alignment(), |k, columns, out| {
+                        head.read(start + k, columns, out);
+                    })
                 })
             },
         );

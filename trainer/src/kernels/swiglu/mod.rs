@@ -58,7 +58,7 @@ impl Activation {
 /// Source: Shazeer 2020, <https://arxiv.org/abs/2002.05202>, where it is `SwiGLU` or `GEGLU` by the activation.
 pub fn swiglu(kernels: Kernels, gate_up: Tensor<2>, activation: Activation) -> Tensor<2> {
     match kernels {
-        Kernels::Fused => Tensor::from_dispatch(Dispatch::swiglu(gate_up.into_dispatch(), activation)),
+        Kernels::Fused | Kernels::Bf16 => Tensor::from_dispatch(Dispatch::swiglu(gate_up.into_dispatch(), activation)),
         Kernels::Reference => reference(gate_up, activation),
     }
 }

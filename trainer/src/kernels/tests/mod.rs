@@ -7,6 +7,8 @@
 
 mod adamw;
 mod attention;
+#[cfg(feature = "flex")]
+mod bf16;
 mod linear_cross_entropy;
 mod linear_kl_divergence;
 mod lora_linear;

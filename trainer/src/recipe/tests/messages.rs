@@ -138,7 +138,7 @@ fn wrong_types_are_named_in_plain_words() {
         "train.activation_checkpointing: expected one of none, block, auto, got the text \"blocks\"; \
          did you mean `block`?",
     );
-    check("kernels: slow", "kernels: expected one of fused, reference, got the text \"slow\"");
+    check("kernels: slow", "kernels: expected one of fused, bf16, reference, got the text \"slow\"");
     check("device: 3", "device: expected a text, got the number 3; put it in quotes");
     check("device: {context}", "device: expected a text, got a section with the keys context; put it in quotes");
     let packing = |value: &str| refusal(format!("model: {{base: a/b}}\ndata: {{train: [], packing: {value}}}"), &[]);

@@ -285,19 +285,15 @@ fn recipe() -> impl Strategy<Value = Recipe> {
         },
     );
     let device = select(vec!["flex", "cuda", "cuda:3", "vulkan:1", "webgpu", "libtorch"]);
-    let kernels = select(vec![Kernels::Fused, Kernels::Reference]);
+    let kernels = select(vec![Kernels::Fused, Kernels::Bf16, Kernels::Reference]);
+    let device = (device, kernels).prop_map(|(device, kernels)| {
+        let is_written = kernels != Kernels::Bf16 || device == "flex";
+        (device, if is_written { kernels } else { Kernels::Fused })
+    });
     let cluster = select(vec![Wire::F32, Wire::Bf16]).prop_map(|gradients| ClusterConfig { gradients });
-    (
-        model,
-        data(),
-        lora(),
-        train(),
-        (eval, forgetting()),
-        (device, kernels, cluster, energy(), (plan(), tracking())),
-        path(),
-    )
+    (model, data(), lora(), train(), (eval, forgetting()), (device, cluster, energy(), (plan(), tracking())), path())
         .prop_map(|(model, data, lora, train, (eval, forgetting), rest, output)| {
-            let (device, kernels, cluster, energy, (plan, tracking)) = rest;
+            let ((device, kernels), cluster, energy, (plan, tracking)) = rest;
             Recipe {
                 model,
                 data,

@@ -1,0 +1,46 @@
+//! The study's page says what its kept answers and figures say.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// What a page is made from and by.
+const PARTS: [&str; 3] = ["docs", "recipes/releve-information", "scripts/study"];
+
+fn check(root: &Path) -> Output {
+    let mut python = Command::new("python3");
+    python.arg("-B").arg(root.join("scripts/study/releve.py")).args(["--check", "--greffon", env!("CARGO_BIN_EXE_greffon")]);
+    python.output().expect("Python starts")
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder of the project") {
+        let entry = entry.expect("an entry");
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).expect("a copy");
+        }
+    }
+}
+
+#[test]
+fn the_page_is_what_its_kept_answers_say_and_is_found_to_differ_when_one_changes() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let out = check(&root);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+
+    let other = tempfile::tempdir().expect("a folder");
+    for part in PARTS {
+        copy(&root.join(part), &other.path().join(part));
+    }
+    let page = other.path().join("docs/study-releve-information.md");
+    let text = fs::read_to_string(&page).expect("the page");
+    let row = text.lines().find(|line| line.starts_with("| rules |")).expect("the rules have answered");
+    fs::write(&page, text.replacen(row, &row.replace('9', "8"), 1)).expect("written");
+    let out = check(other.path());
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(!out.status.success() && said.contains("study-releve-information.md"), "{said}");
+}
