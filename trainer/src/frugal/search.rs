@@ -83,19 +83,20 @@ pub fn search(lab: &mut dyn Lab, always: &Arm, arms: &[Arm], goal: &Goal) -> Res
     let mut candidates: Vec<Arm> =
         [always].into_iter().cloned().chain(arms.iter().map(|arm| always.with(arm))).collect();
     let plain = lab.planned(&[], found.full.trained.steps)?.of_step;
+    let mut paces = Paces::default();
     for (rung, &part) in goal.parts.iter().enumerate() {
         // The last part is tried in any case: a curve through few points may be wrong.
         if rung + 1 < goal.parts.len() && falls_short(&found, part) {
             continue;
         }
-        let (mut tried, mut waiting) = (Vec::new(), Vec::new());
+        let (mut tried, mut waiting, mut found_paces) = (Vec::new(), Vec::new(), Vec::new());
         for arm in &candidates {
             if goal.max_kwh.is_some_and(|most| found.kwh + part * found.full.trained.kwh > most) {
                 found.is_out_of_budget = true;
                 found.tried.append(&mut tried);
                 return Ok(found);
             }
-            let Some(steps) = steps(lab, arm, part, plain, &found.full)? else {
+            let Some((steps, planned)) = steps(lab, arm, part, plain, &found.full, paces.of(arm))? else {
                 waiting.push(arm.clone());
                 continue;
             };
@@ -108,12 +109,14 @@ pub fn search(lab: &mut dyn Lab, always: &Arm, arms: &[Arm], goal: &Goal) -> Res
                 trained => trained?,
             };
             found.kwh += trained.kwh;
+            found_paces.push((arm.set.clone(), trained.seconds / planned));
             tried.push(Tried { arm: arm.clone(), part, trained, exact_match: None });
             lab.tell(&tried[tried.len() - 1]);
         }
         if tried.is_empty() {
             break;
         }
+        paces.0.extend(found_paces);
         tried.sort_by(|a, b| a.trained.loss.total_cmp(&b.trained.loss));
         candidates = [next(always, &tried), waiting].concat();
         if is_worth_asking(&tried[0], &found.full) {
@@ -131,16 +134,40 @@ pub fn search(lab: &mut dyn Lab, always: &Arm, arms: &[Arm], goal: &Goal) -> Res
     Ok(found)
 }
 
-/// The steps that an arm makes in a part of the full recipe's time, by plan: what it costs more or less than the recipe as
-/// it is, whose step takes `plain` seconds. `None` where choosing its examples alone takes more than half of that time.
+/// How much longer arms took than planned from what the full recipe took, in shorter parts of its time: a plan is a model.
+#[derive(Default)]
+struct Paces(Vec<(Vec<String>, f64)>);
+
+impl Paces {
+    /// An arm's own, else the mean of all.
+    fn of(&self, arm: &Arm) -> f64 {
+        let own = self.0.iter().rev().find(|(set, _)| *set == arm.set).map(|(_, pace)| *pace);
+        let mean = self.0.iter().map(|(_, pace)| pace).sum::<f64>() / self.0.len().max(1) as f64;
+        own.unwrap_or(if self.0.is_empty() { 1.0 } else { mean })
+    }
+}
+
+/// The steps that an arm makes in a part of the full recipe's time, and the seconds that the plan alone gives them: by what
+/// it costs more or less than the recipe as it is, whose step is planned to take `plain` seconds, and by its pace. `None`
+/// where choosing its examples alone takes more than half of that time.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of a number of steps")]
-fn steps(lab: &mut dyn Lab, arm: &Arm, part: f64, plain: f64, full: &Tried) -> Result<Option<u64>, TrainError> {
-    let time = full.trained.steps as f64 * part * plain;
+fn steps(
+    lab: &mut dyn Lab,
+    arm: &Arm,
+    part: f64,
+    plain: f64,
+    full: &Tried,
+    pace: f64,
+) -> Result<Option<(u64, f64)>, TrainError> {
     // How long a step is may depend on which examples the steps see.
     let guess = (full.trained.steps as f64 * part).round().max(1.0) as u64;
-    let Planned { before, of_step } = lab.planned(&arm.set, guess)?;
-    let steps = ((time - before) / of_step).round() as u64;
-    Ok((before <= time / 2.0).then_some(steps.max(1)))
+    let planned = lab.planned(&arm.set, guess)?;
+    // A planned second, as the full recipe took it.
+    let second = full.trained.seconds / (full.trained.steps as f64 * plain);
+    let (before, of_step) = (planned.before * second, planned.of_step * second);
+    let time = full.trained.seconds * part / pace;
+    let steps = (((time - before) / of_step).round() as u64).max(1);
+    Ok((before <= time / 2.0).then_some((steps, before + steps as f64 * of_step)))
 }
 
 /// What is tried for longer: those that beat what is always set, all at once, and the best alone.
@@ -177,6 +204,14 @@ mod tests {
     struct Made {
         runs: usize,
         kwh_per_second: f64,
+        /// How much longer a changed recipe takes than planned.
+        late: f64,
+    }
+
+    impl Default for Made {
+        fn default() -> Self {
+            Self { runs: 0, kwh_per_second: 1e-3, late: 1.0 }
+        }
     }
 
     impl Made {
@@ -202,7 +237,7 @@ mod tests {
             self.runs += 1;
             let steps = steps.unwrap_or(1000);
             let (of_step, worth) = Self::of(set);
-            let seconds = steps as f64 * of_step;
+            let seconds = steps as f64 * of_step * if set.is_empty() { 1.0 } else { self.late };
             let loss = 0.2 + 3.0 * (steps as f64 * worth).powf(-0.5);
             Ok(Trained { folder: "run".into(), steps, seconds, kwh: seconds * self.kwh_per_second, loss })
         }
@@ -228,7 +263,7 @@ mod tests {
 
     #[test]
     fn what_helps_is_combined_and_the_cheapest_that_is_good_enough_is_recommended() {
-        let mut lab = Made { runs: 0, kwh_per_second: 1e-3 };
+        let mut lab = Made::default();
         let found = search(&mut lab, &Arm::plain(), &arms(&["share", "better", "worse"]), &goal(None)).unwrap();
         let best = &found.tried[found.recommended.unwrap()];
         // Two and a half times the steps, each worth two: a fifth of the time would do, so a quarter is the first that does.
@@ -246,7 +281,7 @@ mod tests {
 
     #[test]
     fn what_is_always_set_is_in_all_that_is_tried_and_once() {
-        let mut lab = Made { runs: 0, kwh_per_second: 1e-3 };
+        let mut lab = Made::default();
         let always = arms(&["share"]).remove(0);
         let found =
             search(&mut lab, &always, &arms(&["better", "diverges", "better too", "worse"]), &goal(None)).unwrap();
@@ -258,8 +293,18 @@ mod tests {
     }
 
     #[test]
+    fn what_takes_longer_than_planned_makes_fewer_steps_in_the_next_part() {
+        let mut lab = Made { late: 1.25, ..Made::default() };
+        let found = search(&mut lab, &arms(&["share"]).remove(0), &arms(&["better"]), &goal(None)).unwrap();
+        let parts = |of: &Tried| of.trained.seconds / found.full.trained.seconds / of.part;
+        let (first, later): (Vec<&Tried>, Vec<&Tried>) = found.tried.iter().partition(|tried| tried.part < 0.07);
+        assert!(first.iter().all(|tried| (parts(tried) - 1.25).abs() < 0.02), "{first:?}");
+        assert!(!later.is_empty() && later.iter().all(|tried| (parts(tried) - 1.0).abs() < 0.02), "{later:?}");
+    }
+
+    #[test]
     fn what_takes_long_before_its_first_step_waits_until_there_is_time_for_it() {
-        let mut lab = Made { runs: 0, kwh_per_second: 1e-3 };
+        let mut lab = Made::default();
         let found = search(&mut lab, &Arm::plain(), &arms(&["choose"]), &goal(None)).unwrap();
         let choosing: Vec<&Tried> = found.tried.iter().filter(|tried| tried.arm.name == "choose").collect();
         // 200 s are more than half of a quarter of the full recipe's 1000.
@@ -268,7 +313,7 @@ mod tests {
 
     #[test]
     fn a_budget_ends_the_search_with_what_is_there() {
-        let mut lab = Made { runs: 0, kwh_per_second: 1e-3 };
+        let mut lab = Made::default();
         let found = search(&mut lab, &Arm::plain(), &arms(&["share", "better"]), &goal(Some(1.15))).unwrap();
         assert!(found.is_out_of_budget && found.kwh <= 1.15 && found.recommended.is_none(), "{found:?}");
         assert_eq!(lab.runs, 1 + found.tried.len());
@@ -276,7 +321,7 @@ mod tests {
 
     #[test]
     fn where_nothing_helps_enough_nothing_is_recommended() {
-        let mut lab = Made { runs: 0, kwh_per_second: 1e-3 };
+        let mut lab = Made::default();
         let found = search(&mut lab, &Arm::plain(), &arms(&["worse"]), &goal(None)).unwrap();
         assert_eq!(found.recommended, None);
         assert_eq!(found.tried.last().map(|tried| tried.part), Some(0.5));

@@ -24,7 +24,7 @@ pub struct ModelConfig {
     /// How the base's weights are kept in memory: stored (as the checkpoint has them, also the 4- to 8-bit blocks of a
     /// GGUF file: nothing is lost, and the file is used where it lies, shared by all processes on the machine; float32
     /// on a device that does not read that form), f32, bf16, f16, or nf4 (four bits a number in the linear modules, from
-    /// a floating-point checkpoint, on the CPU). All arithmetic is in float32.
+    /// a floating-point checkpoint, on the CPU). Arithmetic is in float32 whatever is stored; see `kernels`.
     #[serde(default)]
     pub dtype: WeightType,
 }

@@ -55,38 +55,48 @@ impl Form {
 
     /// The left side of a product, from rows of `depth` numbers: rows of [`Self::steps`].
     pub(in crate::kernels) fn left(self, rows: &[f32], depth: usize) -> Cow<'_, [f32]> {
+        if self == Self::Plain {
+            return Cow::Borrowed(rows);
+        }
+        let steps = self.steps(depth);
+        let mut left = vec![0.0; rows.len() / depth * steps];
+        for (row, out) in rows.chunks_exact(depth).zip(left.chunks_exact_mut(steps)) {
+            self.row(row, out);
+        }
+        Cow::Owned(left)
+    }
+
+    /// Numbers along the depth, as their steps.
+    pub(super) fn row(self, numbers: &[f32], out: &mut [f32]) {
         match self {
-            Self::Plain => Cow::Borrowed(rows),
-            Self::Rounded => Cow::Owned(rows.iter().copied().map(rounded).collect()),
-            Self::Paired => {
-                let mut pairs = vec![0.0; rows.len() / depth * self.steps(depth)];
-                for (row, pairs) in rows.chunks_exact(depth).zip(pairs.chunks_exact_mut(self.steps(depth))) {
-                    pair_neighbours(row, pairs);
-                }
-                Cow::Owned(pairs)
-            }
+            Self::Plain => out.copy_from_slice(numbers),
+            Self::Rounded => round(numbers, out),
+            Self::Paired => pair_neighbours(numbers, out),
         }
     }
 
-    /// Brings the rows of a panel, `width` numbers each, into the form of its product: [`Self::steps`] rows.
-    pub(super) fn panel(self, rows: &[f32], width: usize, out: &mut [f32]) {
+    /// The rows of a right side that make one step.
+    pub(super) fn rows_in_step(self) -> usize {
+        if self == Self::Paired { 2 } else { 1 }
+    }
+
+    /// A step from as many rows as it takes, which follow each other: those of the columns from `first` on.
+    pub(super) fn step(self, rows: &[f32], first: usize, out: &mut [f32]) {
+        let (row, other) = rows.split_at(rows.len() / self.rows_in_step());
+        let numbers = &row[first..][..out.len()];
         match self {
-            Self::Plain => out.copy_from_slice(rows),
-            Self::Rounded => out.iter_mut().zip(rows).for_each(|(out, number)| *out = rounded(*number)),
-            Self::Paired => {
-                for (pair, out) in rows.chunks(2 * width).zip(out.chunks_exact_mut(width)) {
-                    let (first, second) = pair.split_at(width);
-                    pair_rows(first, second, out);
-                }
-            }
+            Self::Plain => out.copy_from_slice(numbers),
+            Self::Rounded => round(numbers, out),
+            Self::Paired => pair_rows(numbers, &other[first..][..out.len()], out),
         }
     }
 }
 
-fn rounded(number: f32) -> f32 {
-    bf16::from_f32(number).to_f32()
+fn round(numbers: &[f32], out: &mut [f32]) {
+    for (out, number) in out.iter_mut().zip(numbers) {
+        *out = bf16::from_f32(*number).to_f32();
+    }
 }
-
 /// Two numbers in the bits of one, the first in the lower half.
 fn pair(first: f32, second: f32) -> f32 {
     let half = |number| u32::from(bf16::from_f32(number).to_bits());
@@ -105,7 +115,7 @@ fn pair_neighbours(row: &[f32], out: &mut [f32]) {
     }
 }
 
-/// Pairs the numbers of two rows; of an odd number of rows the last has no second, and is paired with zeros.
+/// Pairs the numbers of two rows.
 fn pair_rows(first: &[f32], second: &[f32], out: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: only called where `has_pairs`.
@@ -113,7 +123,7 @@ fn pair_rows(first: &[f32], second: &[f32], out: &mut [f32]) {
     #[cfg(not(target_arch = "x86_64"))]
     let done = 0;
     for (column, out) in out.iter_mut().enumerate().skip(done) {
-        *out = pair(first[column], second.get(column).copied().unwrap_or(0.0));
+        *out = pair(first[column], second[column]);
     }
 }
 

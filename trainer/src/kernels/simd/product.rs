@@ -103,15 +103,21 @@ impl Panels {
     ) -> Self {
         /// Rows of a panel written at a time, so that they stay in the first-level cache.
         const DEPTH_BLOCK: usize = 32;
-        let width = tile_width(columns);
-        Self::pack(form, [columns, depth, width], 1, |panel, rows, out| {
-            let used = width.min(columns - panel * width);
-            rows.resize(depth * used, 0.0);
-            for (j, row) in rows.chunks_exact_mut(depth).enumerate() {
-                read(panel * width + j, row);
+        Self::pack(form, columns, depth, 1, |panels, [numbers, rows], out| {
+            let (steps, width) = (panels.steps, panels.width);
+            let used = width.min(columns - panels.first * width);
+            numbers.resize(depth, 0.0);
+            rows.resize(steps * used, 0.0);
+            for (j, row) in rows.chunks_exact_mut(steps).enumerate() {
+                if form == Form::Plain {
+                    read(panels.first * width + j, row);
+                } else {
+                    read(panels.first * width + j, numbers);
+                    form.row(numbers, row);
+                }
             }
             for (block, out) in out.chunks_mut(DEPTH_BLOCK * width).enumerate() {
-                for (j, row) in rows.chunks_exact(depth).enumerate() {
+                for (j, row) in rows.chunks_exact(steps).enumerate() {
                     for (out, &value) in out.chunks_exact_mut(width).zip(&row[block * DEPTH_BLOCK..]) {
                         out[j] = value;
                     }
@@ -133,56 +139,58 @@ impl Panels {
         read: impl Fn(usize, Range<usize>, &mut [f32]) + Sync,
     ) -> Self {
         let width = tile_width(columns);
-        if alignment == 1 {
-            return Self::pack(form, [columns, depth, width], 1, |panel, _, out| {
-                let start = panel * width;
-                let end = columns.min(start + width);
-                for (k, out) in out.chunks_exact_mut(width).enumerate() {
-                    read(k, start..end, &mut out[..end - start]);
-                    out[end - start..].fill(0.0);
-                }
-            });
-        }
         // As many panels at a time as hold whole blocks.
         let group = (1..=alignment).find(|panels| (panels * width).is_multiple_of(alignment)).unwrap_or(alignment);
-        Self::pack(form, [columns, depth, width], group, |first, row, out| {
-            let start = first * width;
-            let count = (out.len() / depth).min(columns - start);
-            row.clear();
-            row.resize(out.len() / depth, 0.0);
-            for k in 0..depth {
-                read(k, start..start + count, &mut row[..count]);
-                for (panel, numbers) in out.chunks_exact_mut(width * depth).zip(row.chunks_exact(width)) {
-                    panel[k * width..][..width].copy_from_slice(numbers);
+        Self::pack(form, columns, depth, group, |panels, [rows, _], out| {
+            let (start, steps) = (panels.first * width, panels.steps);
+            let all = out.len() / steps;
+            let count = all.min(columns - start);
+            let (each, mut k) = (form.rows_in_step(), 0);
+            rows.clear();
+            rows.resize(each * all, 0.0);
+            for step in 0..steps {
+                for row in rows.chunks_exact_mut(all) {
+                    if k < depth {
+                        read(k, start..start + count, &mut row[..count]);
+                    } else {
+                        row.fill(0.0);
+                    }
+                    k += 1;
+                }
+                for (panel, out) in out.chunks_exact_mut(width * steps).enumerate() {
+                    form.step(rows, panel * width, &mut out[step * width..][..width]);
                 }
             }
         })
     }
 
-    /// Panels of which `fill(first, room, out)` writes some from one on, `group` at a time, in float32. The room is for
-    /// what it needs meanwhile, with whatever it left there the last time.
+    /// Panels of which `fill` writes some, `group` at a time. The room that it is given is for what it needs meanwhile,
+    /// with whatever it left there the last time.
     fn pack(
         form: Form,
-        [columns, depth, width]: [usize; 3],
+        columns: usize,
+        depth: usize,
         group: usize,
-        fill: impl Fn(usize, &mut Vec<f32>, &mut [f32]) + Sync,
+        fill: impl Fn(Group, &mut [Vec<f32>; 2], &mut [f32]) + Sync,
     ) -> Self {
-        let steps = form.steps(depth);
+        let (steps, width) = (form.steps(depth), tile_width(columns));
         let mut data = vec![0.0; columns.next_multiple_of(width) * steps];
         let groups = data.par_chunks_mut((group * width * steps).max(1)).enumerate();
-        groups.for_each_init(Default::default, |(room, numbers): &mut (Vec<f32>, Vec<f32>), (index, out)| {
-            if form == Form::Plain {
-                fill(index * group, room, out);
-                return;
-            }
-            numbers.resize(out.len() / steps * depth, 0.0);
-            fill(index * group, room, numbers);
-            for (numbers, out) in numbers.chunks_exact(width * depth).zip(out.chunks_exact_mut(width * steps)) {
-                form.panel(numbers, width, out);
-            }
+        groups.for_each_init(Default::default, |room, (index, out)| {
+            fill(Group { first: index * group, steps, width }, room, out);
         });
         Self { data, depth: steps, columns, width, is_paired: form == Form::Paired }
     }
+}
+
+/// Some of the panels.
+struct Group {
+    /// The first of them.
+    first: usize,
+    /// The rows of each.
+    steps: usize,
+    /// The columns of each.
+    width: usize,
 }
 
 /// `out = Σ terms`, or `out += Σ terms`.
