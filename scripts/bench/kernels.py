@@ -42,7 +42,8 @@ def rows(criterion: Path) -> list[list[str]]:
         first, second = (cells(operator, side) if side is not None else ("", "", "") for side in sides)
         gemm, fused = milliseconds(operator / "gemm" / "the plain product"), milliseconds(operator / "Fused" / "forward")
         share = f"{gemm / fused:.0%}" if gemm and fused else ""
-        found.append([operator.name, *first, *second, share])
+        bf16 = [milliseconds(operator / "Bf16" / side) for side in PASSES]
+        found.append([operator.name, *first, *second, share, *("" if time is None else f"{time:.2f}" for time in bf16)])
     return found
 
 
@@ -62,10 +63,11 @@ def main() -> int:
              *report.table(["", ""], [[key, value] for key, value in about.items()]), "",
              "Milliseconds (median of 10 samples) at the shapes of SmolLM2-135M and 2,048 tokens, the head's loss with "
              "512 supervised tokens. *Fused* is the run's default, *reference* the same in burn's ordinary operators "
-             "(`kernels: reference`). The last column is the rate of the plain product `x Wᵀ` that the fused operator "
-             "reaches, by gemm's on the same shape: the fused operator makes the low-rank update in that time, too.", "",
+             "(`kernels: reference`). *Of gemm's rate* is the rate of the plain product `x Wᵀ` that the fused operator "
+             "reaches, by gemm's on the same shape: the fused operator makes the low-rank update in that time, too. *bf16* is "
+             "the fused operator with its frozen products in bfloat16 (`kernels: bf16`).", "",
              *report.table(["operator", "forward: fused", "reference", "times", "with backward: fused", "reference",
-                            "times", "of gemm's rate"], measured), ""]
+                            "times", "of gemm's rate", "forward: bf16", "with backward: bf16"], measured), ""]
     options.page.write_text("\n".join(lines), encoding="utf-8")
     print(f"wrote {options.page}")
     return 0

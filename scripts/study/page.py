@@ -10,10 +10,11 @@ import subprocess
 from pathlib import Path
 
 import plot
-from systems import BASES, FOLDER, KEPT, RECIPES, ROOT, RULES, SEEDS, SHOWN, TESTS
+from systems import BASES, FOLDER, ROOT, RULES, SEARCH, SEEDS, SHOWN, TESTS
 from systems import adapted, answers_of, figures_of, prompted, slug
 
 PAGE = ROOT / "docs" / "study-releve-information.md"
+FRONTIER = PAGE.parent / "study-frontier.svg"
 ABSENT = "Information absente du document"
 METRICS = ("exact match", "token F1")
 
@@ -23,7 +24,7 @@ def made(greffon: str) -> dict[Path, str]:
     found = {base: {name: compared(greffon, name, prompted(base, 0)) for name in of_base(base)} for base in BASES
              if answers_of(prompted(base, 0)).exists()}
     parts = {metric: by_test(found, metric) for metric in METRICS}
-    parts |= {"kinds": by_kind(found), "absent": absent(found), "runs": runs(), "thrift": thrift(found)}
+    parts |= {"kinds": by_kind(found), "absent": absent(found), "runs": runs(), "search": search(), "thrift": thrift(found)}
     files = {PAGE.parent / f"study-{slug(base)}.svg": plot.shares(base, points(base, systems), list(TESTS.values()))
              for base, systems in found.items()}
     parts["plots"] = "\n".join(f"![{path.stem}]({path.name})" for path in files)
@@ -142,6 +143,20 @@ def gate_of(forgetting: dict | None) -> str:
     mean = forgetting.get("average_difference")
     verdict = "passed" if forgetting["verdict"]["passed"] else "not passed"
     return verdict + (f", {100 * mean:+.1f} points" if mean else "")
+
+
+def search() -> str:
+    """What was tried in the search, in its order."""
+    if not figures_of(SEARCH).exists():
+        return ""
+    found = figures(SEARCH)
+    full = found["full"]["seconds"]
+    rows = [[of["name"], f"{100 * of['seconds'] / full:.1f} %", str(of["steps"]), f"{of['seconds']:.0f} s",
+             f"{1e3 * of['kwh']:.2f} Wh", f"{of['loss']:.4f}",
+             "" if of["exact_match"] is None else f"{100 * of['exact_match']:.1f} %"]
+            for of in [found["full"], *found["tried"]]]
+    head = ["", "of the time", "steps", "training", "energy", "validation loss", "exact match, validation"]
+    return table(head, rows)
 
 
 def thrift(found: dict) -> str:

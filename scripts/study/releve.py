@@ -11,10 +11,12 @@ import subprocess
 from pathlib import Path
 
 import page
-from systems import BASES, FOLDER, KEPT, RECIPES, ROOT, RULES, SEEDS, SHOWN, TESTS
+from systems import BASES, FOLDER, KEPT, RECIPES, ROOT, RULES, SEARCH, SEEDS, SHOWN, TESTS
 from systems import adapted, answers_of, figures_of, prompted, slug
 
 WORK = ROOT / "runs" / "study-releve-information"
+# The parts of the full recipe's time that the search tries.
+PARTS = "0.0625,0.125,0.25"
 
 
 def main() -> None:
@@ -28,7 +30,7 @@ def main() -> None:
     if not options.report and not options.check:
         KEPT.mkdir(exist_ok=True)
         for name, make in systems(options).items():
-            if options.only in (None, name) and not answers_of(name).exists():
+            if options.only in (None, name) and not answers_of(name).exists() and not figures_of(name).exists():
                 print(f"{name} …", flush=True)
                 make()
     files = page.made(options.greffon)
@@ -41,7 +43,7 @@ def main() -> None:
 
 def systems(options) -> dict:
     """What makes each system's answers."""
-    made = {RULES: rules}
+    made = {RULES: rules, SEARCH: lambda: search(options)}
     for base, (file, extra, recipes) in BASES.items():
         model = [f"model.base={options.models / file}", "model.revision=null", *extra]
         for recipe in recipes:
@@ -75,6 +77,19 @@ def rules() -> None:
     done = subprocess.run(["python3", ROOT / "scripts" / "study" / "rules.py", *tests], stdout=subprocess.PIPE,
                           text=True, check=True)
     keep(RULES, [json.loads(line)["answer"] for line in done.stdout.splitlines()])
+
+
+def search(options) -> None:
+    """Looks for the frugal recipe, and keeps what was tried without the folders of this machine."""
+    folder = WORK / SEARCH
+    file, extra, _ = next(iter(BASES.values()))
+    values = [f"model.base={options.models / file}", "model.revision=null", *extra]
+    found = greffon(options, "frugal", FOLDER / "full.yaml", "--to", folder, "--parts", PARTS, "--json",
+                    *sum((["--set", value] for value in values), []))
+    for tried in [found["full"], *found["tried"]]:
+        del tried["folder"]
+    write(page.FRONTIER, (folder / "frontier.svg").read_text(encoding="utf-8"))
+    write(figures_of(SEARCH), json.dumps(found, indent=1, ensure_ascii=False) + "\n")
 
 
 def train(options, base: str, recipe: str, seed: int, model: list[str]) -> None:

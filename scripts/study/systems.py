@@ -22,6 +22,7 @@ BASES = {
                      [f"data.chat_template={ROOT / 'recipes' / 'chat_templates' / 'gemma.jinja'}"], ["adapted"]),
 }
 RULES = "rules"
+SEARCH = "search"
 
 
 def adapted(base: str, recipe: str, seed: int) -> str:

@@ -15,7 +15,7 @@ fn result(run: &Path) -> (Vec<u8>, Vec<(String, String)>) {
 
 #[test]
 fn the_number_of_threads_changes_no_bit() {
-    for settings in [&["lora.dropout=0"][..], &["lora.dropout=0.1", "data.packing=false"]] {
+    for settings in [&["lora.dropout=0"][..], &["lora.dropout=0.1", "data.packing=false"], &["kernels=bf16"]] {
         let folder = tempfile::tempdir().unwrap();
         let recipe = tiny_recipe(folder.path(), &[&["train.max_steps=6"][..], settings].concat());
         let mut first = None;

@@ -34,6 +34,7 @@ mod resume;
 mod runs;
 mod screen;
 mod select;
+mod study;
 mod submit;
 mod tokens;
 mod trace;

@@ -49,7 +49,10 @@ fn operator<const I: usize, const O: usize>(
 ) {
     let mut group = criterion.benchmark_group(name);
     group.sample_size(10);
-    for kernels in BOTH {
+    // Where there is a product with a frozen weight, it may be in bfloat16.
+    let with_bf16 = [Kernels::Fused, Kernels::Reference, Kernels::Bf16];
+    let all = if name.starts_with("lora_linear") { &with_bf16[..] } else { &BOTH };
+    for &kernels in all {
         group.throughput(Throughput::Elements(flops.unwrap_or(TOKENS) as u64));
         group.bench_function(BenchmarkId::new(format!("{kernels:?}"), "forward"), |b| {
             b.iter(|| black_box(run(kernels, x.clone())));

@@ -281,9 +281,12 @@ fn select(
             tracker.getting_ready("examples to choose from", done, all);
         }
     };
-    let selection = match kept {
-        Some(kept) => kept.check(&data).map_err(|reason| TrainError::Run(format!("{}: {reason}", path.display())))?,
-        None => Selection::make(recipe, config, &data, base, stop, &mut progress)?,
+    let selection = if let Some(kept) = kept {
+        kept.check(&data).map_err(|reason| TrainError::Run(format!("{}: {reason}", path.display())))?
+    } else {
+        // It is read to train by, so as it is trained.
+        let decoder = &base.decoder.clone().with_kernels(recipe.kernels);
+        Selection::make(recipe, config, &data, &Subject { decoder, ..*base }, stop, &mut progress)?
     };
     Ok((selection.apply(data), Some(selection)))
 }

@@ -4,7 +4,10 @@
 //! over the cores. Products are rounded before sums, as in the reference: no fused multiply-add.
 //! Source: ggml's `ggml-quants.c` and gguf-py's `quants.py`, <https://github.com/ggml-org/llama.cpp>.
 
+use std::sync::OnceLock;
+
 use half::{bf16, f16};
+use pulp::Arch;
 use rayon::iter::{IndexedParallelIterator, ParallelIterator};
 use rayon::slice::{ParallelSlice, ParallelSliceMut};
 
@@ -28,14 +31,22 @@ pub const SUPPORTED: [GgmlType; 11] = [
 /// Values that one task converts: large against the cost of starting it, small against a core's cache.
 const TASK_VALUES: usize = 1 << 14;
 
-/// Applies a function to every block of so many bytes and its values. A macro and not a function, so that
-/// what decodes a block becomes part of the loop.
+/// Applies a function to every block of so many bytes and its values, with the widest instructions that the processor has.
+/// A macro and not a function, so that what decodes a block becomes part of the loop.
 macro_rules! each_block {
     ($bytes:ident, $out:ident, $decode:expr) => {
-        for (block, values) in $bytes.as_chunks().0.iter().zip($out.as_chunks_mut().0) {
-            $decode(block, values);
-        }
+        arch().dispatch(|| {
+            for (block, values) in $bytes.as_chunks().0.iter().zip($out.as_chunks_mut().0) {
+                $decode(block, values);
+            }
+        })
     };
+}
+
+/// The instruction set of this machine.
+fn arch() -> Arch {
+    static ARCH: OnceLock<Arch> = OnceLock::new();
+    *ARCH.get_or_init(Arch::new)
 }
 
 /// Converts whole blocks to 32-bit floats, on all cores; false, with `out` untouched, when the type is not in
@@ -63,11 +74,12 @@ pub fn dequantize_row(ggml_type: GgmlType, bytes: &[u8], out: &mut [f32]) {
     check(ggml_type, bytes, out);
     match ggml_type {
         GgmlType::F32 => {
-            each_block!(bytes, out, |block: &[u8; 4], out: &mut [f32; 1]| *out = [f32::from_le_bytes(*block)])
+            each_block!(bytes, out, |block: &[u8; 4], out: &mut [f32; 1]| *out = [f32::from_le_bytes(*block)]);
         }
         GgmlType::F16 => each_block!(bytes, out, |block: &[u8; 2], out: &mut [f32; 1]| *out = [f16_at(block, 0)]),
         GgmlType::Bf16 => {
-            each_block!(bytes, out, |block: &[u8; 2], out: &mut [f32; 1]| *out = [bf16::from_le_bytes(*block).to_f32()])
+            each_block!(bytes, out, |block: &[u8; 2], out: &mut [f32; 1]| *out =
+                [bf16::from_le_bytes(*block).to_f32()]);
         }
         GgmlType::Q8_0 => each_block!(bytes, out, q8_0),
         GgmlType::Q4_0 => each_block!(bytes, out, q4_0),

@@ -15,7 +15,7 @@ use super::error::{FileProblem, RecipeError};
 use super::forgetting::{ForgettingConfig, SuiteName};
 use super::load::Loaded;
 use super::model::is_commit;
-use crate::kernels::Kernels;
+use crate::kernels::{self, Kernels};
 
 /// What `greffon check` tells about a sound recipe.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -195,7 +195,10 @@ fn summary(recipe: &Recipe) -> Vec<(&'static str, String)> {
             "device",
             match kernels {
                 Kernels::Fused => device.clone(),
-                Kernels::Bf16 => format!("{device}, with products in bfloat16"),
+                Kernels::Bf16 if kernels::multiplies_bf16() => format!("{device}, with products in bfloat16"),
+                Kernels::Bf16 => {
+                    format!("{device}, with products in bfloat16, which this processor makes no faster than others")
+                }
                 Kernels::Reference => format!("{device}, with the reference kernels"),
             },
         ),

@@ -139,8 +139,10 @@ impl Panels {
         read: impl Fn(usize, Range<usize>, &mut [f32]) + Sync,
     ) -> Self {
         let width = tile_width(columns);
-        // As many panels at a time as hold whole blocks.
-        let group = (1..=alignment).find(|panels| (panels * width).is_multiple_of(alignment)).unwrap_or(alignment);
+        // As many panels at a time as hold whole blocks, and about a task for each processor: long parts of rows are read
+        // faster than short ones.
+        let whole = (1..=alignment).find(|panels| (panels * width).is_multiple_of(alignment)).unwrap_or(alignment);
+        let group = columns.div_ceil(width * whole * rayon::current_num_threads()).max(1) * whole;
         Self::pack(form, columns, depth, group, |panels, [rows, _], out| {
             let (start, steps) = (panels.first * width, panels.steps);
             let all = out.len() / steps;
