@@ -18,7 +18,10 @@ use crate::kernels::Precision;
 /// Whether this processor multiplies pairs of bfloat16.
 #[cfg(target_arch = "x86_64")]
 pub(in crate::kernels) fn has_pairs() -> bool {
-    is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16")
+    // Panels are as wide as the vectors that other products are made with, which must be these.
+    super::panels::lanes() == instructions::LANES
+        && is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bf16")
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -97,6 +100,7 @@ fn round(numbers: &[f32], out: &mut [f32]) {
         *out = bf16::from_f32(*number).to_f32();
     }
 }
+
 /// Two numbers in the bits of one, the first in the lower half.
 fn pair(first: f32, second: f32) -> f32 {
     let half = |number| u32::from(bf16::from_f32(number).to_bits());
@@ -155,7 +159,7 @@ mod instructions {
     use super::Tile;
 
     /// Numbers in a vector.
-    const LANES: usize = 16;
+    pub(super) const LANES: usize = 16;
 
     /// Says how many pairs are done.
     #[target_feature(enable = "avx512f,avx512bf16")]

@@ -7,6 +7,7 @@
 mod bf16;
 mod columns;
 pub(super) mod few_rows;
+mod panels;
 mod product;
 mod softmax;
 mod tensor;
@@ -20,7 +21,8 @@ use super::Precision;
 
 pub(super) use bf16::{Form, has_pairs};
 pub(super) use columns::Columns;
-pub(super) use product::{Panels, Product, Rhs, Term};
+pub(super) use panels::Panels;
+pub(super) use product::{Product, Rhs, Term};
 pub(super) use softmax::{Part, Softmax, for_each_part};
 pub(super) use tensor::{Matrix, contiguous, dim, indices, slice, tensor, whole};
 
