@@ -30,7 +30,9 @@ def main() -> None:
     if not options.report and not options.check:
         KEPT.mkdir(exist_ok=True)
         for name, make in systems(options).items():
-            if options.only in (None, name) and not answers_of(name).exists() and not figures_of(name).exists():
+            # The search answers nothing; of the others the answers are kept last.
+            kept = figures_of(name) if name == SEARCH else answers_of(name)
+            if options.only in (None, name) and not kept.exists():
                 print(f"{name} …", flush=True)
                 make()
     files = page.made(options.greffon)

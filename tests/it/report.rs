@@ -9,7 +9,7 @@ use trainer::report::{RunReport, Standing, page};
 use trainer::track::{JsonLines, StepRecord, Tracker as _, ValidationRecord};
 
 use crate::forgetting::questions;
-use crate::support::{greffon, tiny_recipe};
+use crate::support::{copy, greffon, tiny_recipe};
 
 /// A folder with `run` in it, of a few steps, which was asked what it forgot and was evaluated.
 pub(crate) struct Done {
@@ -59,19 +59,6 @@ pub(crate) fn printed(arguments: &[&str]) -> Value {
     let out = greffon(arguments);
     assert!(out.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
     serde_json::from_slice(&out.stdout).expect("one JSON value")
-}
-
-/// Copies a folder with all that is in it.
-pub(crate) fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a folder");
-    for entry in fs::read_dir(from).expect("a folder").map(|entry| entry.expect("an entry")) {
-        let (from, to) = (entry.path(), to.join(entry.file_name()));
-        if from.is_dir() {
-            copy(&from, &to);
-        } else {
-            fs::copy(from, to).expect("a copy");
-        }
-    }
 }
 
 /// Changes a JSON file.

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use trainer::track::Lock;
 
-use crate::report::{Done, change, copy, cut_off, printed, says};
+use crate::report::{Done, change, cut_off, printed, says};
+use crate::support::copy;
 
 /// Runs below `runs`, from one that was trained: `newest` finished, `failed`, `old/killed` cut off, in this order.
 struct Runs(Done);

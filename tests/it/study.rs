@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::support::greffon_command;
+use crate::support::{copy, greffon_command};
 
 /// What a page is made from and by.
 const PARTS: [&str; 3] = ["docs", "recipes/releve-information", "scripts/study"];
@@ -18,19 +18,6 @@ fn check(root: &Path) -> Output {
         .arg("--greffon")
         .arg(greffon_command(&[]).get_program());
     python.output().expect("Python starts")
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a folder");
-    for entry in fs::read_dir(from).expect("a folder of the project") {
-        let entry = entry.expect("an entry");
-        let to = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            fs::copy(entry.path(), to).expect("a copy");
-        }
-    }
 }
 
 #[test]

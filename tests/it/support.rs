@@ -169,6 +169,19 @@ pub(crate) fn greffon(arguments: &[&str]) -> std::process::Output {
     greffon_command(arguments).output().expect("greffon starts")
 }
 
+/// Copies a folder with all that is in it.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("a folder").map(|entry| entry.expect("an entry")) {
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() {
+            copy(&from, &to);
+        } else {
+            std::fs::copy(from, to).expect("a copy");
+        }
+    }
+}
+
 /// Writes a recipe over the tiny model and a few conversations into a folder, with values set on top.
 pub(crate) fn tiny_recipe(folder: &Path, set: &[&str]) -> String {
     let mut lines = String::new();

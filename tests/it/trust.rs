@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use trainer::trust::PAYLOAD_TYPE;
 
-use crate::support::{fixture, greffon, tiny_recipe};
+use crate::support::{copy, fixture, greffon, tiny_recipe};
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("plain path")
@@ -43,14 +43,6 @@ fn read_json(path: &Path) -> Value {
 
 fn write_json(path: &Path, value: &Value) {
     fs::write(path, serde_json::to_vec_pretty(value).unwrap()).unwrap();
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-    }
 }
 
 /// What is done to an export in a folder.

@@ -15,18 +15,18 @@ const FAMILY: usize = 8;
 /// What makes a recipe's steps cheaper and changes its numbers by rounding alone; nothing where it has that already.
 /// `has_bf16` says whether this machine multiplies bfloat16 faster than float32.
 pub fn same_numbers(recipe: &Recipe, has_bf16: bool) -> Arm {
-    let mut same = Arm { name: String::new(), set: Vec::new() };
-    let mut set = |name: &str, value: String| {
-        let separator = if same.name.is_empty() { "" } else { " + " };
-        same = Arm { name: format!("{}{separator}{name}", same.name), set: [same.set.as_slice(), &[value]].concat() };
-    };
+    let mut changes = Vec::new();
     if recipe.data.share_prefix.is_none() && recipe.data.packing {
-        set("beginnings shared", format!("data.share_prefix={FAMILY}"));
+        changes.push(("beginnings shared", format!("data.share_prefix={FAMILY}")));
     }
     if has_bf16 && recipe.kernels == Kernels::Fused && recipe.device.parse() == Ok(DeviceName::Flex) {
-        set("products in bfloat16", "kernels=bf16".to_owned());
+        changes.push(("products in bfloat16", "kernels=bf16".to_owned()));
     }
-    if same.set.is_empty() { Arm::plain() } else { same }
+    if changes.is_empty() {
+        return Arm::plain();
+    }
+    let (names, set): (Vec<&str>, Vec<String>) = changes.into_iter().unzip();
+    Arm { name: names.join(" + "), set }
 }
 
 /// The changes that may make a recipe cheaper or better, of those that it has not made already. `blocks` is how many the
