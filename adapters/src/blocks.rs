@@ -4,7 +4,10 @@
 //! checkpoint. Kernels turn them into float32 row by row while they pack a weight, so that the whole matrix never
 //! exists in float32 and a product gives the same bits as with the dequantised weight.
 
+use std::any::Any;
 use std::ops::Range;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use rayon::prelude::*;
@@ -46,6 +49,21 @@ pub struct BlockMatrix {
     rows: usize,
     columns: usize,
     bytes: Bytes,
+    kept: Kept,
+}
+
+/// What is made of a matrix and lives as long as it does.
+#[derive(Debug, Default)]
+struct Kept {
+    allowed: AtomicBool,
+    made: OnceLock<Box<dyn Any + Send + Sync>>,
+}
+
+/// Of a copy, which may become another matrix, nothing is kept.
+impl Clone for Kept {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 impl BlockMatrix {
@@ -57,7 +75,7 @@ impl BlockMatrix {
         };
         let row_bytes = columns / form.block_size() * form.block_bytes();
         let fits = columns.is_multiple_of(form.block_size()) && rows.checked_mul(row_bytes) == Some(bytes.len());
-        (is_readable && fits).then_some(Self { form, rows, columns, bytes })
+        (is_readable && fits).then(|| Self { form, rows, columns, bytes, kept: Kept::default() })
     }
 
     /// Quantises a float32 matrix to NF4; `None` when its rows are not whole blocks of 64.
@@ -100,6 +118,18 @@ impl BlockMatrix {
     /// Whether there are no numbers.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
+    }
+
+    /// Allows that what is made of the matrix is kept beside it: memory for time.
+    pub fn allow_keeping(&self) {
+        self.kept.allowed.store(true, Ordering::Relaxed);
+    }
+
+    /// What is kept beside the matrix, empty at first; `None` where it is [not allowed](Self::allow_keeping), or something
+    /// of another kind is kept.
+    pub fn kept<T: Any + Default + Send + Sync>(&self) -> Option<&T> {
+        let allowed = self.kept.allowed.load(Ordering::Relaxed);
+        allowed.then(|| self.kept.made.get_or_init(|| Box::<T>::default()).downcast_ref()).flatten()
     }
 
     /// Writes a part of a row as float32.
@@ -162,6 +192,17 @@ mod tests {
         let swapped = matrix.reordered(|row| 1 - row).to_f32();
         assert_eq!(swapped[..64], matrix.to_f32()[64..]);
         assert_eq!(swapped[64..], matrix.to_f32()[..64]);
+    }
+
+    #[test]
+    fn something_is_kept_where_it_is_allowed_and_not_with_a_copy() {
+        let matrix = small();
+        assert!(matrix.kept::<OnceLock<u32>>().is_none());
+        matrix.allow_keeping();
+        matrix.kept::<OnceLock<u32>>().expect("it is allowed").set(7).expect("nothing was there");
+        assert_eq!(matrix.kept::<OnceLock<u32>>().and_then(OnceLock::get), Some(&7));
+        assert!(matrix.kept::<String>().is_none(), "another kind");
+        assert!(matrix.clone().kept::<OnceLock<u32>>().is_none(), "a copy");
     }
 
     #[test]

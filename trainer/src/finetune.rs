@@ -114,6 +114,9 @@ pub fn finetune(
     if let Some(warning) = checkpointing.warning() {
         tracing::warn!("{warning}");
     }
+    if checkpointing.keeps_packed() {
+        decoder.keep_packed();
+    }
 
     // 6. The run folder, and the state of an earlier run in it.
     // Digesting the base takes a while: before the folder is made, so that a kill meanwhile leaves nothing behind.

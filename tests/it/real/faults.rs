@@ -76,34 +76,40 @@ fn ten_kills_in_a_row_cost_a_checkpoint_interval_each_at_most() {
         Victim::Machine("n1"),
         Victim::Rank(2),
     ];
-    let mut before = Vec::new();
-    for (index, victim) in victims.into_iter().enumerate() {
-        wait("the run goes on", || starts(&run) == index + 1);
+    wait("the run starts", || starts(&run) == 1);
+    let mut kills = Vec::new();
+    for victim in victims {
         let first = steps(&run);
         let after = first + random.random_range(0..12);
         wait("steps", || steps(&run) >= after);
-        let killed = Instant::now();
-        before.push(steps(&run));
+        let (killed, start, before) = (Instant::now(), starts(&run), steps(&run));
+        kills.push((start, before));
         victim.kill(&slurm, &run);
-        wait("the run goes on", || starts(&run) == index + 2);
+        wait("the run goes on", || starts(&run) > start);
         let seconds = killed.elapsed().as_secs_f64();
-        println!("{victim:?} killed after step {}: on again after {seconds:.1} s", before[index]);
+        println!("{victim:?} of start {start} killed after step {before}: on again after {seconds:.1} s");
     }
     let said = succeed(job);
-    assert!(said.contains("restart 10"), "{said}");
-    // What each start said; one that found no checkpoint began with the first step.
-    let resumed: Vec<usize> = said
-        .split(" of memory at its peak")
-        .skip(2)
+    // What each start said after the first; one that found no checkpoint began with the first step.
+    let said_by: Vec<&str> = said.split(" of memory at its peak").skip(1).collect();
+    let resumed: Vec<usize> = said_by[1..]
+        .iter()
         .map(|start| start.lines().find_map(|line| line.strip_prefix("resuming after step ")).unwrap_or("0"))
         .map(|step| step.parse().expect("a step"))
         .collect();
-    println!("killed after the steps {before:?}, resumed after {resumed:?}");
-    assert_eq!(resumed.len(), victims.len(), "{said}");
-    for (before, resumed) in before.into_iter().zip(resumed) {
+    println!("killed in the starts and after the steps {kills:?}, resumed after {resumed:?}");
+    for &(start, before) in &kills {
+        let resumed = resumed.get(start - 1).unwrap_or_else(|| panic!("start {start} was the last: {said}"));
         // Ranks whose daemon is gone work on until Slurm misses it.
         assert!(before <= resumed + EVERY, "{before} and {resumed}: {said}");
     }
+    // A machine that is short of memory or time may end a rank by itself, which costs as little.
+    for (start, words) in (1..).zip(&said_by) {
+        if start < said_by.len() && kills.iter().all(|&(killed, _)| killed != start) {
+            println!("start {start} ended though nothing was killed in it:{words}");
+        }
+    }
+    assert!(said_by.len() <= victims.len() + 3, "{} starts: {said}", said_by.len());
     assert_eq!(adapter_bytes(&run), adapter_bytes(&whole), "{said}");
     assert_eq!(numbers(&run).len(), numbers(&whole).len());
 }

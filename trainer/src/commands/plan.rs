@@ -290,6 +290,7 @@ fn table(costs: &Costs) -> Table {
         ("  adapter, moments", plan::bytes(memory.adapter)),
         ("  activations", plan::bytes(memory.activations)),
         ("  work space", plan::bytes(memory.working)),
+        ("  packed weights", plan::bytes(memory.packed)),
         ("  program", plan::bytes(memory.program)),
         ("fits", fits),
         ("device", rates),
@@ -307,6 +308,7 @@ fn table(costs: &Costs) -> Table {
     let is_told = |what: &str| match what {
         "energy" => costs.kwh.is_some(),
         "base's answers" => answers > 0.0,
+        "  packed weights" => memory.packed > 0,
         "choosing examples" => costs.time.selection_seconds > 0.0,
         "processes" | "  a step" => ranks > 1,
         _ => true,

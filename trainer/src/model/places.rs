@@ -147,6 +147,15 @@ impl Decoder {
             MODULES.into_iter().zip(layer.linears()).map(move |(name, linear)| (module_path(index, name), linear))
         })
     }
+
+    /// Lets the kernels keep what they make of the blocks' frozen weights, which takes memory; only of weights in blocks.
+    pub fn keep_packed(&self) {
+        for (_, linear) in self.linears() {
+            if let Weight::Blocks(blocks) = &linear.weight {
+                blocks.allow_keeping();
+            }
+        }
+    }
 }
 
 impl DecoderLayer {

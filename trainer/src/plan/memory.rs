@@ -33,12 +33,15 @@ pub struct MemoryPlan {
     pub activations: u64,
     /// What the kernels work in, and what the allocator loses.
     pub working: u64,
+    /// The base's weights as the products in bfloat16 read them, where there is room to keep them.
+    #[serde(default)]
+    pub packed: u64,
 }
 
 impl MemoryPlan {
     /// The peak.
     pub fn total(&self) -> u64 {
-        self.program + self.base + self.adapter + self.activations + self.working
+        self.program + self.base + self.adapter + self.activations + self.working + self.packed
     }
 
     fn larger(self, other: Self) -> Self {

@@ -22,6 +22,7 @@ pub mod workload;
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
+use crate::kernels::{self, Kernels};
 use crate::model::BaseModel;
 use crate::recipe::{ActivationCheckpointing, MemorySize, Recipe};
 
@@ -54,8 +55,17 @@ impl Checkpointing {
                 memory::fewest_recomputed_blocks(model, workload, dropout, allowed)
             }
         };
-        let memory = memory::peak(model, workload, dropout, recomputed_blocks);
+        let mut memory = memory::peak(model, workload, dropout, recomputed_blocks);
+        if recipe.kernels == Kernels::Bf16 && kernels::multiplies_bf16() {
+            let room = allowed.map_or(0, |allowed| allowed.saturating_sub(memory.total()));
+            memory.packed = Some(model.packed_bytes()).filter(|bytes| *bytes <= room).unwrap_or(0);
+        }
         Self { recomputed_blocks, blocks, memory, allowed }
+    }
+
+    /// Whether what the products read of the frozen weights is kept from one to the next.
+    pub fn keeps_packed(&self) -> bool {
+        self.memory.packed > 0
     }
 
     /// Whether the run fits into the memory that it may take.

@@ -102,6 +102,13 @@ impl ModelSizes {
         self.modules().iter().map(|(input, output)| input * output).sum()
     }
 
+    /// Bytes of the blocks' weights as products in bfloat16 read them, for the forward pass and, from the first block with
+    /// an adapter on, for the backward pass.
+    pub fn packed_bytes(&self) -> u64 {
+        let passes = self.blocks() + (self.blocks() - self.first_adapted());
+        (passes * self.block_weights() * size_of::<half::bf16>()) as u64
+    }
+
     /// Frozen weights of the modules with an adapter; with `PiSSA` each is there anew, without its principal parts.
     fn adapted_weights(&self) -> u64 {
         let of_block = |ranks: &[usize; 7]| -> usize {

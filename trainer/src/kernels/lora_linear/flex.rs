@@ -1,5 +1,8 @@
 //! The modules of one input on the CPU, in blocks of rows: base, update and residual meet in the registers of a tile.
 
+use std::borrow::Cow;
+use std::sync::OnceLock;
+
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
@@ -7,7 +10,7 @@ use rayon::prelude::*;
 use super::{LoraLinearKernel, Module, Modules};
 use crate::kernels::Frozen;
 use crate::kernels::simd::{
-    Form, Matrix, Panels, Product, Rhs, Term, contiguous, dim, few_rows, row_block, slice, tensor,
+    Form, Matrix, Packed, Panels, Product, Rhs, Term, contiguous, dim, few_rows, row_block, slice, tensor,
 };
 
 impl LoraLinearKernel for Flex {
@@ -122,6 +125,41 @@ struct Part<'a> {
     rank_column: usize,
 }
 
+impl<'a> Part<'a> {
+    /// `Wᵀ` as panels.
+    fn transposed(&self, form: Form) -> Cow<'a, Panels> {
+        let read = |row, out: &mut [f32]| self.weight.read(row, 0..self.weight.columns, out);
+        let make = || Panels::transposed(form, self.weight.rows, self.weight.columns, read);
+        self.packed(form, |packed| &packed.transposed, make)
+    }
+
+    /// `W` as panels.
+    fn rows(&self, form: Form) -> Cow<'a, Panels> {
+        let read = |row, columns, out: &mut [f32]| self.weight.read(row, columns, out);
+        let make = || Panels::rows(form, self.weight.columns, self.weight.rows, self.weight.alignment(), read);
+        self.packed(form, |packed| &packed.rows, make)
+    }
+
+    /// Panels as they were packed before, or packed now.
+    fn packed(
+        &self,
+        form: Form,
+        place: impl Fn(&'a Packed) -> &'a OnceLock<Panels>,
+        make: impl FnOnce() -> Panels,
+    ) -> Cow<'a, Panels> {
+        let Some(packed) = self.weight.packed().filter(|_| form == Form::Paired) else { return Cow::Owned(make()) };
+        // Not `get_or_init`: a thread that packs may meanwhile be given work that waits for the same panels.
+        let place = place(packed);
+        match place.get() {
+            Some(panels) => Cow::Borrowed(panels),
+            None => Cow::Borrowed({
+                place.set(make()).ok();
+                place.get().expect("they were just put there")
+            }),
+        }
+    }
+}
+
 impl<'a> Group<'a> {
     fn new(depth: usize, weights: &'a [Frozen<Flex>], adapter: Option<&'a FlexTensor>, modules: &Modules) -> Self {
         let mut numbers = adapter.map_or(&[][..], slice);
@@ -161,12 +199,9 @@ impl<'a> Group<'a> {
     fn forward(&self, x: &[f32], start: Start<'_>, reduced: &mut [f32], out: &mut [f32]) {
         let tokens = x.len() / self.depth;
         let rows_of_a: Vec<&[f32]> = self.updated().flat_map(|part| part.a.chunks_exact(self.depth)).collect();
-        let pack = |part: &Part<'_>| {
+        let pack = |part: &Part<'a>| {
             let rank = part.module.rank;
-            let base = || {
-                let read = |row, out: &mut [f32]| part.weight.read(row, 0..self.depth, out);
-                Panels::transposed(self.form, part.module.out, self.depth, read)
-            };
+            let base = || part.transposed(self.form);
             let update = || {
                 let read = |row: usize, out: &mut [f32]| out.copy_from_slice(&part.b[row * rank..][..rank]);
                 (rank > 0).then(|| Panels::transposed(Form::Plain, part.module.out, rank, read))
@@ -187,7 +222,7 @@ impl<'a> Group<'a> {
             Product { rows, columns: self.rank, terms, out: reduced, out_row: self.rank, accumulate: false }.compute();
             self.scale(reduced);
             start.write(index * block, self.width, out);
-            let left = self.form.left(x, self.depth);
+            let left = self.form.left(x, self.depth, 0..self.depth);
             for (part, (base, update)) in self.parts.iter().zip(&panels) {
                 let update = update.as_ref().map(|update| Term {
                     lhs: &reduced[part.rank_column..],
@@ -196,7 +231,8 @@ impl<'a> Group<'a> {
                     rhs: Rhs::Panels(update),
                     depth: part.module.rank,
                 });
-                let base = of_rows(&left, Rhs::Panels(base), self.form.steps(self.depth));
+                let depth = self.form.steps(self.depth);
+                let base = Term { lhs: &left.numbers, lhs_row: left.row, lhs_depth: 1, rhs: Rhs::Panels(base), depth };
                 let terms: Vec<Term<'_>> = std::iter::once(base).chain(update).collect();
                 let (columns, out) = (part.module.out, &mut out[part.column..]);
                 let (out_row, accumulate) = (self.width, start.exists());
@@ -226,16 +262,8 @@ impl<'a> Group<'a> {
 
     /// `grad_reduced = scaling · grad B` of all modules side by side, and `Σ grad W + grad_reduced A` if it is needed.
     fn input_gradient(&self, grad: &[f32], tokens: usize, needed: bool) -> (Vec<f32>, Vec<f32>) {
-        let owner: Vec<(usize, usize)> =
-            self.parts.iter().enumerate().flat_map(|(i, part)| (0..part.module.out).map(move |k| (i, k))).collect();
         let rows_of_a: Vec<&[f32]> = self.updated().flat_map(|part| part.a.chunks_exact(self.depth)).collect();
-        let base = || {
-            let alignment = self.parts.iter().map(|part| part.weight.alignment()).max().unwrap_or(1);
-            Panels::rows(self.form, self.depth, self.width, alignment, |k, columns, out| {
-                let (part, row) = owner[k];
-                self.parts[part].weight.read(row, columns, out);
-            })
-        };
+        let base = || self.parts.par_iter().map(|part| part.rows(self.form)).collect::<Vec<_>>();
         let update = || {
             Panels::rows(Form::Plain, self.depth, self.rank, 1, |k, columns, out| {
                 out.copy_from_slice(&rows_of_a[k][columns]);
@@ -268,15 +296,16 @@ impl<'a> Group<'a> {
                 Product { rows, columns, terms, out, out_row: self.rank, accumulate: false }.compute();
             }
             self.scale(reduced);
-            if let Some((base, update)) = &of_x {
-                let (base, update) = (Rhs::Panels(base), Rhs::Panels(update));
-                let (left, steps) = (self.form.left(grad, self.width), self.form.steps(self.width));
-                let terms = &[
-                    Term { lhs: &left, lhs_row: steps, lhs_depth: 1, rhs: base, depth: steps },
-                    Term { lhs: reduced, lhs_row: self.rank, lhs_depth: 1, rhs: update, depth: self.rank },
-                ];
-                let columns = self.depth;
-                Product { rows, columns, terms, out, out_row: columns, accumulate: false }.compute();
+            let Some((bases, update)) = &of_x else { return };
+            let (rhs, depth) = (Rhs::Panels(update), self.rank);
+            let mut update = Some(Term { lhs: reduced, lhs_row: depth, lhs_depth: 1, rhs, depth });
+            for (index, (part, base)) in self.parts.iter().zip(bases).enumerate() {
+                let out_columns = part.column..part.column + part.module.out;
+                let (left, steps) = (self.form.left(grad, self.width, out_columns), self.form.steps(part.module.out));
+                let base = Term { lhs: &left.numbers, lhs_row: left.row, lhs_depth: 1, rhs: Rhs::Panels(base), depth: steps };
+                let terms: Vec<Term<'_>> = std::iter::once(base).chain(update.take()).collect();
+                let (columns, accumulate, out) = (self.depth, index > 0, &mut *out);
+                Product { rows, columns, terms: &terms, out, out_row: columns, accumulate }.compute();
             }
         });
         (grad_reduced, x_grad)

@@ -9,6 +9,7 @@
 #![expect(unsafe_code, reason = "the instructions are there only on some processors, which is asked before")]
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use half::bf16;
 
@@ -40,6 +41,13 @@ pub(in crate::kernels) enum Form {
     Paired,
 }
 
+/// The left side of a product.
+pub(in crate::kernels) struct Left<'a> {
+    pub numbers: Cow<'a, [f32]>,
+    /// Distance of two rows.
+    pub row: usize,
+}
+
 impl From<Precision> for Form {
     fn from(precision: Precision) -> Self {
         match precision {
@@ -56,17 +64,17 @@ impl Form {
         if self == Self::Paired { depth.div_ceil(2) } else { depth }
     }
 
-    /// The left side of a product, from rows of `depth` numbers: rows of [`Self::steps`].
-    pub(in crate::kernels) fn left(self, rows: &[f32], depth: usize) -> Cow<'_, [f32]> {
+    /// The left side of a product, from some columns of rows of `row` numbers.
+    pub(in crate::kernels) fn left(self, rows: &[f32], row: usize, columns: Range<usize>) -> Left<'_> {
         if self == Self::Plain {
-            return Cow::Borrowed(rows);
+            return Left { numbers: Cow::Borrowed(&rows[columns.start..]), row };
         }
-        let steps = self.steps(depth);
-        let mut left = vec![0.0; rows.len() / depth * steps];
-        for (row, out) in rows.chunks_exact(depth).zip(left.chunks_exact_mut(steps)) {
-            self.row(row, out);
+        let steps = self.steps(columns.len());
+        let mut numbers = vec![0.0; rows.len() / row * steps];
+        for (row, out) in rows.chunks_exact(row).zip(numbers.chunks_exact_mut(steps)) {
+            self.row(&row[columns.clone()], out);
         }
-        Cow::Owned(left)
+        Left { numbers: Cow::Owned(numbers), row: steps }
     }
 
     /// Numbers along the depth, as their steps.

@@ -21,7 +21,7 @@ use super::Precision;
 
 pub(super) use bf16::{Form, has_pairs};
 pub(super) use columns::Columns;
-pub(super) use panels::Panels;
+pub(super) use panels::{Packed, Panels};
 pub(super) use product::{Product, Rhs, Term};
 pub(super) use softmax::{Part, Softmax, for_each_part};
 pub(super) use tensor::{Matrix, contiguous, dim, indices, slice, tensor, whole};

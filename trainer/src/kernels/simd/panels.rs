@@ -1,6 +1,7 @@
 //! Right sides of products, packed in the order in which tiles read them.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -9,7 +10,7 @@ use super::arch;
 use super::bf16::Form;
 
 /// A right side in the order in which tiles read it: `[columns / width][depth][width]`, filled up with zeros.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::kernels) struct Panels {
     pub(super) data: Vec<f32>,
     /// The steps of a product; two numbers each where it is paired.
@@ -18,6 +19,15 @@ pub(in crate::kernels) struct Panels {
     /// Columns in a panel.
     pub width: usize,
     pub(super) is_paired: bool,
+}
+
+/// A frozen weight as panels in pairs of bfloat16, once it is packed and where it is kept.
+#[derive(Debug, Default)]
+pub(in crate::kernels) struct Packed {
+    /// `wᵀ`, for products with inputs.
+    pub transposed: OnceLock<Panels>,
+    /// `w`, for products with gradients.
+    pub rows: OnceLock<Panels>,
 }
 
 /// Vectors of columns in a tile, at most.

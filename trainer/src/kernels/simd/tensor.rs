@@ -8,6 +8,7 @@ use burn::backend::{DType, Flex};
 use burn::tensor::{Bytes, Shape, bf16, f16};
 use half::slice::HalfFloatSliceExt as _;
 
+use super::Packed;
 use crate::kernels::Frozen;
 
 /// A new tensor of these numbers.
@@ -103,6 +104,14 @@ impl<'a> Matrix<'a> {
         match self.numbers {
             Numbers::F32(_) | Numbers::Bf16(_) | Numbers::F16(_) => 1,
             Numbers::Blocks(blocks) => blocks.form().block_size(),
+        }
+    }
+
+    /// Where panels of it are kept, if they are.
+    pub(in crate::kernels) fn packed(&self) -> Option<&'a Packed> {
+        match self.numbers {
+            Numbers::Blocks(blocks) => blocks.kept(),
+            Numbers::F32(_) | Numbers::Bf16(_) | Numbers::F16(_) => None,
         }
     }
 

@@ -41,9 +41,9 @@ fn product(form: Option<Form>, x: &Matrix, w: &Matrix, reduced: &Matrix, b: &Mat
     let update = Panels::transposed(Form::Plain, columns, rank, |row, out| {
         out.copy_from_slice(&b.values[row * rank..][..rank]);
     });
-    let (left, steps) = (form.left(&x.values, depth), form.steps(depth));
+    let (left, steps) = (form.left(&x.values, depth, 0..depth), form.steps(depth));
     let terms = &[
-        Term { lhs: &left, lhs_row: steps, lhs_depth: 1, rhs: Rhs::Panels(&panels), depth: steps },
+        Term { lhs: &left.numbers, lhs_row: left.row, lhs_depth: 1, rhs: Rhs::Panels(&panels), depth: steps },
         Term { lhs: &reduced.values, lhs_row: rank, lhs_depth: 1, rhs: Rhs::Panels(&update), depth: rank },
     ];
     let mut out = vec![1.0; rows * columns];
