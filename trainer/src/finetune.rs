@@ -111,12 +111,7 @@ pub fn finetune(
     let layout = Layout::of(recipe);
     let workload = Workload::new(&data, replay.as_ref(), recipe, collective.ranks());
     let checkpointing = Checkpointing::choose(recipe, &plan::model_sizes(recipe, &base)?, &workload, allowed_memory);
-    if let Some(warning) = checkpointing.warning() {
-        tracing::warn!("{warning}");
-    }
-    if checkpointing.keeps_packed() {
-        decoder.keep_packed();
-    }
+    use_memory(&checkpointing, &decoder);
 
     // 6. The run folder, and the state of an earlier run in it.
     // Digesting the base takes a while: before the folder is made, so that a kill meanwhile leaves nothing behind.
@@ -197,6 +192,16 @@ pub fn finetune(
     };
     let energy = run.note_energy(Stage::Evaluate, &mut info, &folder)?;
     Ok(Outcome { folder, waits: run.pace.waits(), progress: run.progress, stopped_early, energy, forgetting })
+}
+
+/// Warns of a plan that does not fit, and keeps packed weights where the plan has room for them.
+fn use_memory(checkpointing: &Checkpointing, decoder: &Decoder) {
+    if let Some(warning) = checkpointing.warning() {
+        tracing::warn!("{warning}");
+    }
+    if checkpointing.keeps_packed() {
+        decoder.keep_packed();
+    }
 }
 
 /// The base, and the facts of the run that is resumed.

@@ -6,7 +6,7 @@ use adapters::Init;
 
 use super::Arm;
 use crate::kernels::Kernels;
-use crate::recipe::{DeviceName, Recipe};
+use crate::recipe::{DeviceName, Recipe, Schedule};
 use crate::train::replay::per_step;
 
 /// The examples of a family that come together at most, where a recipe does not say.
@@ -63,6 +63,10 @@ pub fn arms(recipe: &Recipe, blocks: usize) -> Vec<Arm> {
     }
     for (name, factor) in [("twice the learning rate", 2.0), ("four times the learning rate", 4.0)] {
         arms.push(arm(name, &[value("train.learning_rate", (recipe.train.learning_rate * factor).to_string())]));
+    }
+    if recipe.train.schedule == Schedule::Cosine {
+        // Bergsma et al. 2025, <https://arxiv.org/abs/2502.15938>: straight to zero is best for short runs too.
+        arms.push(arm("a straight fall of the learning rate", &[value("train.schedule", "linear".to_owned())]));
     }
     if recipe.lora.loraplus_lr_ratio <= 1.0 {
         // Its paper's 16 goes with a lower rate of A than recipes have that were made without it.

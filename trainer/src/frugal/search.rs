@@ -85,8 +85,9 @@ pub fn search(lab: &mut dyn Lab, always: &Arm, arms: &[Arm], goal: &Goal) -> Res
     let plain = lab.planned(&[], found.full.trained.steps)?.of_step;
     let mut paces = Paces::default();
     for (rung, &part) in goal.parts.iter().enumerate() {
-        // The last part is tried in any case: a curve through few points may be wrong.
-        if rung + 1 < goal.parts.len() && falls_short(&found, part) {
+        // The last part is tried and asked in any case: a curve through few points may be wrong, and so may a loss.
+        let is_last = rung + 1 == goal.parts.len();
+        if !is_last && falls_short(&found, part) {
             continue;
         }
         let (mut tried, mut waiting, mut found_paces) = (Vec::new(), Vec::new(), Vec::new());
@@ -119,7 +120,7 @@ pub fn search(lab: &mut dyn Lab, always: &Arm, arms: &[Arm], goal: &Goal) -> Res
         paces.0.extend(found_paces);
         tried.sort_by(|a, b| a.trained.loss.total_cmp(&b.trained.loss));
         candidates = [next(always, &tried), waiting].concat();
-        if is_worth_asking(&tried[0], &found.full) {
+        if is_last || is_worth_asking(&tried[0], &found.full) {
             let share = lab.exact_match(&tried[0].trained)?;
             tried[0].exact_match = Some(share);
             lab.tell(&tried[0]);

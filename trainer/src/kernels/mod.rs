@@ -41,8 +41,8 @@ pub enum Kernels {
     /// The fused operators.
     #[default]
     Fused,
-    /// The fused operators, with the products of the frozen weights in bfloat16, added up in float32: up to twice as fast
-    /// where the processor has AVX512-BF16. For training; what is asked of a model is computed in float32.
+    /// The fused operators, with their matrix products in bfloat16, added up in float32: up to twice as fast where the
+    /// processor has AVX512-BF16. For training; what is asked of a model is computed in float32.
     Bf16,
     /// Ordinary tensor operators: slow, and independent of the fused ones.
     Reference,
@@ -55,7 +55,7 @@ impl Kernels {
         if self == Self::Bf16 { Self::Fused } else { self }
     }
 
-    /// How the products of frozen weights are computed.
+    /// How matrix products are computed.
     fn precision(self) -> Precision {
         if self == Self::Bf16 { Precision::Bf16 } else { Precision::F32 }
     }

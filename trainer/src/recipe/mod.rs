@@ -82,9 +82,9 @@ pub struct Recipe {
     /// Where the model runs: flex (the CPU), cuda, cuda:N, vulkan, vulkan:N, webgpu or libtorch; N counts from 0.
     #[serde(default = "default_device")]
     pub device: String,
-    /// Which implementation of the hot operators computes the run: fused is fast; bf16 is the fused one with the
-    /// products of the frozen weights in bfloat16 in training (sums, adapter, gradient of the adapter and optimizer stay
-    /// in float32), up to twice as fast on processors with AVX512-BF16; reference is ordinary tensor operators, slow and
+    /// Which implementation of the hot operators computes the run: fused is fast; bf16 is the fused one with
+    /// matrix products in bfloat16 in training (their sums, the adapter, its gradient and the optimizer stay in float32),
+    /// up to twice as fast on processors with AVX512-BF16; reference is ordinary tensor operators, slow and
     /// independent of the fused ones, to check them by. A device without fused operators takes the reference.
     #[serde(default)]
     pub kernels: Kernels,

@@ -22,7 +22,7 @@ use super::{AttentionKernel, Heads, Span, Spans};
 use crate::kernels::gpu::{UNITS, cubes, dim, empty, rows};
 
 impl AttentionKernel for Cube {
-    fn attention_forward(qkv: CubeTensor, spans: &Spans, heads: Heads) -> (CubeTensor, CubeTensor) {
+    fn attention_forward(qkv: CubeTensor, spans: &Spans, heads: Heads, _: Precision) -> (CubeTensor, CubeTensor) {
         let qkv = rows(qkv);
         let layout = Layout::of_rows(heads);
         forward([qkv.clone(), qkv.clone(), qkv], spans, 0, heads, layout)
@@ -35,6 +35,7 @@ impl AttentionKernel for Cube {
         log_sums: CubeTensor,
         spans: &Spans,
         heads: Heads,
+        _: Precision,
     ) -> CubeTensor {
         let [grad, qkv, output, log_sums] = [grad, qkv, output, log_sums].map(rows);
         let layout = Layout::of_rows(heads);

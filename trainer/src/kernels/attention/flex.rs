@@ -13,22 +13,30 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{AttentionKernel, Heads, Span, Spans};
+use crate::kernels::Precision;
 use crate::kernels::simd::vector::{each, exp, exponentials, total};
-use crate::kernels::simd::{Columns, Form, Panels, Product, Rhs, Term, arch, contiguous, dim, slice, tensor};
+use crate::kernels::simd::{
+    Columns, Form, Panels, Product, Rhs, Side, Term, arch, contiguous, dim, slice, tensor, zeros,
+};
 
 /// Queries in a block.
 const QUERIES: usize = 32;
 
 impl AttentionKernel for Flex {
-    fn attention_forward(qkv: FlexTensor, spans: &Spans, heads: Heads) -> (FlexTensor, FlexTensor) {
+    fn attention_forward(
+        qkv: FlexTensor,
+        spans: &Spans,
+        heads: Heads,
+        precision: Precision,
+    ) -> (FlexTensor, FlexTensor) {
         let qkv = contiguous(qkv);
-        let (tokens, width) = (dim(&qkv, 0), heads.heads * heads.head_dim);
-        let mut out = vec![0.0; tokens * width];
+        let (tokens, width, form) = (dim(&qkv, 0), heads.heads * heads.head_dim, precision.into());
+        let mut out = zeros(tokens * width);
         let mut log_sums = vec![0.0; heads.heads * tokens];
         let (out_columns, sums) = (Columns::new(&mut out, width), Columns::new(&mut log_sums, tokens));
         with_heads(spans, heads).into_par_iter().for_each(|(span, head)| {
             let range = &span.range;
-            let task = Task::of_rows(slice(&qkv), span, head, heads);
+            let task = Task::of_rows(slice(&qkv), span, head, heads, form);
             // SAFETY: each task has its own span and head.
             let log_sums = unsafe { sums.row(head, range.clone()) };
             task.forward(
@@ -50,13 +58,14 @@ impl AttentionKernel for Flex {
         log_sums: FlexTensor,
         spans: &Spans,
         heads: Heads,
+        precision: Precision,
     ) -> FlexTensor {
         let [grad, qkv, output, log_sums] = [grad, qkv, output, log_sums].map(contiguous);
         let (tokens, width, dim_of_head) = (dim(&qkv, 0), heads.width(), heads.head_dim);
-        let group = heads.heads / heads.kv_heads;
-        let mut out = vec![0.0; tokens * width];
+        let (group, form) = (heads.heads / heads.kv_heads, precision.into());
+        let mut out = zeros(tokens * width);
         // The gradients of keys and values of each query head; those of a group are added up afterwards, in order.
-        let mut of_heads = vec![0.0; 2 * heads.heads * tokens * dim_of_head];
+        let mut of_heads = zeros(2 * heads.heads * tokens * dim_of_head);
         let columns = Columns::new(&mut out, width);
         let per_head = Columns::new(&mut of_heads, tokens * dim_of_head);
         // Spans that see the same tokens add to the same gradients, so one task has all of them.
@@ -67,7 +76,7 @@ impl AttentionKernel for Flex {
             };
             for span in *family {
                 let Span { range, prefix } = span;
-                let task = Task::of_rows(slice(&qkv), span, head, heads);
+                let task = Task::of_rows(slice(&qkv), span, head, heads, form);
                 let saved = Saved {
                     grad: &slice(&grad)[range.start * heads.heads * dim_of_head + head * dim_of_head..],
                     output: &slice(&output)[range.start * heads.heads * dim_of_head + head * dim_of_head..],
@@ -125,6 +134,7 @@ impl AttentionKernel for Flex {
                 queries: new,
                 past: total - new,
                 heads,
+                form: Form::Plain,
             };
             task.forward(
                 |row, values| {
@@ -161,6 +171,7 @@ struct Task<'a> {
     /// Tokens before them.
     past: usize,
     heads: Heads,
+    form: Form,
 }
 
 /// What the forward pass left for the backward pass, from the task's first row on.
@@ -173,7 +184,7 @@ struct Saved<'a> {
 
 impl<'a> Task<'a> {
     /// From rows of queries, keys and values.
-    fn of_rows(qkv: &'a [f32], span: &Span, head: usize, heads: Heads) -> Self {
+    fn of_rows(qkv: &'a [f32], span: &Span, head: usize, heads: Heads, form: Form) -> Self {
         let (Span { range, prefix }, row, dim) = (span, heads.width(), heads.head_dim);
         let kv_head = head / (heads.heads / heads.kv_heads);
         let from = |head: usize| &qkv[range.start * row + head * dim..];
@@ -197,6 +208,7 @@ impl<'a> Task<'a> {
             queries: range.len(),
             past: prefix.len(),
             heads,
+            form,
         }
     }
 
@@ -213,40 +225,48 @@ impl<'a> Task<'a> {
     /// Keys or values as panels, `[head_dim, total]`.
     fn panels(&self, rows: &[f32]) -> Panels {
         let depth = self.heads.head_dim;
-        Panels::transposed(Form::Plain, self.past + self.queries, depth, |key, out| {
+        Panels::transposed(self.form, self.past + self.queries, depth, |key, out| {
             out.copy_from_slice(&rows[key * self.kv_row..][..depth]);
         })
     }
 
+    /// Keys or values one below the other, `[total, head_dim]`.
+    fn below<'b>(&self, rows: &'b [f32]) -> Side<'b> {
+        self.form.across(rows, self.kv_row, self.heads.head_dim, self.past + self.queries)
+    }
+
     /// Rows of queries, or of gradients, times the panels' keys.
     fn times_keys(&self, lhs: &[f32], lhs_row: usize, panels: &Panels, block: &Block, out: &mut [f32]) {
-        let columns = block.keys.len();
-        let rhs = Rhs::PanelsFrom(panels, block.keys.start / panels.width);
-        let terms = &[Term { lhs, lhs_row, lhs_depth: 1, rhs, depth: self.heads.head_dim }];
-        Product { rows: block.count, columns, terms, out, out_row: columns, accumulate: false }.compute();
+        let (rows, columns, form, depth) = (block.count, block.keys.len(), self.form, self.heads.head_dim);
+        let lhs = form.along(lhs, lhs_row, 0..depth, rows);
+        let terms = &[lhs.rows(Rhs::PanelsFrom(panels, block.keys.start / panels.width), form.steps(depth))];
+        Product { rows, columns, terms, form, out, out_row: columns, accumulate: false }.compute();
     }
 
     /// A block's weights of keys times their rows (keys or values).
-    fn times_rows(&self, weights: &[f32], rows: &[f32], block: &Block, out: &mut [f32]) {
-        let depth = block.keys.len();
-        let rhs = Rhs::Rows { data: &rows[block.keys.start * self.kv_row..], row: self.kv_row };
-        let terms = &[Term { lhs: weights, lhs_row: depth, lhs_depth: 1, rhs, depth }];
-        let columns = self.heads.head_dim;
-        Product { rows: block.count, columns, terms, out, out_row: columns, accumulate: false }.compute();
+    fn times_rows(&self, weights: &[f32], below: &Side<'_>, block: &Block, out: &mut [f32]) {
+        let (rows, columns, form, depth) = (block.count, self.heads.head_dim, self.form, block.keys.len());
+        let lhs = form.along(weights, depth, 0..depth, rows);
+        let rhs = Rhs::Rows { data: &below.numbers[form.steps(block.keys.start) * below.row..], row: below.row };
+        let terms = &[lhs.rows(rhs, form.steps(depth))];
+        Product { rows, columns, terms, form, out, out_row: columns, accumulate: false }.compute();
     }
 
     /// Adds what a block's queries say to the gradient of its keys or values.
     fn add_to_keys(&self, weights: &[f32], rows: &[f32], row: usize, block: &Block, out: &mut [f32]) {
-        let (count, columns) = (block.keys.len(), self.heads.head_dim);
-        let rhs = Rhs::Rows { data: rows, row };
-        let terms = &[Term { lhs: weights, lhs_row: 1, lhs_depth: count, rhs, depth: block.count }];
+        let (keys, columns, form) = (block.keys.len(), self.heads.head_dim, self.form);
+        let weights = form.across(weights, keys, keys, block.count);
+        let rows = form.across(rows, row, columns, block.count);
+        let rhs = Rhs::Rows { data: &rows.numbers, row: rows.row };
+        let depth = form.steps(block.count);
+        let terms = &[Term { lhs: &weights.numbers, lhs_row: 1, lhs_depth: weights.row, rhs, depth }];
         let out = &mut out[block.keys.start * columns..];
-        Product { rows: count, columns, terms, out, out_row: columns, accumulate: true }.compute();
+        Product { rows: keys, columns, terms, form, out, out_row: columns, accumulate: true }.compute();
     }
 
     /// Calls `write(query, output)` for each query and notes the logarithms of the sums.
     fn forward(&self, mut write: impl FnMut(usize, &[f32]), log_sums: &mut [f32]) {
-        let keys = self.panels(&self.k);
+        let (keys, values) = (self.panels(&self.k), self.below(&self.v));
         let mut out = vec![0.0; QUERIES * self.heads.head_dim];
         let mut scores = vec![0.0; QUERIES * (self.past + self.queries)];
         for block in self.blocks(keys.width) {
@@ -262,7 +282,7 @@ impl<'a> Task<'a> {
                 inverse_sums[i] = 1.0 / sum;
                 log_sums[block.first + i] = log_sum;
             }
-            self.times_rows(scores, &self.v, &block, &mut out);
+            self.times_rows(scores, &values, &block, &mut out);
             for (i, out) in out.chunks_exact_mut(self.heads.head_dim).take(block.count).enumerate() {
                 for value in &mut *out {
                     *value *= inverse_sums[i];
@@ -275,7 +295,7 @@ impl<'a> Task<'a> {
     /// Writes the gradients of keys and values (`[total, head_dim]`) and calls `write(query, gradient)` for each query.
     fn backward(&self, saved: &Saved<'_>, dk: &mut [f32], dv: &mut [f32], mut write: impl FnMut(usize, &[f32])) {
         let dim = self.heads.head_dim;
-        let (keys, values) = (self.panels(&self.k), self.panels(&self.v));
+        let (keys, values, below) = (self.panels(&self.k), self.panels(&self.v), self.below(&self.k));
         let mut dq = vec![0.0; QUERIES * dim];
         let [mut weights, mut slopes] = [(); 2].map(|()| vec![0.0; QUERIES * (self.past + self.queries)]);
         dk.fill(0.0);
@@ -304,7 +324,7 @@ impl<'a> Task<'a> {
                     heads: self.heads,
                 });
             }
-            self.times_rows(slopes, &self.k, &block, &mut dq);
+            self.times_rows(slopes, &below, &block, &mut dq);
             for (i, dq) in dq.chunks_exact(dim).take(block.count).enumerate() {
                 write(block.first + i, dq);
             }

@@ -23,7 +23,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 
-use super::Kernels;
+use super::{Kernels, Precision};
 use crate::device;
 
 /// The shape of an attention, and what it may see.
@@ -93,7 +93,7 @@ pub fn attention(kernels: Kernels, qkv: Tensor<2>, spans: &Spans, heads: Heads) 
     let is_known = || spans.iter().all(|span| span.prefix.is_empty()) || device::attends_to_prefixes(&qkv.device());
     match kernels {
         Kernels::Fused | Kernels::Bf16 if is_known() => {
-            Tensor::from_dispatch(Dispatch::attention(qkv.into_dispatch(), spans.clone(), heads))
+            Tensor::from_dispatch(Dispatch::attention(qkv.into_dispatch(), spans.clone(), heads, kernels.precision()))
         }
         Kernels::Fused | Kernels::Bf16 | Kernels::Reference => reference::attention(&qkv, spans, heads),
     }
@@ -116,8 +116,12 @@ pub fn cached_attention(kernels: Kernels, q: Tensor<2>, k: Tensor<2>, v: Tensor<
 /// The operator as a backend computes it.
 pub trait AttentionKernel: Backend {
     /// The output of [`attention`], and the logarithm of the sum of each query's exponentials, `[heads, tokens]`.
-    fn attention_forward(qkv: FloatTensor<Self>, spans: &Spans, heads: Heads)
-    -> (FloatTensor<Self>, FloatTensor<Self>);
+    fn attention_forward(
+        qkv: FloatTensor<Self>,
+        spans: &Spans,
+        heads: Heads,
+        precision: Precision,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// The gradient of `qkv` from the gradient of the output.
     fn attention_backward(
@@ -127,6 +131,7 @@ pub trait AttentionKernel: Backend {
         log_sums: FloatTensor<Self>,
         spans: &Spans,
         heads: Heads,
+        precision: Precision,
     ) -> FloatTensor<Self>;
 
     /// As [`cached_attention`](fn@cached_attention); it has no gradient.
@@ -142,7 +147,7 @@ pub trait AttentionKernel: Backend {
 #[backend_extension(Autodiff, Flex: cfg(feature = "flex"), Cube: cfg(feature = "cube"))]
 pub trait Attention: Backend {
     /// As [`attention`](fn@attention).
-    fn attention(qkv: FloatTensor<Self>, spans: Spans, heads: Heads) -> FloatTensor<Self>;
+    fn attention(qkv: FloatTensor<Self>, spans: Spans, heads: Heads, precision: Precision) -> FloatTensor<Self>;
 }
 
 /// Attention to a cache, outside autodiff.
@@ -158,8 +163,8 @@ pub trait CachedAttention: Backend {
 }
 
 impl<B: AttentionKernel> Attention for B {
-    fn attention(qkv: FloatTensor<Self>, spans: Spans, heads: Heads) -> FloatTensor<Self> {
-        B::attention_forward(qkv, &spans, heads).0
+    fn attention(qkv: FloatTensor<Self>, spans: Spans, heads: Heads, precision: Precision) -> FloatTensor<Self> {
+        B::attention_forward(qkv, &spans, heads, precision).0
     }
 }
 
@@ -185,6 +190,7 @@ struct State<B: Backend> {
     log_sums: FloatTensor<B>,
     spans: Spans,
     heads: Heads,
+    precision: Precision,
 }
 
 impl<B: AttentionKernel> Backward<B, 1> for AttentionBackward {
@@ -193,24 +199,27 @@ impl<B: AttentionKernel> Backward<B, 1> for AttentionBackward {
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
         let [parent] = ops.parents;
         let grad = grads.consume::<B>(&ops.node);
-        let State { qkv, output, log_sums, spans, heads } = ops.state;
+        let State { qkv, output, log_sums, spans, heads, precision } = ops.state;
         let qkv: FloatTensor<B> = checkpointer.retrieve_node_output(qkv);
         if let Some(parent) = parent {
-            grads.register::<B>(parent.id, B::attention_backward(grad, qkv, output, log_sums, &spans, heads));
+            grads
+                .register::<B>(parent.id, B::attention_backward(grad, qkv, output, log_sums, &spans, heads, precision));
         }
     }
 }
 
 impl<B: AttentionKernel, C: CheckpointStrategy> Attention for Autodiff<B, C> {
-    fn attention(qkv: FloatTensor<Self>, spans: Spans, heads: Heads) -> FloatTensor<Self> {
+    fn attention(qkv: FloatTensor<Self>, spans: Spans, heads: Heads, precision: Precision) -> FloatTensor<Self> {
         let node = qkv.node();
         match AttentionBackward.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(mut prep) => {
                 let id = prep.checkpoint(&qkv);
-                let (output, log_sums) = B::attention_forward(qkv.into_primitive(), &spans, heads);
-                prep.finish(State { qkv: id, output: output.clone(), log_sums, spans, heads }, output)
+                let (output, log_sums) = B::attention_forward(qkv.into_primitive(), &spans, heads, precision);
+                prep.finish(State { qkv: id, output: output.clone(), log_sums, spans, heads, precision }, output)
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::attention_forward(qkv.into_primitive(), &spans, heads).0),
+            OpsKind::UnTracked(prep) => {
+                prep.finish(B::attention_forward(qkv.into_primitive(), &spans, heads, precision).0)
+            }
         }
     }
 }

@@ -8,14 +8,15 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::LinearCrossEntropyKernel;
-use crate::kernels::Frozen;
 use crate::kernels::gpu::{UNITS, behind_the_head, cube_max, cube_sum, cubes, dim, empty, rows};
+use crate::kernels::{Frozen, Precision};
 
 impl LinearCrossEntropyKernel for Cube {
     fn linear_cross_entropy_forward(
         hidden: CubeTensor,
         lm_head: Frozen<Cube>,
         targets: CubeTensor,
+        _: Precision,
         with_gradient: bool,
     ) -> (CubeTensor, Option<CubeTensor>) {
         let hidden = rows(hidden);

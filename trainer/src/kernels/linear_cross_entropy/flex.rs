@@ -5,31 +5,34 @@ use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::LinearCrossEntropyKernel;
-use crate::kernels::Frozen;
-use crate::kernels::simd::{Matrix, Part, Softmax, contiguous, dim, for_each_part, indices, row_block, slice, tensor};
+use crate::kernels::simd::{
+    Form, Matrix, Part, Softmax, contiguous, dim, for_each_part, indices, row_block, slice, tensor,
+};
+use crate::kernels::{Frozen, Precision};
 
 impl LinearCrossEntropyKernel for Flex {
     fn linear_cross_entropy_forward(
         hidden: FlexTensor,
         lm_head: Frozen<Flex>,
         targets: FlexTensor,
+        precision: Precision,
         with_gradient: bool,
     ) -> (FlexTensor, Option<FlexTensor>) {
         let ([hidden, targets], lm_head) = ([hidden, targets].map(contiguous), lm_head.contiguous());
         let (rows, depth) = (dim(&hidden, 0), dim(&hidden, 1));
-        let head = Matrix::new(&lm_head);
+        let (head, form) = (Matrix::new(&lm_head), Form::from(precision));
         let targets = indices(&targets);
         let block = row_block(rows);
         let mut states: Vec<Rows<'_>> = slice(&hidden)
             .chunks(block * depth)
             .zip(targets.chunks(block))
             .map(|(hidden, targets)| Rows {
-                softmax: Softmax::new(hidden, depth, with_gradient),
+                softmax: Softmax::new(hidden, depth, form, with_gradient),
                 targets,
                 target_logits: vec![0.0; targets.len()],
             })
             .collect();
-        for_each_part(&head, with_gradient, |part| states.par_iter_mut().for_each(|rows| rows.add(part)));
+        for_each_part(&head, form, with_gradient, |part| states.par_iter_mut().for_each(|rows| rows.add(part)));
         let losses = states.iter().flat_map(Rows::losses).collect();
         let gradient = with_gradient.then(|| {
             let blocks: Vec<Vec<f32>> = states.par_iter().map(|rows| rows.gradient(&head)).collect();

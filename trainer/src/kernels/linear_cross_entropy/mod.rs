@@ -17,7 +17,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::{Int, Tensor};
 
 use super::row_loss::RowLossBackward;
-use super::{Frozen, Kernels};
+use super::{Frozen, Kernels, Precision};
 
 /// `-log softmax(hidden · lm_headᵀ)[target]` of each row.
 ///
@@ -33,7 +33,12 @@ pub fn linear_cross_entropy(
     match kernels {
         Kernels::Fused | Kernels::Bf16 => {
             let (hidden, lm_head) = (hidden.into_dispatch(), Frozen::from(lm_head));
-            Tensor::from_dispatch(Dispatch::linear_cross_entropy(hidden, lm_head, targets.into_dispatch()))
+            Tensor::from_dispatch(Dispatch::linear_cross_entropy(
+                hidden,
+                lm_head,
+                targets.into_dispatch(),
+                kernels.precision(),
+            ))
         }
         Kernels::Reference => reference(hidden, lm_head, targets),
     }
@@ -63,6 +68,7 @@ pub trait LinearCrossEntropyKernel: Backend {
         hidden: FloatTensor<Self>,
         lm_head: Frozen<Self>,
         targets: IntTensor<Self>,
+        precision: Precision,
         with_gradient: bool,
     ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>);
 }
@@ -75,6 +81,7 @@ pub trait LinearCrossEntropy: Backend {
         hidden: FloatTensor<Self>,
         #[extension_type] lm_head: Frozen<Self>,
         targets: IntTensor<Self>,
+        precision: Precision,
     ) -> FloatTensor<Self>;
 }
 
@@ -83,8 +90,9 @@ impl<B: LinearCrossEntropyKernel> LinearCrossEntropy for B {
         hidden: FloatTensor<Self>,
         lm_head: Frozen<Self>,
         targets: IntTensor<Self>,
+        precision: Precision,
     ) -> FloatTensor<Self> {
-        B::linear_cross_entropy_forward(hidden, lm_head, targets, false).0
+        B::linear_cross_entropy_forward(hidden, lm_head, targets, precision, false).0
     }
 }
 
@@ -93,15 +101,18 @@ impl<B: LinearCrossEntropyKernel, C: CheckpointStrategy> LinearCrossEntropy for 
         hidden: FloatTensor<Self>,
         lm_head: Frozen<Self>,
         targets: IntTensor<Self>,
+        precision: Precision,
     ) -> FloatTensor<Self> {
         let (node, lm_head) = (hidden.node(), lm_head.into_primitive());
         let hidden = hidden.into_primitive();
         match RowLossBackward.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let (losses, gradient) = B::linear_cross_entropy_forward(hidden, lm_head, targets, true);
+                let (losses, gradient) = B::linear_cross_entropy_forward(hidden, lm_head, targets, precision, true);
                 prep.finish(gradient.expect("the gradient was asked for"), losses)
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::linear_cross_entropy_forward(hidden, lm_head, targets, false).0),
+            OpsKind::UnTracked(prep) => {
+                prep.finish(B::linear_cross_entropy_forward(hidden, lm_head, targets, precision, false).0)
+            }
         }
     }
 }

@@ -5,14 +5,15 @@ use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
 use super::LinearKlDivergenceKernel;
-use crate::kernels::Frozen;
 use crate::kernels::gpu::{UNITS, behind_the_head, cube_max, cube_sum, cubes, dim, empty, rows};
+use crate::kernels::{Frozen, Precision};
 
 impl LinearKlDivergenceKernel for Cube {
     fn linear_kl_divergence_forward(
         hidden: CubeTensor,
         base_hidden: CubeTensor,
         lm_head: Frozen<Cube>,
+        _: Precision,
         with_gradient: bool,
     ) -> (CubeTensor, Option<CubeTensor>) {
         let (hidden, base_hidden) = (rows(hidden), rows(base_hidden));

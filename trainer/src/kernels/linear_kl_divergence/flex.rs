@@ -10,30 +10,33 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::LinearKlDivergenceKernel;
-use crate::kernels::Frozen;
 use crate::kernels::simd::vector::{each, total};
-use crate::kernels::simd::{Matrix, Part, Softmax, arch, contiguous, dim, for_each_part, row_block, slice, tensor};
+use crate::kernels::simd::{
+    Form, Matrix, Part, Softmax, arch, contiguous, dim, for_each_part, row_block, slice, tensor,
+};
+use crate::kernels::{Frozen, Precision};
 
 impl LinearKlDivergenceKernel for Flex {
     fn linear_kl_divergence_forward(
         hidden: FlexTensor,
         base_hidden: FlexTensor,
         lm_head: Frozen<Flex>,
+        precision: Precision,
         with_gradient: bool,
     ) -> (FlexTensor, Option<FlexTensor>) {
         let ([hidden, base_hidden], lm_head) = ([hidden, base_hidden].map(contiguous), lm_head.contiguous());
         let (rows, depth) = (dim(&hidden, 0), dim(&hidden, 1));
-        let head = Matrix::new(&lm_head);
+        let (head, form) = (Matrix::new(&lm_head), Form::from(precision));
         let block = row_block(rows) * depth;
         let mut states: Vec<Rows<'_>> = slice(&hidden)
             .chunks(block)
             .zip(slice(&base_hidden).chunks(block))
             .map(|(hidden, base)| {
-                let [adapted, base] = [hidden, base].map(|hidden| Softmax::new(hidden, depth, with_gradient));
+                let [adapted, base] = [hidden, base].map(|hidden| Softmax::new(hidden, depth, form, with_gradient));
                 Rows { differences: vec![0.0; adapted.rows()], adapted, base }
             })
             .collect();
-        for_each_part(&head, with_gradient, |part| states.par_iter_mut().for_each(|rows| rows.add(part)));
+        for_each_part(&head, form, with_gradient, |part| states.par_iter_mut().for_each(|rows| rows.add(part)));
         let divergences = states.iter().flat_map(Rows::divergences).collect();
         let gradient = with_gradient.then(|| {
             let numbers = states.iter().flat_map(Rows::gradient).collect();

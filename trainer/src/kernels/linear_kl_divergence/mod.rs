@@ -19,7 +19,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 
 use super::row_loss::RowLossBackward;
-use super::{Frozen, Kernels};
+use super::{Frozen, Kernels, Precision};
 
 /// `KL(softmax(base_hidden · lm_headᵀ) ‖ softmax(hidden · lm_headᵀ))` of each row, in nats.
 ///
@@ -37,7 +37,8 @@ pub fn linear_kl_divergence(
     match kernels {
         Kernels::Fused | Kernels::Bf16 => {
             let (hidden, base_hidden) = (hidden.into_dispatch(), base_hidden.into_dispatch());
-            Tensor::from_dispatch(Dispatch::linear_kl_divergence(hidden, base_hidden, Frozen::from(lm_head)))
+            let (lm_head, precision) = (Frozen::from(lm_head), kernels.precision());
+            Tensor::from_dispatch(Dispatch::linear_kl_divergence(hidden, base_hidden, lm_head, precision))
         }
         Kernels::Reference => {
             let head = lm_head.dense(&hidden.device()).transpose();
@@ -73,6 +74,7 @@ pub trait LinearKlDivergenceKernel: Backend {
         hidden: FloatTensor<Self>,
         base_hidden: FloatTensor<Self>,
         lm_head: Frozen<Self>,
+        precision: Precision,
         with_gradient: bool,
     ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>);
 }
@@ -85,6 +87,7 @@ pub trait LinearKlDivergence: Backend {
         hidden: FloatTensor<Self>,
         base_hidden: FloatTensor<Self>,
         #[extension_type] lm_head: Frozen<Self>,
+        precision: Precision,
     ) -> FloatTensor<Self>;
 }
 
@@ -93,8 +96,9 @@ impl<B: LinearKlDivergenceKernel> LinearKlDivergence for B {
         hidden: FloatTensor<Self>,
         base_hidden: FloatTensor<Self>,
         lm_head: Frozen<Self>,
+        precision: Precision,
     ) -> FloatTensor<Self> {
-        B::linear_kl_divergence_forward(hidden, base_hidden, lm_head, false).0
+        B::linear_kl_divergence_forward(hidden, base_hidden, lm_head, precision, false).0
     }
 }
 
@@ -103,15 +107,18 @@ impl<B: LinearKlDivergenceKernel, C: CheckpointStrategy> LinearKlDivergence for 
         hidden: FloatTensor<Self>,
         base_hidden: FloatTensor<Self>,
         lm_head: Frozen<Self>,
+        precision: Precision,
     ) -> FloatTensor<Self> {
         let (node, lm_head) = (hidden.node(), lm_head.into_primitive());
         let (hidden, base) = (hidden.into_primitive(), base_hidden.into_primitive());
         match RowLossBackward.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let (losses, gradient) = B::linear_kl_divergence_forward(hidden, base, lm_head, true);
+                let (losses, gradient) = B::linear_kl_divergence_forward(hidden, base, lm_head, precision, true);
                 prep.finish(gradient.expect("the gradient was asked for"), losses)
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::linear_kl_divergence_forward(hidden, base, lm_head, false).0),
+            OpsKind::UnTracked(prep) => {
+                prep.finish(B::linear_kl_divergence_forward(hidden, base, lm_head, precision, false).0)
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The modules of one input on the CPU, in blocks of rows: base, update and residual meet in the registers of a tile.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use burn::backend::Flex;
@@ -10,7 +11,7 @@ use rayon::prelude::*;
 use super::{LoraLinearKernel, Module, Modules};
 use crate::kernels::Frozen;
 use crate::kernels::simd::{
-    Form, Matrix, Packed, Panels, Product, Rhs, Term, contiguous, dim, few_rows, row_block, slice, tensor,
+    Form, Matrix, Packed, Panels, Product, Rhs, Side, Term, contiguous, dim, few_rows, row_block, slice, tensor, zeros,
 };
 
 impl LoraLinearKernel for Flex {
@@ -28,7 +29,7 @@ impl LoraLinearKernel for Flex {
         let (tokens, depth) = (dim(&x, 0), dim(&x, 1));
         let group = Group::new(depth, &weights, adapter.as_ref(), modules);
         let mut reduced = vec![0.0; tokens * group.rank];
-        let mut out = vec![0.0; tokens * group.width];
+        let mut out = zeros(tokens * group.width);
         let start = Start { residual: residual.as_ref().map(slice), bias: bias.as_ref().map(slice) };
         // In bfloat16 a row must not depend on how many others come with it.
         if group.form == Form::Plain && few_rows::applies(tokens) {
@@ -107,7 +108,7 @@ struct Group<'a> {
     width: usize,
     /// The sum of the ranks.
     rank: usize,
-    /// Of the products with frozen weights.
+    /// Of all products.
     form: Form,
     parts: Vec<Part<'a>>,
 }
@@ -126,6 +127,16 @@ struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
+    /// Its columns in the output.
+    fn columns(&self) -> Range<usize> {
+        self.column..self.column + self.module.out
+    }
+
+    /// Its columns among the reduced.
+    fn rank_columns(&self) -> Range<usize> {
+        self.rank_column..self.rank_column + self.module.rank
+    }
+
     /// `Wᵀ` as panels.
     fn transposed(&self, form: Form) -> Cow<'a, Panels> {
         let read = |row, out: &mut [f32]| self.weight.read(row, 0..self.weight.columns, out);
@@ -204,39 +215,33 @@ impl<'a> Group<'a> {
             let base = || part.transposed(self.form);
             let update = || {
                 let read = |row: usize, out: &mut [f32]| out.copy_from_slice(&part.b[row * rank..][..rank]);
-                (rank > 0).then(|| Panels::transposed(Form::Plain, part.module.out, rank, read))
+                (rank > 0).then(|| Panels::transposed(self.form, part.module.out, rank, read))
             };
             rayon::join(base, update)
         };
         let (panels, a): (Vec<_>, _) = rayon::join(
             || self.parts.par_iter().map(pack).collect(),
-            || Panels::transposed(Form::Plain, self.rank, self.depth, |row, out| out.copy_from_slice(rows_of_a[row])),
+            || Panels::transposed(self.form, self.rank, self.depth, |row, out| out.copy_from_slice(rows_of_a[row])),
         );
         let block = row_block(tokens);
         let reduced = pieces(reduced, block, self.rank, tokens.div_ceil(block));
         out.par_chunks_mut(block * self.width).zip(reduced).enumerate().for_each(|(index, (out, reduced))| {
             let rows = out.len() / self.width;
             let x = &x[index * block * self.depth..][..rows * self.depth];
-            let of_rows = |lhs, rhs, depth| Term { lhs, lhs_row: depth, lhs_depth: 1, rhs, depth };
-            let terms = &[of_rows(x, Rhs::Panels(&a), self.depth)];
-            Product { rows, columns: self.rank, terms, out: reduced, out_row: self.rank, accumulate: false }.compute();
+            let (form, steps) = (self.form, self.form.steps(self.depth));
+            let left = form.along(x, self.depth, 0..self.depth, rows);
+            let (terms, out_row) = (&[left.rows(Rhs::Panels(&a), steps)], self.rank);
+            Product { rows, columns: self.rank, terms, form, out: reduced, out_row, accumulate: false }.compute();
             self.scale(reduced);
             start.write(index * block, self.width, out);
-            let left = self.form.left(x, self.depth, 0..self.depth);
             for (part, (base, update)) in self.parts.iter().zip(&panels) {
-                let update = update.as_ref().map(|update| Term {
-                    lhs: &reduced[part.rank_column..],
-                    lhs_row: self.rank,
-                    lhs_depth: 1,
-                    rhs: Rhs::Panels(update),
-                    depth: part.module.rank,
-                });
-                let depth = self.form.steps(self.depth);
-                let base = Term { lhs: &left.numbers, lhs_row: left.row, lhs_depth: 1, rhs: Rhs::Panels(base), depth };
+                let own = form.along(reduced, self.rank, part.rank_columns(), rows);
+                let update = update.as_ref().map(|b| own.rows(Rhs::Panels(b), form.steps(part.module.rank)));
+                let base = left.rows(Rhs::Panels(base), steps);
                 let terms: Vec<Term<'_>> = std::iter::once(base).chain(update).collect();
                 let (columns, out) = (part.module.out, &mut out[part.column..]);
                 let (out_row, accumulate) = (self.width, start.exists());
-                Product { rows, columns, terms: &terms, out, out_row, accumulate }.compute();
+                Product { rows, columns, terms: &terms, form, out, out_row, accumulate }.compute();
             }
         });
     }
@@ -265,13 +270,13 @@ impl<'a> Group<'a> {
         let rows_of_a: Vec<&[f32]> = self.updated().flat_map(|part| part.a.chunks_exact(self.depth)).collect();
         let base = || self.parts.par_iter().map(|part| part.rows(self.form)).collect::<Vec<_>>();
         let update = || {
-            Panels::rows(Form::Plain, self.depth, self.rank, 1, |k, columns, out| {
+            Panels::rows(self.form, self.depth, self.rank, 1, |k, columns, out| {
                 out.copy_from_slice(&rows_of_a[k][columns]);
             })
         };
         let pack = |part: &Part<'_>| {
             let rank = part.module.rank;
-            Panels::rows(Form::Plain, rank, part.module.out, 1, |k, columns, out| {
+            Panels::rows(self.form, rank, part.module.out, 1, |k, columns, out| {
                 out.copy_from_slice(&part.b[k * rank..][columns]);
             })
         };
@@ -282,30 +287,29 @@ impl<'a> Group<'a> {
         let block = row_block(tokens);
         let count = tokens.div_ceil(block);
         let mut grad_reduced = vec![0.0; tokens * self.rank];
-        let mut x_grad = vec![0.0; if needed { tokens * self.depth } else { 0 }];
+        let mut x_grad = zeros(if needed { tokens * self.depth } else { 0 });
         let reduced = pieces(&mut grad_reduced, block, self.rank, count);
         let outs = pieces(&mut x_grad, block, self.depth, count);
         let blocks = grad.par_chunks(block * self.width).zip(reduced).zip(outs);
         blocks.for_each(|((grad, reduced), out)| {
             let rows = grad.len() / self.width;
-            for (part, b) in self.updated().zip(&b) {
-                let rhs = Rhs::Panels(b);
-                let lhs = &grad[part.column..];
-                let terms = &[Term { lhs, lhs_row: self.width, lhs_depth: 1, rhs, depth: part.module.out }];
+            let form = self.form;
+            let own = |part: &Part<'_>| form.along(grad, self.width, part.columns(), rows);
+            let lefts: Vec<Side<'_>> = self.parts.iter().map(own).collect();
+            for ((part, left), b) in self.parts.iter().zip(&lefts).filter(|(part, _)| part.module.rank > 0).zip(&b) {
+                let terms = &[left.rows(Rhs::Panels(b), form.steps(part.module.out))];
                 let (columns, out) = (part.module.rank, &mut reduced[part.rank_column..]);
-                Product { rows, columns, terms, out, out_row: self.rank, accumulate: false }.compute();
+                Product { rows, columns, terms, form, out, out_row: self.rank, accumulate: false }.compute();
             }
             self.scale(reduced);
             let Some((bases, update)) = &of_x else { return };
-            let (rhs, depth) = (Rhs::Panels(update), self.rank);
-            let mut update = Some(Term { lhs: reduced, lhs_row: depth, lhs_depth: 1, rhs, depth });
-            for (index, (part, base)) in self.parts.iter().zip(bases).enumerate() {
-                let out_columns = part.column..part.column + part.module.out;
-                let (left, steps) = (self.form.left(grad, self.width, out_columns), self.form.steps(part.module.out));
-                let base = Term { lhs: &left.numbers, lhs_row: left.row, lhs_depth: 1, rhs: Rhs::Panels(base), depth: steps };
+            let reduced = form.along(reduced, self.rank, 0..self.rank, rows);
+            let mut update = Some(reduced.rows(Rhs::Panels(update), form.steps(self.rank)));
+            for (index, ((part, left), base)) in self.parts.iter().zip(&lefts).zip(bases).enumerate() {
+                let base = left.rows(Rhs::Panels(base), form.steps(part.module.out));
                 let terms: Vec<Term<'_>> = std::iter::once(base).chain(update.take()).collect();
-                let (columns, accumulate, out) = (self.depth, index > 0, &mut *out);
-                Product { rows, columns, terms: &terms, out, out_row: columns, accumulate }.compute();
+                let (columns, out) = (self.depth, &mut *out);
+                Product { rows, columns, terms: &terms, form, out, out_row: columns, accumulate: index > 0 }.compute();
             }
         });
         (grad_reduced, x_grad)
@@ -324,30 +328,33 @@ impl<'a> Group<'a> {
     ) -> Vec<f32> {
         /// Columns that one task computes: a few panels of the widest tile.
         const COLUMNS: usize = 96;
+        let form = self.form;
+        let [of_a, of_b] = [grad_reduced, reduced].map(|lhs| form.across(lhs, self.rank, self.rank, tokens));
         // The rows of all `A` at once, since they share `x`; then each `Bᵀ`.
-        let whole_a = (0usize, self.rank, grad_reduced, x, self.depth, 0usize, self.depth);
-        let each_b = self
-            .updated()
-            .map(|part| (part.rank_column, part.module.rank, reduced, grad, self.width, part.column, part.module.out));
+        let whole_a = (0..self.rank, &of_a, x, self.depth, 0..self.depth);
+        let each_b = self.updated().map(|part| (part.rank_columns(), &of_b, grad, self.width, part.columns()));
         let tasks: Vec<_> = std::iter::once(whole_a)
             .chain(each_b)
             .enumerate()
-            .flat_map(|(product, all)| (0..all.6).step_by(COLUMNS).map(move |start| (product, start, all)))
+            .flat_map(|(product, all)| {
+                (0..all.4.len()).step_by(COLUMNS).map(move |start| (product, start, all.clone()))
+            })
             .collect();
         let blocks: Vec<Vec<f32>> = tasks
             .par_iter()
-            .map(|&(_, start, (row, rows, lhs, rhs, rhs_row, first, columns))| {
-                let columns = COLUMNS.min(columns - start);
-                let mut out = vec![0.0; rows * columns];
+            .map(|(_, start, (rows, lhs, matrix, row, all))| {
+                let columns = COLUMNS.min(all.len() - start);
+                let rhs = form.across(&matrix[all.start + start..], *row, columns, tokens);
                 let term = Term {
-                    lhs: &lhs[row..],
+                    lhs: &lhs.numbers[rows.start..],
                     lhs_row: 1,
-                    lhs_depth: self.rank,
-                    rhs: Rhs::Rows { data: &rhs[first + start..], row: rhs_row },
-                    depth: tokens,
+                    lhs_depth: lhs.row,
+                    rhs: Rhs::Rows { data: &rhs.numbers, row: rhs.row },
+                    depth: form.steps(tokens),
                 };
+                let mut out = vec![0.0; rows.len() * columns];
                 let (terms, out_row) = (&[term], columns);
-                Product { rows, columns, terms, out: &mut out, out_row, accumulate: false }.compute();
+                Product { rows: rows.len(), columns, terms, form, out: &mut out, out_row, accumulate: false }.compute();
                 out
             })
             .collect();
@@ -361,8 +368,9 @@ impl<'a> Group<'a> {
                 own
             })
             .collect();
-        for (&(product, start, (.., columns)), block) in tasks.iter().zip(&blocks) {
-            let columns = COLUMNS.min(columns - start);
+        for ((product, start, (.., all)), block) in tasks.iter().zip(&blocks) {
+            let (product, start) = (*product, *start);
+            let columns = COLUMNS.min(all.len() - start);
             if product == 0 {
                 for (part, &own) in self.updated().zip(&offsets) {
                     for row in 0..part.module.rank {

@@ -179,7 +179,7 @@ pub struct Module {
 pub struct Modules {
     /// In order.
     pub each: Vec<Module>,
-    /// How the products of their frozen weights are computed, forward and backward.
+    /// How their products are computed, forward and backward.
     pub precision: Precision,
 }
 

@@ -7,13 +7,13 @@ use rayon::prelude::*;
 
 use super::RmsNormKernel;
 use crate::kernels::simd::vector::{each, total};
-use crate::kernels::simd::{arch, contiguous, dim, row_block, slice, tensor};
+use crate::kernels::simd::{arch, contiguous, dim, row_block, slice, tensor, zeros};
 
 impl RmsNormKernel for Flex {
     fn rms_norm_forward(x: FlexTensor, weight: FlexTensor, eps: f64) -> FlexTensor {
         let (x, weight) = (contiguous(x), contiguous(weight));
         let (tokens, hidden) = (dim(&x, 0), dim(&x, 1));
-        let mut out = vec![0.0; tokens * hidden];
+        let mut out = zeros(tokens * hidden);
         let (x, weight) = (slice(&x), slice(&weight));
         let block = row_block(tokens) * hidden;
         out.par_chunks_mut(block).zip(x.par_chunks(block)).for_each(|(out, x)| {
@@ -25,7 +25,7 @@ impl RmsNormKernel for Flex {
     fn rms_norm_backward(x: FlexTensor, weight: FlexTensor, grad: FlexTensor, eps: f64) -> FlexTensor {
         let (x, weight, grad) = (contiguous(x), contiguous(weight), contiguous(grad));
         let (tokens, hidden) = (dim(&x, 0), dim(&x, 1));
-        let mut out = vec![0.0; tokens * hidden];
+        let mut out = zeros(tokens * hidden);
         let (x, weight, grad) = (slice(&x), slice(&weight), slice(&grad));
         let block = row_block(tokens) * hidden;
         out.par_chunks_mut(block)

@@ -41,8 +41,8 @@ pub(in crate::kernels) enum Form {
     Paired,
 }
 
-/// The left side of a product.
-pub(in crate::kernels) struct Left<'a> {
+/// A side of a product, in its form.
+pub(in crate::kernels) struct Side<'a> {
     pub numbers: Cow<'a, [f32]>,
     /// Distance of two rows.
     pub row: usize,
@@ -64,17 +64,36 @@ impl Form {
         if self == Self::Paired { depth.div_ceil(2) } else { depth }
     }
 
-    /// The left side of a product, from some columns of rows of `row` numbers.
-    pub(in crate::kernels) fn left(self, rows: &[f32], row: usize, columns: Range<usize>) -> Left<'_> {
+    /// A side of a product whose depth goes along its rows: `count` rows of a matrix whose rows are `row` apart, their
+    /// `columns`.
+    pub(in crate::kernels) fn along(self, matrix: &[f32], row: usize, columns: Range<usize>, count: usize) -> Side<'_> {
         if self == Self::Plain {
-            return Left { numbers: Cow::Borrowed(&rows[columns.start..]), row };
+            return Side { numbers: Cow::Borrowed(&matrix[columns.start.min(matrix.len())..]), row };
         }
         let steps = self.steps(columns.len());
-        let mut numbers = vec![0.0; rows.len() / row * steps];
-        for (row, out) in rows.chunks_exact(row).zip(numbers.chunks_exact_mut(steps)) {
-            self.row(&row[columns.clone()], out);
+        let mut numbers = vec![0.0; count * steps];
+        for (index, out) in numbers.chunks_exact_mut(steps.max(1)).enumerate() {
+            self.row(&matrix[index * row..][columns.clone()], out);
         }
-        Left { numbers: Cow::Owned(numbers), row: steps }
+        Side { numbers: Cow::Owned(numbers), row: steps }
+    }
+
+    /// A side of a product whose depth goes from row to row: `count` rows of a matrix whose rows are `row` apart, their first
+    /// `columns`.
+    pub(in crate::kernels) fn across(self, matrix: &[f32], row: usize, columns: usize, count: usize) -> Side<'_> {
+        if self == Self::Plain {
+            return Side { numbers: Cow::Borrowed(matrix), row };
+        }
+        let (steps, each, nothing) = (self.steps(count), self.rows_in_step(), vec![0.0; columns]);
+        let mut numbers = vec![0.0; steps * columns];
+        for (step, out) in numbers.chunks_exact_mut(columns.max(1)).enumerate() {
+            let of = |index: usize| if index < count { &matrix[index * row..][..columns] } else { &nothing };
+            match self {
+                Self::Paired => pair_rows(of(step * each), of(step * each + 1), out),
+                _ => round(of(step), out),
+            }
+        }
+        Side { numbers: Cow::Owned(numbers), row: columns }
     }
 
     /// Numbers along the depth, as their steps.
@@ -139,10 +158,10 @@ fn pair_rows(first: &[f32], second: &[f32], out: &mut [f32]) {
     }
 }
 
-/// Adds up a tile whose first source is paired and whose second is not.
+/// Adds up a tile whose sources are paired.
 ///
 /// # Safety
-/// Output and sources hold `R` rows and `V` vectors, the sources zeros in the columns that do not exist.
+/// Output and sources hold `R` rows and `V` vectors; a source need not have the columns that do not exist.
 #[cfg(target_arch = "x86_64")]
 pub(super) unsafe fn tile<const R: usize, const V: usize>(tile: &Tile) {
     // SAFETY: of memory the caller's; panels are paired only where `has_pairs`.
@@ -158,9 +177,9 @@ pub(super) unsafe fn tile<const R: usize, const V: usize>(_: &Tile) {
 mod instructions {
     use std::arch::x86_64::{
         __m256bh, __m256i, __m512, __m512bh, __m512i, _mm512_add_ps, _mm512_castsi512_ps, _mm512_cvtepu16_epi32,
-        _mm512_cvtne2ps_pbh, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
-        _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_or_si512, _mm512_set1_epi32, _mm512_set1_ps,
-        _mm512_setzero_ps, _mm512_slli_epi32, _mm512_storeu_ps,
+        _mm512_cvtne2ps_pbh, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps,
+        _mm512_maskz_loadu_ps, _mm512_or_si512, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_slli_epi32,
+        _mm512_storeu_ps,
     };
     use std::mem::transmute;
 
@@ -206,55 +225,43 @@ mod instructions {
     #[target_feature(enable = "avx512f,avx512bf16")]
     #[expect(clippy::needless_range_loop, reason = "iterators keep the compiler from holding the sums in registers")]
     pub(super) unsafe fn tile<const R: usize, const V: usize>(tile: &Tile) {
-        let [paired, plain] = tile.sources;
-        let mut sums = [[_mm512_setzero_ps(); V]; R];
-        let (mut lhs, mut rhs) = (paired.lhs, paired.rhs);
-        for _ in 0..paired.depth {
-            let mut columns = [_mm512_setzero_ps(); V];
-            for v in 0..V {
-                // SAFETY: the caller's; the pointers after the last step are never read.
-                columns[v] = unsafe { _mm512_loadu_ps(rhs.add(v * LANES)) };
-            }
-            for i in 0..R {
-                // SAFETY: as above; the bits are two numbers.
-                let value = unsafe { *lhs.wrapping_add(i.wrapping_mul(paired.lhs_row)).cast::<i32>() };
-                // SAFETY: vectors of the same size, of which every bit pattern is one.
-                let value = unsafe { transmute::<__m512i, __m512bh>(_mm512_set1_epi32(value)) };
-                for v in 0..V {
-                    // SAFETY: as above.
-                    let column = unsafe { transmute::<__m512, __m512bh>(columns[v]) };
-                    sums[i][v] = _mm512_dpbf16_ps(sums[i][v], value, column);
-                }
-            }
-            lhs = lhs.wrapping_add(paired.lhs_depth);
-            rhs = rhs.wrapping_add(paired.rhs_row);
-        }
-        let (mut lhs, mut rhs) = (plain.lhs, plain.rhs);
-        for _ in 0..plain.depth {
-            let mut columns = [_mm512_setzero_ps(); V];
-            for v in 0..V {
-                // SAFETY: as above.
-                columns[v] = unsafe { _mm512_loadu_ps(rhs.add(v * LANES)) };
-            }
-            for i in 0..R {
-                // SAFETY: as above.
-                let value = _mm512_set1_ps(unsafe { *lhs.wrapping_add(i.wrapping_mul(plain.lhs_row)) });
-                for v in 0..V {
-                    sums[i][v] = _mm512_fmadd_ps(value, columns[v], sums[i][v]);
-                }
-            }
-            lhs = lhs.wrapping_add(plain.lhs_depth);
-            rhs = rhs.wrapping_add(plain.rhs_row);
-        }
+        let mut exists = [0; V];
         for v in 0..V {
             let missing = LANES - tile.used.saturating_sub(v * LANES).min(LANES);
-            let mask = if missing == LANES { 0 } else { u16::MAX >> missing };
+            exists[v] = if missing == LANES { 0 } else { u16::MAX >> missing };
+        }
+        let mut sums = [[_mm512_setzero_ps(); V]; R];
+        for source in tile.sources {
+            let (mut lhs, mut rhs) = (source.lhs, source.rhs);
+            for _ in 0..source.depth {
+                let mut columns = [_mm512_setzero_ps(); V];
+                for v in 0..V {
+                    // SAFETY: the caller's; the pointers after the last step are never read.
+                    columns[v] = unsafe { _mm512_maskz_loadu_ps(exists[v], rhs.wrapping_add(v * LANES)) };
+                }
+                for i in 0..R {
+                    // SAFETY: as above; the bits are two numbers.
+                    let value = unsafe { *lhs.wrapping_add(i.wrapping_mul(source.lhs_row)).cast::<i32>() };
+                    // SAFETY: vectors of the same size, of which every bit pattern is one.
+                    let value = unsafe { transmute::<__m512i, __m512bh>(_mm512_set1_epi32(value)) };
+                    for v in 0..V {
+                        // SAFETY: as above.
+                        let column = unsafe { transmute::<__m512, __m512bh>(columns[v]) };
+                        sums[i][v] = _mm512_dpbf16_ps(sums[i][v], value, column);
+                    }
+                }
+                lhs = lhs.wrapping_add(source.lhs_depth);
+                rhs = rhs.wrapping_add(source.rhs_row);
+            }
+        }
+        for v in 0..V {
             for i in 0..R {
                 // SAFETY: only columns that exist are touched.
                 unsafe {
                     let out = tile.out.wrapping_add(i.wrapping_mul(tile.out_row) + v * LANES);
-                    let before = if tile.accumulate { _mm512_maskz_loadu_ps(mask, out) } else { _mm512_setzero_ps() };
-                    _mm512_mask_storeu_ps(out, mask, _mm512_add_ps(before, sums[i][v]));
+                    let before =
+                        if tile.accumulate { _mm512_maskz_loadu_ps(exists[v], out) } else { _mm512_setzero_ps() };
+                    _mm512_mask_storeu_ps(out, exists[v], _mm512_add_ps(before, sums[i][v]));
                 }
             }
         }

@@ -19,18 +19,18 @@ use pulp::Arch;
 
 use super::Precision;
 
-pub(super) use bf16::{Form, has_pairs};
+pub(super) use bf16::{Form, Side, has_pairs};
 pub(super) use columns::Columns;
 pub(super) use panels::{Packed, Panels};
 pub(super) use product::{Product, Rhs, Term};
 pub(super) use softmax::{Part, Softmax, for_each_part};
-pub(super) use tensor::{Matrix, contiguous, dim, indices, slice, tensor, whole};
+pub(super) use tensor::{Matrix, contiguous, dim, indices, slice, tensor, whole, zeros};
 
 /// Rows of activations that one task works on: few enough that they stay in the second-level cache, and about as many
 /// for every task, so that no processor waits for the last. No result depends on it.
 pub(super) fn row_block(rows: usize) -> usize {
     /// Rows at most.
-    const MOST: usize = 128;
+    const MOST: usize = 64;
     /// Rows of the widest tile.
     const TILE: usize = 8;
     let threads = rayon::current_num_threads();

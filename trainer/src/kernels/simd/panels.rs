@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::arch;
 use super::bf16::Form;
+use super::{arch, zeros};
 
 /// A right side in the order in which tiles read it: `[columns / width][depth][width]`, filled up with zeros.
 #[derive(Clone, Debug)]
@@ -18,7 +18,7 @@ pub(in crate::kernels) struct Panels {
     pub(super) columns: usize,
     /// Columns in a panel.
     pub width: usize,
-    pub(super) is_paired: bool,
+    pub(super) form: Form,
 }
 
 /// A frozen weight as panels in pairs of bfloat16, once it is packed and where it is kept.
@@ -136,12 +136,12 @@ impl Panels {
         fill: impl Fn(Group, &mut [Vec<f32>; 2], &mut [f32]) + Sync,
     ) -> Self {
         let (steps, width) = (form.steps(depth), tile_width(columns));
-        let mut data = vec![0.0; columns.next_multiple_of(width) * steps];
+        let mut data = zeros(columns.next_multiple_of(width) * steps);
         let groups = data.par_chunks_mut((group * width * steps).max(1)).enumerate();
         groups.for_each_init(Default::default, |room, (index, out)| {
             fill(Group { first: index * group, steps, width }, room, out);
         });
-        Self { data, depth: steps, columns, width, is_paired: form == Form::Paired }
+        Self { data, depth: steps, columns, width, form }
     }
 }
 

@@ -9,8 +9,9 @@
 
 use pulp::{Simd, WithSimd};
 
+use super::arch;
+use super::bf16::{self, Form, Side};
 use super::panels::{Panels, tile_width};
-use super::{arch, bf16};
 
 /// Rows in a tile, at most.
 const MAX_ROWS: usize = 8;
@@ -26,16 +27,14 @@ pub(in crate::kernels) struct Term<'a> {
     pub lhs_depth: usize,
     /// The right side.
     pub rhs: Rhs<'a>,
-    /// How many products each value adds up.
+    /// How many steps each value adds up.
     pub depth: usize,
 }
 
-impl Term<'_> {
-    fn is_paired(&self) -> bool {
-        match self.rhs {
-            Rhs::Panels(panels) | Rhs::PanelsFrom(panels, _) => panels.is_paired,
-            Rhs::Rows { .. } => false,
-        }
+impl Side<'_> {
+    /// A product of its rows, each of `depth` steps.
+    pub(in crate::kernels) fn rows<'a>(&'a self, rhs: Rhs<'a>, depth: usize) -> Term<'a> {
+        Term { lhs: &self.numbers, lhs_row: self.row, lhs_depth: 1, rhs, depth }
     }
 }
 
@@ -64,6 +63,8 @@ pub(in crate::kernels) struct Product<'a> {
     pub columns: usize,
     /// What is added up.
     pub terms: &'a [Term<'a>],
+    /// The form of both sides of all terms.
+    pub form: Form,
     /// Element `(row, column)` is `out[row · out_row + column]`.
     pub out: &'a mut [f32],
     /// Distance of two rows of the output.
@@ -84,13 +85,6 @@ impl Product<'_> {
         let last = |count: usize, distance: usize| count.saturating_sub(1) * distance;
         assert!(last(self.rows, self.out_row) + self.columns <= self.out.len(), "the output is too short");
         assert!(self.terms.len() <= 2, "a tile adds up at most two products");
-        if self.terms.iter().any(Term::is_paired) {
-            let is_plain = |term: &Term<'_>| !term.is_paired() && !matches!(term.rhs, Rhs::Rows { .. });
-            assert!(
-                self.terms[1..].iter().all(is_plain),
-                "only the first product of a tile is paired, with packed others"
-            );
-        }
         for term in self.terms {
             if term.depth == 0 {
                 continue;
@@ -100,12 +94,20 @@ impl Product<'_> {
             match term.rhs {
                 Rhs::Panels(panels) => {
                     assert_eq!((panels.depth, panels.columns), (term.depth, self.columns), "the panels are of others");
-                    assert_eq!(panels.width, self.width(), "the panels have another width");
+                    assert_eq!(
+                        (panels.width, panels.form),
+                        (self.width(), self.form),
+                        "the panels are of another kind"
+                    );
                 }
                 Rhs::PanelsFrom(panels, first) => {
                     let columns = first * panels.width + self.columns;
                     assert!(panels.depth == term.depth && columns <= panels.columns, "the panels are of others");
-                    assert_eq!(panels.width, self.width(), "the panels have another width");
+                    assert_eq!(
+                        (panels.width, panels.form),
+                        (self.width(), self.form),
+                        "the panels are of another kind"
+                    );
                 }
                 Rhs::Rows { data, row } => {
                     assert!(last(term.depth, row) + self.columns <= data.len(), "the right side is too short");
@@ -145,7 +147,6 @@ impl Product<'_> {
     #[inline(always)]
     fn run<S: Simd, const V: usize>(self, simd: S, tile_rows: usize) {
         let width = V * S::F32_LANES;
-        let is_paired = self.terms.first().is_some_and(Term::is_paired);
         for column in (0..self.columns).step_by(width) {
             let used = width.min(self.columns - column);
             let mut row = 0;
@@ -158,7 +159,7 @@ impl Product<'_> {
                     out_row: self.out_row,
                     used,
                     accumulate: self.accumulate,
-                    is_paired,
+                    is_paired: self.form == Form::Paired,
                 };
                 for (place, source) in tile.sources.iter_mut().zip(sources) {
                     *place = source;
@@ -225,7 +226,6 @@ pub(super) struct Tile {
     /// Columns that exist; the others of the tile are not written.
     pub(super) used: usize,
     pub(super) accumulate: bool,
-    /// The first source is paired.
     is_paired: bool,
 }
 
@@ -235,7 +235,7 @@ impl Tile {
     fn compute<S: Simd, const R: usize, const V: usize>(self, simd: S) -> usize {
         // Each kind of tile is a function of its own: in one with the others its sums would leave the registers.
         if self.is_paired {
-            // SAFETY: `Product::compute` has checked the sides, and that both are panels.
+            // SAFETY: `Product::compute` has checked the sides.
             unsafe { bf16::tile::<R, V>(&self) };
         } else if self.used == V * S::F32_LANES {
             simd.vectorize(Whole::<R, V>(self));

@@ -6,7 +6,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::vector::exponentials;
-use super::{Form, Matrix, Panels, Product, Rhs, Term, arch};
+use super::{Form, Matrix, Panels, Product, Rhs, Side, arch};
 
 /// Vocabulary whose logits a task holds for its rows.
 const VOCABULARY: usize = 768;
@@ -25,15 +25,15 @@ pub(in crate::kernels) struct Part {
 
 impl Part {
     /// Packs the tokens from `start` on; none of them beyond the end.
-    fn pack(head: &Matrix<'_>, start: usize, with_means: bool) -> Self {
+    fn pack(head: &Matrix<'_>, start: usize, form: Form, with_means: bool) -> Self {
         let depth = head.columns;
         let start = start.min(head.rows);
         let count = VOCABULARY.min(head.rows - start);
         let (transposed, plain) = rayon::join(
-            || Panels::transposed(Form::Plain, count, depth, |row, out| head.read(start + row, 0..depth, out)),
+            || Panels::transposed(form, count, depth, |row, out| head.read(start + row, 0..depth, out)),
             || {
                 with_means.then(|| {
-                    Panels::rows(Form::Plain, depth, count, head.alignment(), |k, columns, out| {
+                    Panels::rows(form, depth, count, head.alignment(), |k, columns, out| {
                         head.read(start + k, columns, out);
                     })
                 })
@@ -44,19 +44,25 @@ impl Part {
 }
 
 /// Hands out the head part by part.
-pub(in crate::kernels) fn for_each_part(head: &Matrix<'_>, with_means: bool, mut task: impl FnMut(&Part) + Send) {
-    let mut packed = Part::pack(head, 0, with_means);
+pub(in crate::kernels) fn for_each_part(
+    head: &Matrix<'_>,
+    form: Form,
+    with_means: bool,
+    mut task: impl FnMut(&Part) + Send,
+) {
+    let mut packed = Part::pack(head, 0, form, with_means);
     while packed.count > 0 {
         let part = packed;
         // The next part is packed meanwhile, so that no processor has nothing to do.
-        ((), packed) = rayon::join(|| task(&part), || Part::pack(head, part.start + part.count, with_means));
+        ((), packed) = rayon::join(|| task(&part), || Part::pack(head, part.start + part.count, form, with_means));
     }
 }
 
 /// Some rows of hidden states, and what is known of the softmax of their logits after a part of the vocabulary.
 pub(in crate::kernels) struct Softmax<'a> {
-    hidden: &'a [f32],
+    hidden: Side<'a>,
     depth: usize,
+    form: Form,
     /// The largest logit so far.
     largest: Vec<f32>,
     /// The sum of `e^(logit - largest)` so far.
@@ -67,10 +73,11 @@ pub(in crate::kernels) struct Softmax<'a> {
 
 impl<'a> Softmax<'a> {
     /// Of rows of `depth` numbers.
-    pub(in crate::kernels) fn new(hidden: &'a [f32], depth: usize, with_means: bool) -> Self {
+    pub(in crate::kernels) fn new(hidden: &'a [f32], depth: usize, form: Form, with_means: bool) -> Self {
         let rows = hidden.len() / depth;
+        let hidden = form.along(hidden, depth, 0..depth, rows);
         let weighted = vec![0.0; if with_means { rows * depth } else { 0 }];
-        Self { hidden, depth, largest: vec![f32::NEG_INFINITY; rows], sums: vec![0.0; rows], weighted }
+        Self { hidden, depth, form, largest: vec![f32::NEG_INFINITY; rows], sums: vec![0.0; rows], weighted }
     }
 
     /// How many rows.
@@ -80,11 +87,10 @@ impl<'a> Softmax<'a> {
 
     /// The logits of a part, `[rows, part.count]`.
     pub(in crate::kernels) fn logits(&self, part: &Part) -> Vec<f32> {
-        let (rows, columns, depth) = (self.rows(), part.count, self.depth);
+        let (rows, columns, form) = (self.rows(), part.count, self.form);
         let mut out = vec![0.0; rows * columns];
-        let terms =
-            &[Term { lhs: self.hidden, lhs_row: depth, lhs_depth: 1, rhs: Rhs::Panels(&part.transposed), depth }];
-        Product { rows, columns, terms, out: &mut out, out_row: columns, accumulate: false }.compute();
+        let terms = &[self.hidden.rows(Rhs::Panels(&part.transposed), form.steps(self.depth))];
+        Product { rows, columns, terms, form, out: &mut out, out_row: columns, accumulate: false }.compute();
         out
     }
 
@@ -111,9 +117,10 @@ impl<'a> Softmax<'a> {
             each_row(row, logits, fade);
         }
         if let Some(plain) = &part.plain {
-            let terms = &[Term { lhs: logits, lhs_row: count, lhs_depth: 1, rhs: Rhs::Panels(plain), depth: count }];
-            let out = &mut self.weighted;
-            Product { rows, columns: depth, terms, out, out_row: depth, accumulate: true }.compute();
+            let (form, out) = (self.form, &mut self.weighted);
+            let weights = form.along(logits, count, 0..count, rows);
+            let terms = &[weights.rows(Rhs::Panels(plain), form.steps(count))];
+            Product { rows, columns: depth, terms, form, out, out_row: depth, accumulate: true }.compute();
         }
     }
 

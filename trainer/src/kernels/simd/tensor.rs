@@ -7,6 +7,7 @@ use burn::backend::flex::{FlexTensor, Layout};
 use burn::backend::{DType, Flex};
 use burn::tensor::{Bytes, Shape, bf16, f16};
 use half::slice::HalfFloatSliceExt as _;
+use rayon::prelude::*;
 
 use super::Packed;
 use crate::kernels::Frozen;
@@ -14,6 +15,27 @@ use crate::kernels::Frozen;
 /// A new tensor of these numbers.
 pub(in crate::kernels) fn tensor<const D: usize>(numbers: Vec<f32>, shape: [usize; D]) -> FlexTensor {
     FlexTensor::new(Bytes::from_elems(numbers), Layout::contiguous(Shape::from(shape)), DType::F32)
+}
+
+/// So many zeros, written by all threads: by one, the others would wait while a large output is cleared.
+pub(in crate::kernels) fn zeros(count: usize) -> Vec<f32> {
+    /// What a thread clears at a time.
+    const CHUNK: usize = 1 << 16;
+    if count <= CHUNK {
+        return vec![0.0; count];
+    }
+    let mut numbers = Vec::with_capacity(count);
+    numbers.spare_capacity_mut()[..count].par_chunks_mut(CHUNK).for_each(|chunk| {
+        for number in chunk {
+            number.write(0.0);
+        }
+    });
+    // SAFETY: the chunks were all of them.
+    #[expect(unsafe_code, reason = "a vector has no other way to be filled by several threads")]
+    unsafe {
+        numbers.set_len(count);
+    }
+    numbers
 }
 
 /// The numbers of a float32 tensor, in row order; copied when it is a view that skips some.

@@ -7,13 +7,13 @@ use rayon::prelude::*;
 
 use super::{Activation, SwiGluKernel};
 use crate::kernels::simd::vector::{each, exp};
-use crate::kernels::simd::{arch, contiguous, dim, row_block, slice, tensor};
+use crate::kernels::simd::{arch, contiguous, dim, row_block, slice, tensor, zeros};
 
 impl SwiGluKernel for Flex {
     fn swiglu_forward(gate_up: FlexTensor, activation: Activation) -> FlexTensor {
         let gate_up = contiguous(gate_up);
         let (tokens, intermediate) = (dim(&gate_up, 0), dim(&gate_up, 1) / 2);
-        let mut out = vec![0.0; tokens * intermediate];
+        let mut out = zeros(tokens * intermediate);
         let block = row_block(tokens) * intermediate;
         out.par_chunks_mut(block)
             .zip(slice(&gate_up).par_chunks(2 * block))
@@ -24,7 +24,7 @@ impl SwiGluKernel for Flex {
     fn swiglu_backward(gate_up: FlexTensor, grad: FlexTensor, activation: Activation) -> FlexTensor {
         let (gate_up, grad) = (contiguous(gate_up), contiguous(grad));
         let (tokens, intermediate) = (dim(&grad, 0), dim(&grad, 1));
-        let mut out = vec![0.0; tokens * 2 * intermediate];
+        let mut out = zeros(tokens * 2 * intermediate);
         let block = row_block(tokens) * intermediate;
         let inputs = slice(&gate_up).par_chunks(2 * block).zip(slice(&grad).par_chunks(block));
         out.par_chunks_mut(2 * block).zip(inputs).for_each(|(out, (gate_up, grad))| {

@@ -1,4 +1,4 @@
-//! Products in bfloat16: of numbers that have such few digits they are those of float32, of others those of the rounded.
+//! Products in bfloat16: of numbers that have so few digits they are those of float32, of others those of the rounded.
 
 use adapters::{LoraLinear, LowRank};
 use burn::tensor::Tensor;
@@ -11,6 +11,12 @@ use crate::kernels::lora_linear::lora_linear;
 use crate::kernels::simd::{Form, Panels, Product, Rhs, Term, has_pairs};
 
 impl Matrix {
+    /// Every number as the nearest of -1, 0 and 1, so that sums of products of a few hundred are numbers of bfloat16.
+    fn small(self) -> Self {
+        let values = self.values.iter().map(|value| value.round().clamp(-1.0, 1.0)).collect();
+        Self { values, ..self }
+    }
+
     /// Every number as bfloat16 has it.
     fn rounded(&self) -> Self {
         let values = self.values.iter().map(|&value| bf16::from_f32(value).to_f32()).collect();
@@ -38,16 +44,15 @@ fn product(form: Option<Form>, x: &Matrix, w: &Matrix, reduced: &Matrix, b: &Mat
     let panels = Panels::transposed(form, columns, depth, |row, out| {
         out.copy_from_slice(&w.values[row * depth..][..depth]);
     });
-    let update = Panels::transposed(Form::Plain, columns, rank, |row, out| {
+    let update = Panels::transposed(form, columns, rank, |row, out| {
         out.copy_from_slice(&b.values[row * rank..][..rank]);
     });
-    let (left, steps) = (form.left(&x.values, depth, 0..depth), form.steps(depth));
-    let terms = &[
-        Term { lhs: &left.numbers, lhs_row: left.row, lhs_depth: 1, rhs: Rhs::Panels(&panels), depth: steps },
-        Term { lhs: &reduced.values, lhs_row: rank, lhs_depth: 1, rhs: Rhs::Panels(&update), depth: rank },
-    ];
+    let (left, of_update) =
+        (form.along(&x.values, depth, 0..depth, rows), form.along(&reduced.values, rank, 0..rank, rows));
+    let terms =
+        &[left.rows(Rhs::Panels(&panels), form.steps(depth)), of_update.rows(Rhs::Panels(&update), form.steps(rank))];
     let mut out = vec![1.0; rows * columns];
-    Product { rows, columns, terms, out: &mut out, out_row: columns, accumulate: true }.compute();
+    Product { rows, columns, terms, form, out: &mut out, out_row: columns, accumulate: true }.compute();
     out.into_iter().map(|sum| f64::from(sum) - 1.0).collect()
 }
 
@@ -62,22 +67,22 @@ proptest! {
         let (x, w) = (draw.matrix(rows, depth, 1.0), draw.matrix(columns, depth, 1.0));
         let (reduced, b) = (draw.matrix(rows, rank, 1.0), draw.matrix(columns, rank, 1.0));
         for form in forms() {
-            let (own_x, own_w) = if form == Form::Plain { (x.clone(), w.clone()) } else { (x.rounded(), w.rounded()) };
-            let expected = product(None, &own_x, &own_w, &reduced, &b);
+            let own = |matrix: &Matrix| if form == Form::Plain { matrix.clone() } else { matrix.rounded() };
+            let expected = product(None, &own(&x), &own(&w), &own(&reduced), &own(&b));
             assert_close(&format!("{form:?}"), &product(Some(form), &x, &w, &reduced, &b), &expected);
         }
     }
 
     #[test]
-    fn of_numbers_with_few_digits_output_and_gradients_are_those_of_float32(
+    fn of_small_whole_numbers_output_and_gradients_are_those_of_float32(
         tokens in 1usize..40, depth in 1usize..100, outs in prop::collection::vec(1usize..60, 1..4), seed: u64,
     ) {
         let mut draw = Draw::new(seed);
-        let x = draw.matrix(tokens, depth, 1.0).rounded();
-        let weights: Vec<Matrix> = outs.iter().map(|&out| draw.matrix(out, depth, 0.2).rounded()).collect();
+        let x = draw.matrix(tokens, depth, 1.0).small();
+        let weights: Vec<Matrix> = outs.iter().map(|&out| draw.matrix(out, depth, 0.5).rounded()).collect();
         let pairs: Vec<[Matrix; 2]> =
-            outs.iter().map(|&out| [draw.matrix(3, depth, 0.2), draw.matrix(out, 3, 0.5)]).collect();
-        let upstream = draw.matrix(tokens, outs.iter().sum(), 1.0).rounded();
+            outs.iter().map(|&out| [(3, depth), (out, 3)].map(|(rows, columns)| draw.matrix(rows, columns, 0.5).small())).collect();
+        let upstream = draw.matrix(tokens, outs.iter().sum(), 1.0).small();
         let run = |kernels: Kernels| {
             let tensor = |matrix: &Matrix| matrix.tensor(&device().autodiff()).require_grad();
             let x = tensor(&x);
@@ -103,6 +108,32 @@ proptest! {
         assert_close("output", &output, &expected);
         for (index, (gradient, expected)) in gradients.iter().zip(&expected_gradients).enumerate() {
             assert_close(&format!("gradient {index}"), gradient, expected);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(config(64))]
+
+    #[test]
+    fn every_form_multiplies_what_lies_from_row_to_row(
+        rows in 1usize..40, columns in 1usize..110, depth in 1usize..40, apart in 0usize..5, seed: u64,
+    ) {
+        let mut draw = Draw::new(seed);
+        let (x, w) = (draw.matrix(depth, rows, 1.0), draw.matrix(depth, columns + apart, 1.0));
+        for form in forms() {
+            let own = |matrix: &Matrix| if form == Form::Plain { matrix.clone() } else { matrix.rounded() };
+            let (own_x, own_w) = (own(&x), own(&w));
+            let number = |matrix: &Matrix, row: usize, column: usize| f64::from(matrix.values[row * matrix.columns + column]);
+            let sum = |row, column| (0..depth).map(|k| number(&own_x, k, row) * number(&own_w, k, column)).sum::<f64>();
+            let expected: Vec<f64> = (0..rows * columns).map(|place| sum(place / columns, place % columns)).collect();
+            let left = form.across(&x.values, rows, rows, depth);
+            let right = form.across(&w.values, columns + apart, columns, depth);
+            let rhs = Rhs::Rows { data: &right.numbers, row: right.row };
+            let terms = &[Term { lhs: &left.numbers, lhs_row: 1, lhs_depth: left.row, rhs, depth: form.steps(depth) }];
+            let mut out = vec![f32::NAN; rows * columns];
+            Product { rows, columns, terms, form, out: &mut out, out_row: columns, accumulate: false }.compute();
+            assert_close(&format!("{form:?}"), &doubles(&out), &expected);
         }
     }
 }
